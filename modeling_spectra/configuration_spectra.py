@@ -1,0 +1,217 @@
+"""Configuration of SPeCTrA-Sum: one place for every number of the method."""
+
+from typing import Literal
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec, strict
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_spectra.SpectraSumConfig",
+    "AutoModel": "modeling_spectra.SpectraSumForConditionalGeneration",
+    "AutoModelForImageTextToText": "modeling_spectra.SpectraSumForConditionalGeneration",
+    "AutoProcessor": "processing_spectra.SpectraSumProcessor",
+}
+
+
+@strict
+class SpectraSumConfig(PreTrainedConfig):
+    r"""Configuration of [`SpectraSumForConditionalGeneration`].
+
+    The sections named below are those of the paper's method (arXiv 2605.11753). d is the width of the language model,
+    d_img the width of the image embeddings.
+
+    Args:
+        vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a SigLIP vision tower):
+            The frozen vision tower: `siglip_vision_model` or `clip_vision_model`.
+        text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Qwen2):
+            The language model: any decoder that hands keyword arguments on to its layers (Qwen2, Llama).
+        fusion (`str`, *optional*, defaults to `"dvp"`):
+            §7: `"concat"` puts projected patches into the prompt, `"sampler"` lets the gates read the Vision Sampler's
+            latents, `"dvp"` puts the Deep Visual Processor between the two.
+        image_token_id (`int`, *optional*): Placeholder of a visual token in the prompt; needed by `"concat"` only.
+        vision_feature_layer (`int`, *optional*, defaults to `-1`):
+            The vision tower's hidden state that is read as patches (before its last norm, as LLaVA does).
+        max_images (`int`, *optional*, defaults to `5`): Most images of an article that the summarizer sees.
+        max_candidate_images (`int`, *optional*, defaults to `20`): Most images that predictor and teacher score.
+        max_selected_images (`int`, *optional*, defaults to `3`): Most images in a multimodal summary.
+        num_latents (`int`, *optional*, defaults to `64`): §1, latent queries per image (M).
+        sampler_depth (`int`, *optional*, defaults to `2`): §1, blocks of the Vision Sampler.
+        sampler_feed_forward_multiplier (`int`, *optional*, defaults to `4`): §1.
+        sampler_num_heads (`int`, *optional*): Defaults to the language model's number of heads.
+        patch_position_embedding (`bool`, *optional*, defaults to `True`): §1, learned positions added to the patches.
+        visual_norm (`bool`, *optional*, defaults to `True`): RMSNorm on the visual states that the gates read.
+        add_pooled_embedding (`bool`, *optional*, defaults to `True`):
+            §1, adds a projection of the image's pooled embedding to its latents: a shortcut past the sampler.
+        dvp_num_layers (`int`, *optional*, defaults to `24`): §2, blocks of the Deep Visual Processor (K).
+        dvp_feed_forward_multiplier (`int`, *optional*, defaults to `4`): §2.
+        dvp_num_heads (`int`, *optional*): Defaults to the language model's number of heads.
+        gate_layers (`list[int]`, *optional*, defaults to `[8, 16, 24]`):
+            §3, language-model layers whose input is gated (G), counted from 1.
+        gate_init (`float`, *optional*, defaults to `0.0`): §3, initial α; 0 gives the base model's own logits.
+        gate_type (`str`, *optional*, defaults to `"scalar"`): `"scalar"` or `"channel"` (one α per channel).
+        gate_feed_forward (`bool`, *optional*, defaults to `False`): A second, gated feed-forward as in Flamingo.
+        cross_attention_num_heads (`int`, *optional*): Defaults to the language model's number of heads.
+        cross_attention_init_scale (`float`, *optional*, defaults to `2.0`):
+            Factor on the initial standard deviation of the cross-attention's query and key projections.
+        vrp_context (`str`, *optional*, defaults to `"none"`):
+            §4, what the Visual Relevance Predictor reads beside the image: `"none"`, `"article"` or `"article_set"`.
+        vrp_hidden_size (`int`, *optional*, defaults to `256`): §4.
+        vrp_dropout (`float`, *optional*, defaults to `0.1`): §4.
+        vrp_warmup_steps (`int`, *optional*, defaults to `0`):
+            Training steps in which the summarizer sees an article's first images instead of the predictor's best.
+        alignment_temperature (`float`, *optional*, defaults to `0.1`): §6, initial τ.
+        align_weight (`float`, *optional*, defaults to `0.1`): §6, λ_align.
+        distill_weight (`float`, *optional*, defaults to `1.0`): §6, λ_distill.
+        distill_count_weight (`float`, *optional*, defaults to `0.01`): §6, γ.
+        negative_queue_size (`int`, *optional*, defaults to `1024`): §6, entries of the memory queue of negatives.
+        teacher_beta (`float`, *optional*, defaults to `20.0`): §5, β.
+        teacher_sigma (`float`, *optional*, defaults to `0.8`): §5, σ.
+        teacher_kappa (`float`, *optional*, defaults to `3.0`): §5, κ, the expected size of the teacher's set.
+        teacher_epsilon (`float`, *optional*, defaults to `1e-6`): §5, ε, relative to the mean diagonal of the kernel.
+        teacher_long_summary (`str`, *optional*, defaults to `"sentences"`):
+            §5, `"sentences"` embeds the summary sentence by sentence, `"truncate"` cuts it at the text tower's limit.
+        teacher_max_images (`int`, *optional*, defaults to `3`): §6, the teacher's best images that make up v̄.
+        projector_hidden_act (`str`, *optional*, defaults to `"gelu"`): Activation of the `"concat"` projector.
+        hidden_act (`str`, *optional*, defaults to `"gelu"`): Activation of all other new feed-forwards.
+        norm_eps (`float`, *optional*, defaults to `1e-6`): Epsilon of the new norms.
+        initializer_range (`float`, *optional*, defaults to `0.02`): Standard deviation of the new weights.
+
+    Raises:
+        ValueError: when fields contradict each other; the message names the field to change.
+    """
+
+    model_type = "spectra_sum"
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="siglip_vision_model"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
+    }
+    keys_to_ignore_at_inference = ["past_key_values", "visual_key_values"]
+    _auto_class = "AutoConfig"
+
+    vision_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    fusion: Literal["concat", "sampler", "dvp"] = "dvp"
+    image_token_id: int | None = None
+    vision_feature_layer: int = -1
+    max_images: int = 5
+    max_candidate_images: int = 20
+    max_selected_images: int = 3
+
+    num_latents: int = 64
+    sampler_depth: int = 2
+    sampler_feed_forward_multiplier: int = 4
+    sampler_num_heads: int | None = None
+    patch_position_embedding: bool = True
+    visual_norm: bool = True
+    add_pooled_embedding: bool = True
+
+    dvp_num_layers: int = 24
+    dvp_feed_forward_multiplier: int = 4
+    dvp_num_heads: int | None = None
+
+    gate_layers: list[int] | tuple[int, ...] = (8, 16, 24)
+    gate_init: float = 0.0
+    gate_type: Literal["scalar", "channel"] = "scalar"
+    gate_feed_forward: bool = False
+    cross_attention_num_heads: int | None = None
+    cross_attention_init_scale: float = 2.0
+
+    vrp_context: Literal["none", "article", "article_set"] = "none"
+    vrp_hidden_size: int = 256
+    vrp_dropout: float = 0.1
+    vrp_warmup_steps: int = 0
+
+    alignment_temperature: float = 0.1
+    align_weight: float = 0.1
+    distill_weight: float = 1.0
+    distill_count_weight: float = 0.01
+    negative_queue_size: int = 1024
+
+    teacher_beta: float = 20.0
+    teacher_sigma: float = 0.8
+    teacher_kappa: float = 3.0
+    teacher_epsilon: float = 1e-6
+    teacher_long_summary: Literal["sentences", "truncate"] = "sentences"
+    teacher_max_images: int = 3
+
+    projector_hidden_act: str = "gelu"
+    hidden_act: str = "gelu"
+    norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        # Literal fields are checked by @strict after this method; sub-configs must be built before they can be read.
+        super().__post_init__(**kwargs)
+        self.gate_layers = sorted(self.gate_layers)
+        heads = self.text_config.num_attention_heads
+        self.sampler_num_heads = self.sampler_num_heads or heads
+        self.dvp_num_heads = self.dvp_num_heads or heads
+        self.cross_attention_num_heads = self.cross_attention_num_heads or heads
+        # Saved folders must name every class; what the Auto classes register at run time knows only the last one.
+        self.auto_map = dict(AUTO_MAP)
+
+    def validate_architecture(self):
+        """Part of `@strict`'s validation: checks the fields against each other.
+
+        Raises:
+            ValueError: naming the field to change.
+        """
+        super().validate_architecture()
+        depth, width = self.text_config.num_hidden_layers, self.text_config.hidden_size
+        if self.vision_config.model_type not in ("siglip_vision_model", "clip_vision_model"):
+            raise ValueError(
+                f"vision_config has model_type {self.vision_config.model_type!r}; "
+                "use the vision config of a SigLIP or CLIP model (siglip_vision_model, clip_vision_model)."
+            )
+        if self.fusion == "dvp" and self.dvp_num_layers > depth:
+            raise ValueError(
+                f"dvp_num_layers (K) is {self.dvp_num_layers}, but the language model has only {depth} layers; "
+                f"set dvp_num_layers to at most {depth}."
+            )
+        deepest = self.dvp_num_layers if self.fusion == "dvp" else depth
+        outside = [layer for layer in self.gate_layers if not 1 <= layer <= deepest]
+        if self.fusion != "concat" and (outside or not self.gate_layers):
+            raise ValueError(
+                f"gate_layers is {self.gate_layers}; layers count from 1 and must lie within 1..{deepest} "
+                f"({'dvp_num_layers' if self.fusion == 'dvp' else 'the depth of the language model'})."
+            )
+        if len(set(self.gate_layers)) != len(self.gate_layers):
+            raise ValueError(f"gate_layers names a layer twice: {self.gate_layers}.")
+        for name in ("sampler_num_heads", "dvp_num_heads", "cross_attention_num_heads"):
+            if width % getattr(self, name):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, which does not divide the language model's width {width}; "
+                    f"set {name} to a divisor of {width}."
+                )
+        for name in ("max_images", "max_selected_images", "num_latents", "sampler_depth", "dvp_num_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.max_candidate_images < max(self.max_images, self.max_selected_images):
+            raise ValueError(
+                f"max_candidate_images is {self.max_candidate_images}; it must be at least max_images "
+                f"({self.max_images}) and max_selected_images ({self.max_selected_images})."
+            )
+        for name in ("alignment_temperature", "teacher_sigma", "teacher_kappa"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+
+    @property
+    def image_embedding_size(self) -> int:
+        """Width of the image embeddings (d_img): CLIP's projection, SigLIP's pooled output."""
+        if self.vision_config.model_type == "clip_vision_model":
+            return self.vision_config.projection_dim
+        return self.vision_config.hidden_size
+
+    @property
+    def num_patches(self) -> int:
+        """Patches per image (P), without CLIP's class token."""
+        return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Placeholders of one image in the prompt: its patches and a newline for `"concat"`, otherwise 0."""
+        return self.num_patches + 1 if self.fusion == "concat" else 0
+
+
+__all__ = ["SpectraSumConfig"]

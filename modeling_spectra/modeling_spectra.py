@@ -1,0 +1,543 @@
+"""SPeCTrA-Sum as a `PreTrainedModel`: a vision tower, a language model, and the visual path between them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    Cache,
+    CLIPVisionModelWithProjection,
+    GenerationMixin,
+    PreTrainedModel,
+)
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import can_return_tuple
+
+from .alignment_head import AlignmentHead
+from .backbones import load_backbones
+from .configuration_spectra import SpectraSumConfig
+from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
+from .processing_spectra import SpectraSumProcessor
+from .vision_sampler import VisionSampler
+from .visual_layers import QueryKeyProjection
+from .visual_path import ConcatProjector, VisualPath, attendable
+
+
+@dataclass
+class SpectraSumOutput(ModelOutput):
+    """Output of [`SpectraSumForConditionalGeneration`]; B articles, N images, T tokens, L layers, G gates.
+
+    Args:
+        loss: Scalar, the language-modelling loss L_lm (§6), when `labels` are given.
+        logits: (B, T, vocabulary), or only the positions of `logits_to_keep`.
+        past_key_values: The text cache, when `use_cache`.
+        hidden_states: L + 1 tensors (B, T, d). Entry 0 is the input of decoder layer 1 after that layer's gate, if it
+            has one; entry l is the output of layer l, before the gate of layer l + 1; the last one is after the final
+            norm.
+        attentions: L tensors (B, heads, T, T'), the text self-attention (eager attention only).
+        cross_attentions: G tensors (B, heads, T, S), the gated cross-attention in the order of `gate_layers`; S runs
+            over the summarizer's images, `num_latents` each (eager attention only).
+        image_embeds: (B, N, d_img), L2-normalised, 0 for padded images.
+        selection_logits: (B, N), the relevance predictor's ℓ_i (§4); padded images have −inf.
+        summary_embeds: (B, d_img), z of §6, when `labels` are given.
+        visual_key_values: What the gates read, for later calls on the same articles.
+        summarizer_images: (B, N'), the indices of the images that the summarizer saw, −1 where it saw none.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
+    image_embeds: torch.Tensor | None = None
+    selection_logits: torch.Tensor | None = None
+    summary_embeds: torch.Tensor | None = None
+    visual_key_values: VisualKeyValues | None = None
+    summarizer_images: torch.Tensor | None = None
+
+
+class EncodedImages(NamedTuple):
+    """The images of a batch of articles, encoded once.
+
+    image_embeds (B, N, d_img), selection_logits (B, N) or None, visual_key_values for the gated variants,
+    visual_tokens (B, N', P + 1, d) for `"concat"`, summarizer_images (B, N') with −1 for none.
+    """
+
+    image_embeds: torch.Tensor
+    selection_logits: torch.Tensor | None
+    visual_key_values: VisualKeyValues | None
+    visual_tokens: torch.Tensor | None
+    summarizer_images: torch.Tensor
+
+
+class ImageSelection(NamedTuple):
+    """The images of a multimodal summary: indices per article, best first, and all probabilities (B, N), 0 on padding."""
+
+    indices: list[list[int]]
+    probabilities: torch.Tensor
+
+
+class SpectraSumPreTrainedModel(PreTrainedModel):
+    """Initialisation and declarations shared by SPeCTrA-Sum models."""
+
+    config_class = SpectraSumConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    # The decode step picks its gates from a dictionary that travels as an argument, and prefill sizes depend on data.
+    _can_compile_fullgraph = False
+    _no_split_modules = ["VisionSamplerBlock", "DeepVisualProcessorBlock", "GatedCrossAttention"]
+    _skip_keys_device_placement = ["past_key_values"]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, QueryKeyProjection):
+            init.normal_(module.weight, mean=0.0, std=std * module.init_scale)
+        elif isinstance(module, TanhGate):
+            init.constant_(module.alpha, module.init_value)
+        elif isinstance(module, VisionSampler):
+            init.normal_(module.latents, mean=0.0, std=std)
+        elif isinstance(module, AlignmentHead):
+            init.constant_(module.log_temperature, math.log(module.init_temperature))
+        elif isinstance(module, ConcatProjector):
+            init.normal_(module.image_newline, mean=0.0, std=std)
+        else:
+            super()._init_weights(module)
+
+
+class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMixin):
+    """Multimodal summarization: text and images in, a summary and a ranking of the images out.
+
+    Args:
+        config (`SpectraSumConfig`): The configuration.
+        vision_tower (`PreTrainedModel`, *optional*): A ready tower for `config.vision_config`; built if not given.
+        language_model (`PreTrainedModel`, *optional*): A ready causal language model for `config.text_config`.
+    """
+
+    _auto_class = "AutoModel"
+
+    def __init__(
+        self,
+        config: SpectraSumConfig,
+        vision_tower: PreTrainedModel | None = None,
+        language_model: PreTrainedModel | None = None,
+    ):
+        super().__init__(config)
+        if vision_tower is None:
+            is_clip = config.vision_config.model_type == "clip_vision_model"
+            tower_class = CLIPVisionModelWithProjection._from_config if is_clip else AutoModel.from_config
+            vision_tower = tower_class(config.vision_config)
+        self.vision_tower = vision_tower
+        self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        self.visual_path = VisualPath(config)
+        register_injection(self.language_model.get_decoder().layers)
+        self.post_init()
+        # A ready language model may carry another attention implementation than the one chosen for the whole.
+        self.set_attn_implementation(config._attn_implementation)
+
+    @classmethod
+    def from_backbones(
+        cls, vision: str, text: str, *, gguf_file: str | None = None, dtype: torch.dtype | None = None, **config: Any
+    ) -> tuple["SpectraSumForConditionalGeneration", SpectraSumProcessor]:
+        """A model with pretrained backbones and a fresh visual path, and its processor.
+
+        Args:
+            vision (`str`): Folder or Hub id of a SigLIP or CLIP model (the dual encoder or its vision part).
+            text (`str`): Folder or Hub id of a causal language model, or the path of a `.gguf` file.
+            gguf_file (`str`, *optional*): Name of the GGUF file inside `text`, when `text` is a folder or Hub id.
+            dtype (`torch.dtype`, *optional*): Of the whole model; the checkpoints' own by default.
+            config: Fields of [`SpectraSumConfig`], and `prompt_template` for the processor.
+
+        Raises:
+            ValueError: when a checkpoint lacks weights of its backbone, or its type is not supported.
+        """
+        prompt_template = config.pop("prompt_template", None)
+        backbones = load_backbones(vision, text, gguf_file=gguf_file, dtype=dtype)
+        tokenizer, language_model = backbones.tokenizer, backbones.language_model
+        image_token = SpectraSumProcessor.default_image_token
+        if config.get("fusion") == "concat":
+            if tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
+                tokenizer.add_special_tokens({"additional_special_tokens": [image_token]})
+            if len(tokenizer) > language_model.get_input_embeddings().num_embeddings:
+                language_model.resize_token_embeddings(len(tokenizer))
+            config["image_token_id"] = tokenizer.convert_tokens_to_ids(image_token)
+        spectra_config = SpectraSumConfig(
+            vision_config=backbones.vision_tower.config, text_config=language_model.config, **config
+        )
+        model = cls(spectra_config, vision_tower=backbones.vision_tower, language_model=language_model)
+        if dtype is not None:
+            model = model.to(dtype)
+        model.generation_config = language_model.generation_config
+        processor = SpectraSumProcessor(
+            image_processor=backbones.image_processor,
+            tokenizer=tokenizer,
+            chat_template=tokenizer.chat_template,
+            prompt_template=prompt_template,
+            num_image_tokens=spectra_config.num_image_tokens,
+            max_images=spectra_config.max_images,
+            max_candidate_images=spectra_config.max_candidate_images,
+        )
+        return model.eval(), processor
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def get_decoder(self) -> nn.Module:
+        return self.language_model.get_decoder()
+
+    def gate_openings(self) -> dict[int, float]:
+        """{gate layer: mean |tanh α|} (§3); empty for `fusion="concat"`."""
+        cross_attentions = self.visual_path.cross_attentions or {}
+        return {int(layer): module.gate.alpha.tanh().abs().mean().item() for layer, module in cross_attentions.items()}
+
+    def embed_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the vision tower on the real images of a batch.
+
+        Args:
+            pixel_values: (B, N, 3, H, W).
+            image_mask: (B, N), true on real images.
+
+        Returns:
+            Patches (B, N, P, d_v) and L2-normalised embeddings (B, N, d_img), both 0 on padded images. A tower without
+            trainable parameters leaves no graph.
+        """
+        config, tower = self.config, self.vision_tower
+        patches = pixel_values.new_zeros(
+            *image_mask.shape, config.num_patches, config.vision_config.hidden_size, dtype=tower.dtype
+        )
+        embeds = patches.new_zeros(*image_mask.shape, config.image_embedding_size)
+        if not image_mask.any():
+            return patches, embeds
+        trainable = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in tower.parameters())
+        with torch.set_grad_enabled(trainable):
+            outputs = tower(
+                pixel_values[image_mask].to(tower.dtype), output_hidden_states=[config.vision_feature_layer]
+            )
+            # CLIP compares images and texts after a projection; SigLIP has none.
+            pooled = outputs.image_embeds if "image_embeds" in outputs else outputs.pooler_output
+            features = outputs.hidden_states[config.vision_feature_layer][:, -config.num_patches :]
+            patches[image_mask] = features
+            embeds[image_mask] = F.normalize(pooled, dim=-1)
+        return patches, embeds
+
+    def encode_images(
+        self,
+        pixel_values: torch.Tensor,
+        image_mask: torch.Tensor | None = None,
+        article_embeds: torch.Tensor | None = None,
+        reduce_by_relevance: bool = True,
+    ) -> EncodedImages:
+        """Everything that is computed from an article's images, once per article.
+
+        An article with more than `max_images` images is reduced to the relevance predictor's best (§4), in the
+        article's order, or to its first ones when `reduce_by_relevance` is false.
+
+        Args:
+            pixel_values: (B, N, 3, H, W), N at most `max_candidate_images`.
+            image_mask: (B, N), true on real images; all by default.
+            article_embeds: (B, d), mean input embedding of the article's tokens, for a predictor with context. Without
+                it such a predictor gives no logits.
+
+        Raises:
+            ValueError: for too many images, or when a reduction needs `article_embeds` and they are missing.
+        """
+        if image_mask is None:
+            image_mask = torch.ones(pixel_values.shape[:2], dtype=torch.bool, device=pixel_values.device)
+        image_mask = image_mask.bool()
+        config, count = self.config, pixel_values.shape[1]
+        if count > config.max_candidate_images:
+            raise ValueError(
+                f"pixel_values holds {count} images per article, more than max_candidate_images "
+                f"({config.max_candidate_images}); the processor drops and reports the rest, or raise that field."
+            )
+        patches, image_embeds = self.embed_images(pixel_values, image_mask)
+        predictor, logits = self.visual_path.relevance_predictor, None
+        if predictor.context == "none" or article_embeds is not None:
+            logits = predictor(image_embeds, image_mask, article_embeds).masked_fill(~image_mask, -torch.inf)
+
+        order = torch.where(image_mask, 0.0, -torch.inf)
+        if count > config.max_images and reduce_by_relevance:
+            if logits is None:
+                raise ValueError(
+                    f"choosing {config.max_images} of {count} images with vrp_context={predictor.context!r} needs the "
+                    "article's tokens; when continuing from a cache, pass the visual_key_values of the first call."
+                )
+            order = logits.detach()
+        kept = order.argsort(dim=1, descending=True, stable=True)[:, : config.max_images].sort(dim=1).values
+        kept_mask = image_mask.gather(1, kept)
+        patches = patches.gather(1, kept[..., None, None].expand(-1, -1, *patches.shape[2:]))
+        key_values = visual_tokens = None
+        if config.fusion == "concat":
+            visual_tokens = self.visual_path.projector(patches)
+        else:
+            kept_embeds = image_embeds.gather(1, kept[..., None].expand(-1, -1, image_embeds.shape[-1]))
+            key_values = self.visual_path(patches, kept_embeds, kept_mask)
+        return EncodedImages(image_embeds, logits, key_values, visual_tokens, kept.masked_fill(~kept_mask, -1))
+
+    def article_embeddings(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        article_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Mean input embedding (B, d) of the article's tokens (a of §4), without gradient.
+
+        Without `article_mask` (B, up to T) every attended token counts that is neither a placeholder nor part of the
+        summary, that is, has no label.
+        """
+        length = input_ids.shape[1]
+        if article_mask is not None:
+            mask = F.pad(article_mask.bool(), (0, length - article_mask.shape[1]))
+        else:
+            mask = torch.ones_like(input_ids, dtype=torch.bool)
+            if attention_mask is not None:
+                mask = mask & attention_mask.bool()
+            if labels is not None:
+                mask = mask & (labels == -100)
+            if self.config.image_token_id is not None:
+                mask = mask & (input_ids != self.config.image_token_id)
+        with torch.no_grad():
+            weights = mask.to(self.dtype)
+            embeds = self.get_input_embeddings()(input_ids)
+            return (weights[:, None] @ embeds.to(self.dtype)).squeeze(1) / weights.sum(1, keepdim=True).clamp(min=1)
+
+    @torch.no_grad()
+    def select_images(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        article_mask: torch.Tensor | None = None,
+        max_selected_images: int | None = None,
+        threshold: float | None = None,
+    ) -> ImageSelection:
+        """Rank the images by p̂_i = σ(ℓ_i) and take the best (§4); equal ones in the article's order.
+
+        Args:
+            pixel_values: (B, N, 3, H, W); None selects nothing.
+            image_mask: (B, N), true on real images. Padded images are never selected.
+            input_ids, attention_mask, article_mask: (B, T), the prompt; needed unless `vrp_context` is `"none"`.
+            max_selected_images (`int`, *optional*): Defaults to the configuration's.
+            threshold (`float`, *optional*): Least probability of a selected image.
+
+        Raises:
+            ValueError: when the predictor reads the article and `input_ids` are missing.
+        """
+        if pixel_values is None:
+            batch_size = 0 if input_ids is None else input_ids.shape[0]
+            return ImageSelection([[] for _ in range(batch_size)], torch.zeros(batch_size, 0, device=self.device))
+        predictor = self.visual_path.relevance_predictor
+        if image_mask is None:
+            image_mask = torch.ones(pixel_values.shape[:2], dtype=torch.bool, device=pixel_values.device)
+        image_mask = image_mask.bool()
+        article_embeds = None
+        if predictor.context != "none":
+            if input_ids is None:
+                raise ValueError(f"vrp_context={predictor.context!r} reads the article: pass input_ids to select_images.")
+            article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask)
+        _, image_embeds = self.embed_images(pixel_values, image_mask)
+        logits = predictor(image_embeds, image_mask, article_embeds)
+        probabilities = logits.float().sigmoid().masked_fill(~image_mask, 0.0)
+        limit = self.config.max_selected_images if max_selected_images is None else max_selected_images
+        ranking = logits.masked_fill(~image_mask, -torch.inf).argsort(dim=1, descending=True, stable=True).tolist()
+        indices = [
+            [i for i in ranked if real[i] and (threshold is None or row[i] >= threshold)][:limit]
+            for ranked, real, row in zip(ranking, image_mask.tolist(), probabilities.tolist(), strict=True)
+        ]
+        return ImageSelection(indices, probabilities)
+
+    def _visual_context(
+        self, key_values: VisualKeyValues, query: torch.Tensor, record: bool
+    ) -> VisualContext | None:
+        modules = self.visual_path.cross_attentions
+        layers = self.visual_path.gate_layers
+        has_image = key_values.mask.any(dim=1)
+        # Only shapes, dtype and device of the third argument are read.
+        mask = create_bidirectional_mask(
+            self.config, query, attendable(key_values.mask), encoder_hidden_states=key_values.keys[:, 0, 0]
+        )
+        return VisualContext(
+            cross_attentions={layer: modules[str(layer)] for layer in layers},
+            key_values={
+                layer: (key_values.keys[:, index], key_values.values[:, index]) for index, layer in enumerate(layers)
+            },
+            attention_mask=mask,
+            has_image=has_image,
+            recorded_weights=[] if record else None,
+        )
+
+    def _insert_visual_tokens(
+        self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor, tokens: torch.Tensor, images: torch.Tensor
+    ) -> torch.Tensor:
+        placeholders = input_ids == self.config.image_token_id
+        real = images >= 0
+        expected = real.sum(1) * tokens.shape[2]
+        if not torch.equal(placeholders.sum(1), expected):
+            raise ValueError(
+                f"the prompts hold {placeholders.sum(1).tolist()} image placeholders, but their images need "
+                f"{expected.tolist()}; build the prompt with this model's processor."
+            )
+        return inputs_embeds.masked_scatter(placeholders[..., None], tokens[real].to(inputs_embeds.dtype))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        article_mask: torch.Tensor | None = None,
+        visual_key_values: VisualKeyValues | None = None,
+        visual_tokens: torch.Tensor | None = None,
+        summarizer_images: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        reduce_by_relevance: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> SpectraSumOutput:
+        """One pass over a batch of articles (B articles, T tokens, N images).
+
+        To continue from a cache, pass the same `pixel_values` or the returned `visual_key_values`; with neither, the
+        later tokens are computed as in a text-only article.
+
+        Args:
+            input_ids: (B, T). With `fusion="concat"` it holds `num_image_tokens` placeholders per image.
+            attention_mask: (B, past + T), 0 on padding.
+            pixel_values: (B, N, 3, H, W), or None for text-only articles.
+            image_mask: (B, N), true on real images; all by default.
+            article_mask: (B, up to T), true on the article's own tokens, for a relevance predictor with context.
+            visual_key_values: Output of an earlier call on the same articles; takes the place of `pixel_values`.
+            visual_tokens, summarizer_images: The same for `fusion="concat"`, from [`encode_images`].
+            labels: (B, T), −100 everywhere but on the summary.
+            reduce_by_relevance: See [`encode_images`].
+            logits_to_keep: As in every causal language model of transformers.
+            num_items_in_batch: Tokens to divide the loss by; the labels of this batch by default.
+
+        Raises:
+            ValueError: for inputs that contradict each other; the message names the argument.
+        """
+        config = self.config
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass exactly one of input_ids and inputs_embeds.")
+        record_attentions = config.output_attentions if output_attentions is None else output_attentions
+        if record_attentions and config._attn_implementation != "eager":
+            raise ValueError(
+                f"output_attentions needs the eager attention implementation, not {config._attn_implementation!r}: "
+                'call model.set_attn_implementation("eager") first.'
+            )
+        past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
+
+        encoded = None
+        if pixel_values is not None and visual_key_values is None and visual_tokens is None:
+            article_embeds = None
+            if config.vrp_context != "none" and input_ids is not None and past_length == 0:
+                article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask, labels)
+            encoded = self.encode_images(pixel_values, image_mask, article_embeds, reduce_by_relevance)
+            visual_key_values, visual_tokens = encoded.visual_key_values, encoded.visual_tokens
+            summarizer_images = encoded.summarizer_images
+
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        # When a cache is continued, the visual tokens of the prompt are already in it.
+        if visual_tokens is not None and past_length == 0:
+            inputs_embeds = self._insert_visual_tokens(input_ids, inputs_embeds, visual_tokens, summarizer_images)
+        context = None
+        if visual_key_values is not None:
+            context = self._visual_context(visual_key_values, inputs_embeds, bool(record_attentions))
+            kwargs["visual_context"] = context
+
+        outputs = self.get_decoder()(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            output_attentions=record_attentions,
+            output_hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            return_dict=True,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+        logits = self.get_output_embeddings()(slice_logits_to_keep(hidden_states, logits_to_keep))
+        loss = summary_embeds = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits,
+                labels=labels,
+                vocab_size=config.text_config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
+            )
+            summary_embeds = self.visual_path.alignment_head(hidden_states, labels != -100)
+        return SpectraSumOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            cross_attentions=tuple(context.recorded_weights) if context and record_attentions else None,
+            image_embeds=encoded.image_embeds if encoded else None,
+            selection_logits=encoded.selection_logits if encoded else None,
+            summary_embeds=summary_embeds,
+            visual_key_values=visual_key_values,
+            summarizer_images=summarizer_images,
+        )
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: torch.LongTensor | None = None,
+        **model_kwargs: Any,
+    ) -> tuple[torch.LongTensor, dict[str, Any]]:
+        """Encode the images before the beams multiply them: once per article, whatever the number of beams or steps."""
+        pixel_values = model_kwargs.pop("pixel_values", None)
+        image_mask = model_kwargs.pop("image_mask", None)
+        article_mask = model_kwargs.pop("article_mask", None)
+        key_values = model_kwargs.pop("visual_key_values", None)
+        if pixel_values is not None and key_values is None:
+            article_embeds = None
+            if self.config.vrp_context != "none":
+                article_embeds = self.article_embeddings(input_ids, model_kwargs.get("attention_mask"), article_mask)
+            encoded = self.encode_images(pixel_values, image_mask, article_embeds)
+            key_values = encoded.visual_key_values
+            if encoded.visual_tokens is not None:
+                model_kwargs["visual_tokens"] = encoded.visual_tokens
+                model_kwargs["summarizer_images"] = encoded.summarizer_images
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+        if key_values is not None:
+            model_kwargs["visual_key_values"] = key_values.repeat_interleave(expand_size)
+        return input_ids, model_kwargs
+
+
+__all__ = ["SpectraSumConfig", "SpectraSumForConditionalGeneration", "SpectraSumOutput", "SpectraSumPreTrainedModel"]

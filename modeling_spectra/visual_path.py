@@ -1,0 +1,78 @@
+"""The visual path: every new module of SPeCTrA-Sum under one parent, so that PEFT can train and save it as a whole."""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+from .alignment_head import AlignmentHead
+from .configuration_spectra import SpectraSumConfig
+from .deep_visual_processor import DeepVisualProcessor
+from .gated_cross_attention import GatedCrossAttention, VisualKeyValues
+from .vision_sampler import VisionSampler
+from .visual_relevance_predictor import VisualRelevancePredictor
+
+
+class ConcatProjector(nn.Module):
+    """The OneVision variant (§7): patches → visual tokens of the prompt, as LLaVA-OneVision does for several images."""
+
+    def __init__(self, config: SpectraSumConfig):
+        super().__init__()
+        size = config.text_config.hidden_size
+        self.linear_1 = nn.Linear(config.vision_config.hidden_size, size)
+        self.activation = ACT2FN[config.projector_hidden_act]
+        self.linear_2 = nn.Linear(size, size)
+        self.image_newline = nn.Parameter(torch.empty(size))
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches (B, N, P, d_v) → visual tokens (B, N, P + 1, d), the last one of each image being its newline."""
+        tokens = self.linear_2(self.activation(self.linear_1(patches)))
+        return torch.cat([tokens, self.image_newline.expand(*tokens.shape[:2], 1, -1)], dim=2)
+
+
+class VisualPath(nn.Module):
+    """All that SPeCTrA-Sum adds to a vision tower and a language model.
+
+    `fusion` decides what is built: a projector (`"concat"`), or the Vision Sampler, for `"dvp"` the Deep Visual
+    Processor, and one gated cross-attention per gate layer. Relevance predictor and alignment head are always there.
+    """
+
+    def __init__(self, config: SpectraSumConfig):
+        super().__init__()
+        self.gate_layers = list(config.gate_layers)
+        self.projector = self.sampler = self.deep_visual_processor = self.cross_attentions = None
+        if config.fusion == "concat":
+            self.projector = ConcatProjector(config)
+        else:
+            self.sampler = VisionSampler(config)
+            self.cross_attentions = nn.ModuleDict({str(layer): GatedCrossAttention(config) for layer in self.gate_layers})
+        if config.fusion == "dvp":
+            self.deep_visual_processor = DeepVisualProcessor(config)
+        self.relevance_predictor = VisualRelevancePredictor(config)
+        self.alignment_head = AlignmentHead(config)
+
+    def forward(self, patches: torch.Tensor, image_embeds: torch.Tensor, image_mask: torch.Tensor) -> VisualKeyValues:
+        """From an article's images to what its gates read (§1, §2, and the keys and values of §3).
+
+        Args:
+            patches: (B, N, P, d_v), N at most `max_images`.
+            image_embeds: (B, N, d_img), L2-normalised.
+            image_mask: (B, N), true on real images.
+        """
+        latents = self.sampler(patches.flatten(0, 1), image_embeds.flatten(0, 1)).unflatten(0, image_mask.shape)
+        mask = image_mask.repeat_interleave(latents.shape[2], dim=1)
+        if self.deep_visual_processor is None:
+            states = dict.fromkeys(self.gate_layers, latents.flatten(1, 2))
+        else:
+            states = self.deep_visual_processor(latents, attendable(mask))
+        projected = [self.cross_attentions[str(layer)].project_visual_states(states[layer]) for layer in self.gate_layers]
+        keys, values = zip(*projected, strict=True)
+        return VisualKeyValues(torch.stack(keys, dim=1), torch.stack(values, dim=1), mask)
+
+
+def attendable(mask: torch.Tensor) -> torch.Tensor:
+    """A mask (B, S) in which rows without any true entry are all true.
+
+    A softmax over nothing is NaN in one attention implementation and an average over padding in another. Such rows
+    attend to their padding instead, and what they get is discarded by the caller.
+    """
+    return mask | ~mask.any(dim=1, keepdim=True)
