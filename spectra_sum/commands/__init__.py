@@ -1,0 +1,1 @@
+"""The commands of `spectra-sum`, one per file."""

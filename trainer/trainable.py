@@ -1,0 +1,83 @@
+"""What is trained: one decision, made in one place, and the learning rate of each part."""
+
+import re
+from collections.abc import Iterable
+
+import torch
+from peft import LoraConfig
+from torch import nn
+from trl import ModelConfig
+
+from modeling_spectra import SpectraSumForConditionalGeneration
+from trainer.arguments import SpectraTrainingArguments
+
+LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# The gates' parameters are called alpha; "gate" would also match the language model's gate_proj.
+GATE_PARAMETER = re.compile(r"visual_path\..*\.alpha$")
+
+
+def set_trainable(model: SpectraSumForConditionalGeneration, *, train_language_model: bool) -> None:
+    """Freeze the vision tower, train the whole visual path, and the language model if wanted.
+
+    Losses and variants decide what gets a gradient: alignment head and relevance predictor stay still without L_align
+    and L_distill.
+    """
+    model.vision_tower.requires_grad_(False)
+    model.language_model.requires_grad_(train_language_model)
+    model.visual_path.requires_grad_(True)
+    if model.config.distill_weight == 0:
+        model.visual_path.relevance_predictor.requires_grad_(False)
+    if model.config.align_weight == 0:
+        model.visual_path.alignment_head.requires_grad_(False)
+
+
+def lora_config(model_args: ModelConfig) -> LoraConfig:
+    """LoRA on the language model alone, the visual path trained and saved whole.
+
+    PEFT matches plain names by suffix and would adapt the vision tower and the cross-attention too; hence the regex.
+
+    Args:
+        model_args (`ModelConfig`): `lora_r`, `lora_alpha`, `lora_dropout`, and `lora_target_modules` (names of linear
+            layers inside the language model; all of its decoder's by default).
+    """
+    names = "|".join(map(re.escape, model_args.lora_target_modules or LORA_LAYERS))
+    return LoraConfig(
+        r=model_args.lora_r,
+        lora_alpha=model_args.lora_alpha,
+        lora_dropout=model_args.lora_dropout,
+        use_rslora=model_args.use_rslora,
+        use_dora=model_args.use_dora,
+        target_modules=rf"language_model\..*\.({names})",
+        modules_to_save=["visual_path"],
+    )
+
+
+def parameter_groups(
+    model: nn.Module, decay_names: Iterable[str], args: SpectraTrainingArguments
+) -> list[dict[str, object]]:
+    """Optimizer groups with their learning rates: language model, visual path, gates.
+
+    Args:
+        model (`nn.Module`): The model, with or without PEFT.
+        decay_names: Names of the parameters that take weight decay; the gates never do.
+        args (`SpectraTrainingArguments`): `learning_rate` and the factors on it.
+    """
+    visual_rate = args.learning_rate * args.visual_path_learning_rate_factor
+    rates = {
+        "language_model": args.learning_rate,
+        "visual_path": visual_rate,
+        "gates": visual_rate * args.gate_learning_rate_factor,
+    }
+    decay_names = set(decay_names)
+    groups: dict[tuple[str, bool], list[torch.Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        part = (
+            "gates" if GATE_PARAMETER.search(name) else "visual_path" if "visual_path." in name else "language_model"
+        )
+        groups.setdefault((part, part != "gates" and name in decay_names), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rates[part], "weight_decay": args.weight_decay if decays else 0.0, "part": part}
+        for (part, decays), parameters in groups.items()
+    ]
