@@ -168,7 +168,7 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         image_token = SpectraSumProcessor.default_image_token
         if config.get("fusion") == "concat":
             if tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
-                tokenizer.add_special_tokens({"additional_special_tokens": [image_token]})
+                tokenizer.add_special_tokens({"extra_special_tokens": [image_token]}, replace_extra_special_tokens=False)
             if len(tokenizer) > language_model.get_input_embeddings().num_embeddings:
                 language_model.resize_token_embeddings(len(tokenizer))
             config["image_token_id"] = tokenizer.convert_tokens_to_ids(image_token)
@@ -220,8 +220,17 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         Returns:
             Patches (B, N, P, d_v) and L2-normalised embeddings (B, N, d_img), both 0 on padded images. A tower without
             trainable parameters leaves no graph.
+
+        Raises:
+            ValueError: when N is 0 or more than `max_candidate_images`.
         """
         config, tower = self.config, self.vision_tower
+        if not 1 <= pixel_values.shape[1] <= config.max_candidate_images:
+            raise ValueError(
+                f"pixel_values holds {pixel_values.shape[1]} images per article; it must hold 1 to max_candidate_images "
+                f"({config.max_candidate_images}). The processor drops and reports the rest, and leaves pixel_values "
+                "out when no article has an image."
+            )
         patches = pixel_values.new_zeros(
             *image_mask.shape, config.num_patches, config.vision_config.hidden_size, dtype=tower.dtype
         )
@@ -236,8 +245,9 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
             # CLIP compares images and texts after a projection; SigLIP has none.
             pooled = outputs.image_embeds if "image_embeds" in outputs else outputs.pooler_output
             features = outputs.hidden_states[config.vision_feature_layer][:, -config.num_patches :]
-            patches[image_mask] = features
-            embeds[image_mask] = F.normalize(pooled, dim=-1)
+            # Under autocast the tower's outputs are narrower than its weights.
+            patches[image_mask] = features.to(patches.dtype)
+            embeds[image_mask] = F.normalize(pooled.to(embeds.dtype), dim=-1)
         return patches, embeds
 
     def encode_images(
@@ -259,17 +269,12 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
                 it such a predictor gives no logits.
 
         Raises:
-            ValueError: for too many images, or when a reduction needs `article_embeds` and they are missing.
+            ValueError: for no or too many images, or when a reduction needs `article_embeds` and they are missing.
         """
         if image_mask is None:
             image_mask = torch.ones(pixel_values.shape[:2], dtype=torch.bool, device=pixel_values.device)
         image_mask = image_mask.bool()
         config, count = self.config, pixel_values.shape[1]
-        if count > config.max_candidate_images:
-            raise ValueError(
-                f"pixel_values holds {count} images per article, more than max_candidate_images "
-                f"({config.max_candidate_images}); the processor drops and reports the rest, or raise that field."
-            )
         patches, image_embeds = self.embed_images(pixel_values, image_mask)
         predictor, logits = self.visual_path.relevance_predictor, None
         if predictor.context == "none" or article_embeds is not None:
@@ -355,7 +360,9 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         article_embeds = None
         if predictor.context != "none":
             if input_ids is None:
-                raise ValueError(f"vrp_context={predictor.context!r} reads the article: pass input_ids to select_images.")
+                raise ValueError(
+                    f"vrp_context={predictor.context!r} reads the article: pass input_ids to select_images."
+                )
             article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask)
         _, image_embeds = self.embed_images(pixel_values, image_mask)
         logits = predictor(image_embeds, image_mask, article_embeds)
@@ -368,9 +375,7 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         ]
         return ImageSelection(indices, probabilities)
 
-    def _visual_context(
-        self, key_values: VisualKeyValues, query: torch.Tensor, record: bool
-    ) -> VisualContext | None:
+    def _visual_context(self, key_values: VisualKeyValues, query: torch.Tensor, record: bool) -> VisualContext | None:
         modules = self.visual_path.cross_attentions
         layers = self.visual_path.gate_layers
         has_image = key_values.mask.any(dim=1)
@@ -389,8 +394,10 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         )
 
     def _insert_visual_tokens(
-        self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor, tokens: torch.Tensor, images: torch.Tensor
+        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, tokens: torch.Tensor, images: torch.Tensor
     ) -> torch.Tensor:
+        if input_ids is None:
+            raise ValueError('fusion="concat" finds its image placeholders in input_ids; inputs_embeds have none.')
         placeholders = input_ids == self.config.image_token_id
         real = images >= 0
         expected = real.sum(1) * tokens.shape[2]
@@ -524,8 +531,10 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         article_mask = model_kwargs.pop("article_mask", None)
         key_values = model_kwargs.pop("visual_key_values", None)
         if pixel_values is not None and key_values is None:
-            article_embeds = None
-            if self.config.vrp_context != "none":
+            article_embeds, cache = None, model_kwargs.get("past_key_values")
+            # The tokens of a later call are not those of the article alone, and embeddings have no tokens.
+            starts = (cache is None or cache.get_seq_length() == 0) and model_kwargs.get("inputs_embeds") is None
+            if self.config.vrp_context != "none" and starts:
                 article_embeds = self.article_embeddings(input_ids, model_kwargs.get("attention_mask"), article_mask)
             encoded = self.encode_images(pixel_values, image_mask, article_embeds)
             key_values = encoded.visual_key_values

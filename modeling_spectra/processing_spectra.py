@@ -1,5 +1,6 @@
 """Processor: articles and their images → the tensors of [`SpectraSumForConditionalGeneration`]."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class SpectraSumProcessor(ProcessorMixin):
         tokenizer (`PreTrainedTokenizerBase`): Of the language model; it needs an end token and a padding token.
         chat_template (`str`, *optional*): Jinja template of the chat format; without it the prompt is plain text.
         prompt_template (`str`, *optional*):
-            The instruction, with `{title}` and `{body}` once each: the user's message when there is a chat template,
+            The instruction, with `{title}` and then `{body}` once: the user's message when there is a chat template,
             otherwise the whole prompt. Defaults to a plain sentence asking for a summary.
         image_token (`str`, *optional*, defaults to `"<image>"`): Placeholder of a visual token.
         num_image_tokens (`int`, *optional*, defaults to `0`):
@@ -70,14 +71,15 @@ class SpectraSumProcessor(ProcessorMixin):
         num_image_tokens: int = 0,
         max_images: int = 5,
         max_candidate_images: int = 20,
-        **kwargs: Any,
     ):
         self.prompt_template = prompt_template or (CHAT_PROMPT if chat_template else PLAIN_PROMPT)
-        for field in ("{title}", "{body}"):
-            if self.prompt_template.count(field) != 1:
-                raise ValueError(f"prompt_template must hold {field} exactly once: {self.prompt_template!r}")
+        fields = re.findall(r"\{title\}|\{body\}", self.prompt_template)
+        if fields != ["{title}", "{body}"]:
+            raise ValueError(f"prompt_template must hold {{title}} and then {{body}} once: {self.prompt_template!r}")
         if tokenizer.eos_token is None or tokenizer.pad_token is None:
             raise ValueError("the tokenizer needs an eos_token and a pad_token; set both before making the processor.")
+        if num_image_tokens and tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
+            raise ValueError(f"image_token {image_token!r} is unknown to the tokenizer; add it as a special token first.")
         self.image_token = image_token
         self.num_image_tokens = num_image_tokens
         self.max_images = max_images
@@ -170,9 +172,13 @@ class SpectraSumProcessor(ProcessorMixin):
             raise ValueError("text is missing: pass the article's body (it may be an empty string).")
         if isinstance(text, str):
             text, title, summary = [text], _listed(title), _listed(summary)
-            if images is not None and not (len(images) == 1 and isinstance(images[0], list | tuple)):
+            if isinstance(images, list | tuple) and not (len(images) == 1 and isinstance(images[0], list | tuple)):
                 images = [images]
         count = len(text)
+        if images is not None and not (
+            isinstance(images, list | tuple) and all(row is None or isinstance(row, list | tuple) for row in images)
+        ):
+            raise ValueError("images must be a list that holds one list of images per article.")
         for name, values in (("title", title), ("summary", summary), ("images", images)):
             if values is not None and (isinstance(values, str) or len(values) != count):
                 raise ValueError(f"{name} must be a list with one entry per article ({count}).")

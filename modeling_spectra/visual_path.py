@@ -44,7 +44,9 @@ class VisualPath(nn.Module):
             self.projector = ConcatProjector(config)
         else:
             self.sampler = VisionSampler(config)
-            self.cross_attentions = nn.ModuleDict({str(layer): GatedCrossAttention(config) for layer in self.gate_layers})
+            self.cross_attentions = nn.ModuleDict(
+                {str(layer): GatedCrossAttention(config) for layer in self.gate_layers}
+            )
         if config.fusion == "dvp":
             self.deep_visual_processor = DeepVisualProcessor(config)
         self.relevance_predictor = VisualRelevancePredictor(config)
@@ -64,7 +66,9 @@ class VisualPath(nn.Module):
             states = dict.fromkeys(self.gate_layers, latents.flatten(1, 2))
         else:
             states = self.deep_visual_processor(latents, attendable(mask))
-        projected = [self.cross_attentions[str(layer)].project_visual_states(states[layer]) for layer in self.gate_layers]
+        projected = [
+            self.cross_attentions[str(layer)].project_visual_states(states[layer]) for layer in self.gate_layers
+        ]
         keys, values = zip(*projected, strict=True)
         return VisualKeyValues(torch.stack(keys, dim=1), torch.stack(values, dim=1), mask)
 

@@ -1,5 +1,6 @@
 """`SpectraTrainer`: the Hugging Face Trainer with L_lm + λ_align L_align + λ_distill L_distill (§6)."""
 
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,15 @@ class SpectraTrainer(Trainer):
         if world > 1:
             placed = sorted(gather_object(placed), key=lambda pair: pair[0])
         return [prediction for _, prediction in placed]
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        adapter = Path(output_dir or self.args.output_dir) / "adapter_config.json"
+        if self.args.should_save and isinstance(self.accelerator.unwrap_model(self.model), PeftModel):
+            # PEFT names our own module, which AutoPeftModel refuses to import; AutoModel finds the base's remote code.
+            content = json.loads(adapter.read_text(encoding="utf-8"))
+            content["auto_mapping"] = {"base_model_class": "AutoModel", "parent_library": "transformers"}
+            adapter.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

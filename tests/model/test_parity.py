@@ -1,0 +1,462 @@
+"""The model against its bare text model, an article against its batch, and generation against uncached runs."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from tests.tiny import NUM_PATCHES, TEXT_WIDTH, VOCABULARY, pixels, tiny_model, tokens
+
+BACKBONES = [("siglip", "qwen2"), ("clip", "llama")]
+PLACEHOLDER = VOCABULARY - 1
+CLOSE = {"atol": 2e-4, "rtol": 1e-4}
+
+
+def bare_text_model(model):
+    """The text model by itself, without hooks, with the same weights."""
+    bare = AutoModelForCausalLM.from_config(model.config.text_config).eval()
+    bare.load_state_dict(model.language_model.state_dict())
+    bare.set_attn_implementation(model.config._attn_implementation)
+    assert not any(layer._forward_pre_hooks for layer in bare.model.layers)
+    return bare
+
+
+def prompts(model, counts, length=6, seed=4):
+    """Left-padded input_ids and attention_mask, with placeholders before the text for `fusion="concat"`."""
+    text = tokens(len(counts), length, seed)
+    per_image, most = model.config.num_image_tokens, model.config.max_images
+    rows = [
+        torch.cat([torch.full((min(count, most) * per_image,), PLACEHOLDER), text[row, row % 2 :]])
+        for row, count in enumerate(counts)
+    ]
+    width = max(map(len, rows))
+    input_ids = torch.stack([F.pad(row, (width - len(row), 0), value=0) for row in rows])
+    attention_mask = torch.stack([F.pad(torch.ones_like(row), (width - len(row), 0)) for row in rows])
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def alone(inputs, values, row, count):
+    """One article without any padding."""
+    kept = inputs["attention_mask"][row].bool()
+    single = {"input_ids": inputs["input_ids"][row][kept][None]}
+    if count:
+        single |= {"pixel_values": values[row, :count][None]}
+    return single
+
+
+def uncached_greedy(model, steps, **inputs):
+    """Greedy decoding of one article by whole forward passes."""
+    input_ids = inputs.pop("input_ids")
+    for _ in range(steps):
+        logits = model(input_ids=input_ids, use_cache=False, **inputs).logits[:, -1]
+        input_ids = torch.cat([input_ids, logits.argmax(-1, keepdim=True)], dim=1)
+    return input_ids
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("vision", "text"), BACKBONES)
+@pytest.mark.parametrize("fusion", ["sampler", "dvp"])
+def test_closed_gates_give_the_text_models_logits_bit_for_bit(fusion, vision, text, attention):
+    model = tiny_model(fusion, vision, text, gate=0.0, attention=attention, gate_feed_forward=True)
+    bare, inputs = bare_text_model(model), prompts(model, (2, 0, 3))
+    values, mask = pixels(2, 0, 3)
+    expected = bare(**inputs).logits
+    assert torch.equal(model(**inputs, pixel_values=values, image_mask=mask).logits, expected)
+    assert torch.equal(model(**inputs).logits, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("vision", "text"), BACKBONES)
+@pytest.mark.parametrize("fusion", ["sampler", "dvp"])
+def test_without_real_images_open_gates_change_nothing(fusion, vision, text, attention):
+    model = tiny_model(fusion, vision, text, gate=0.9, attention=attention, gate_feed_forward=True)
+    bare, inputs = bare_text_model(model), prompts(model, (0, 0))
+    values, mask = pixels(2, 3)
+    expected = bare(**inputs).logits
+    assert torch.equal(model(**inputs, pixel_values=values, image_mask=torch.zeros_like(mask)).logits, expected)
+    assert torch.equal(model(**inputs).logits, expected)
+    with_images = model(**inputs, pixel_values=values, image_mask=mask).logits
+    assert ((with_images - expected).abs().amax((1, 2)) > 0.1).all(), "the images of this test must matter"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("vision", "text"), BACKBONES)
+@pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
+def test_a_mixed_left_padded_batch_equals_each_article_alone(fusion, vision, text, attention):
+    model = tiny_model(fusion, vision, text, gate=0.9, attention=attention, vrp_context="article_set")
+    counts = (0, 1, 3, 5)
+    inputs = prompts(model, counts)
+    values, mask = pixels(*counts)
+    batch = model(**inputs, pixel_values=values, image_mask=mask)
+    for row, count in enumerate(counts):
+        single = model(**alone(inputs, values, row, count))
+        real = inputs["attention_mask"][row].bool()
+        torch.testing.assert_close(batch.logits[row, real], single.logits[0], **CLOSE)
+        if count:
+            torch.testing.assert_close(batch.image_embeds[row, :count], single.image_embeds[0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(batch.selection_logits[row, :count], single.selection_logits[0], **CLOSE)
+            seen = single.summarizer_images[0].tolist()
+            assert batch.summarizer_images[row].tolist() == seen + [-1] * (3 - len(seen))
+        assert (batch.selection_logits[row, count:] == -torch.inf).all()
+        assert (batch.image_embeds[row, count:] == 0).all()
+    disturbed = model(**inputs, pixel_values=values + 100.0 * ~mask[..., None, None, None], image_mask=mask)
+    real = inputs["attention_mask"].bool()
+    assert torch.equal(disturbed.logits[real], batch.logits[real])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
+def test_eager_equals_sdpa(fusion):
+    counts = (0, 2, 3)
+    outputs = {}
+    for attention in ("eager", "sdpa"):
+        model = tiny_model(fusion, gate=0.9, attention=attention)
+        inputs = prompts(model, counts)
+        values, mask = pixels(*counts)
+        outputs[attention] = model(**inputs, pixel_values=values, image_mask=mask).logits[
+            inputs["attention_mask"].bool()
+        ]
+    torch.testing.assert_close(outputs["eager"], outputs["sdpa"], **CLOSE)
+
+
+@torch.no_grad()
+def test_concat_puts_the_projected_patches_where_the_placeholders_stand():
+    model = tiny_model("concat")
+    counts = (2, 0, 1)
+    inputs = prompts(model, counts)
+    values, mask = pixels(*counts)
+    embeds = model.language_model.get_input_embeddings()(inputs["input_ids"])
+    patches, _ = model.embed_images(values, mask)
+    projector = model.visual_path.projector
+    for row, count in enumerate(counts):
+        position = int((inputs["input_ids"][row] == PLACEHOLDER).float().argmax())
+        for image in range(count):
+            projected = projector.linear_2(F.gelu(projector.linear_1(patches[row, image])))
+            block = torch.cat([projected, projector.image_newline[None]])
+            embeds[row, position : position + NUM_PATCHES + 1] = block
+            position += NUM_PATCHES + 1
+    expected = bare_text_model(model)(inputs_embeds=embeds, attention_mask=inputs["attention_mask"]).logits
+    logits = model(**inputs, pixel_values=values, image_mask=mask).logits
+    torch.testing.assert_close(logits, expected, **CLOSE)
+
+
+def test_concat_refuses_prompts_whose_placeholders_do_not_fit():
+    model = tiny_model("concat")
+    inputs = prompts(model, (2, 1))
+    values, _ = pixels(2, 2)
+    with pytest.raises(ValueError, match=r"\[10, 5\] image placeholders.*\[10, 10\].*processor"):
+        model(**inputs, pixel_values=values)
+    with pytest.raises(ValueError, match="placeholders in input_ids"):
+        model(inputs_embeds=torch.zeros(2, 4, TEXT_WIDTH), pixel_values=values)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("context", ["none", "article"])
+@pytest.mark.parametrize(("vision", "text"), BACKBONES)
+@pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
+def test_greedy_generation_of_a_batch_equals_uncached_runs_of_each_article(fusion, vision, text, context):
+    model = tiny_model(fusion, vision, text, gate=0.9, vrp_context=context)
+    counts = (0, 1, 5)
+    inputs = prompts(model, counts)
+    values, mask = pixels(*counts)
+    images = {"pixel_values": values, "image_mask": mask}
+    options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    cached = model.generate(**inputs, **images, **options)
+    assert torch.equal(cached, model.generate(**inputs, **images, **options, use_cache=False))
+    width = inputs["input_ids"].shape[1]
+    for row, count in enumerate(counts):
+        single = alone(inputs, values, row, count)
+        if context == "article":
+            # A growing text would change the mean of the article's embeddings; the article itself is the prompt.
+            single["article_mask"] = torch.ones_like(single["input_ids"], dtype=torch.bool)
+            if fusion == "concat":
+                single["article_mask"] &= single["input_ids"] != PLACEHOLDER
+        expected = uncached_greedy(model, 5, **single)
+        assert cached[row, width:].tolist() == expected[0, -5:].tolist()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_sampling_and_beams_with_cache_equal_those_without(fusion, beams):
+    model = tiny_model(fusion, gate=0.9)
+    counts = (0, 1, 3)
+    inputs = prompts(model, counts)
+    values, mask = pixels(*counts)
+    options = {"max_new_tokens": 6, "num_beams": beams, "do_sample": beams == 1, "pad_token_id": 0}
+    results = []
+    for use_cache in (True, False):
+        torch.manual_seed(7)
+        results.append(
+            model.generate(
+                **inputs,
+                pixel_values=values,
+                image_mask=mask,
+                use_cache=use_cache,
+                num_return_sequences=beams,
+                **options,
+            )
+        )
+    assert torch.equal(*results)
+    text_only = model.generate(**inputs, **options) if fusion != "concat" else None
+    assert text_only is None or not torch.equal(results[0][-1], text_only[-1]), "the images of this test must matter"
+
+
+@torch.no_grad()
+def test_beams_of_a_batch_equal_beams_of_each_article():
+    model = tiny_model("dvp", gate=0.9)
+    counts = (0, 2, 1)
+    inputs = prompts(model, counts)
+    values, mask = pixels(*counts)
+    options = {"max_new_tokens": 5, "num_beams": 4, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    batch = model.generate(**inputs, pixel_values=values, image_mask=mask, **options)
+    for row, count in enumerate(counts):
+        single = model.generate(**alone(inputs, values, row, count), **options)
+        assert batch[row, -5:].tolist() == single[0, -5:].tolist()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
+def test_images_are_encoded_once_per_article_whatever_the_beams(fusion, use_cache):
+    model = tiny_model(fusion, gate=0.9)
+    counts = (2, 0, 3)
+    inputs = prompts(model, counts)
+    values, mask = pixels(*counts)
+    calls = []
+
+    def count(name):
+        return lambda module, args: calls.append((name, args[0].shape[0]))
+
+    path = model.visual_path
+    watched = {"tower": model.vision_tower, "projector": path.projector, "sampler": path.sampler}
+    watched |= {"processor": path.deep_visual_processor, "predictor": path.relevance_predictor}
+    for layer, module in (path.cross_attentions or {}).items():
+        watched |= {f"keys {layer}": module.attention.k_proj, f"values {layer}": module.attention.v_proj}
+    for name, module in watched.items():
+        if module is not None:
+            module.register_forward_pre_hook(count(name))
+    model.generate(
+        **inputs,
+        pixel_values=values,
+        image_mask=mask,
+        num_beams=3,
+        max_new_tokens=4,
+        use_cache=use_cache,
+        pad_token_id=0,
+    )
+    expected = [("tower", 5), ("predictor", 3)]
+    if fusion == "concat":
+        expected += [("projector", 3)]
+    else:
+        expected += [("sampler", 9)] + [(f"{kind} {layer}", 3) for layer in (1, 3) for kind in ("keys", "values")]
+    if fusion == "dvp":
+        expected += [("processor", 3)]
+    assert sorted(calls) == sorted(expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("with_images", ["pixel_values", "visual_key_values", None])
+@pytest.mark.parametrize("fusion", ["sampler", "dvp"])
+def test_continuing_from_a_cache(fusion, with_images):
+    """With the images the same as one uncached pass; with neither, the later tokens are those of a text-only article."""
+    model = tiny_model(fusion, gate=0.9)
+    counts = (0, 1, 3)
+    inputs = prompts(model, counts)
+    images = dict(zip(("pixel_values", "image_mask"), pixels(*counts), strict=True))
+    first = model(**inputs, **images, use_cache=True)
+    more = tokens(3, 4, seed=9)
+    later = {
+        "pixel_values": images,
+        "visual_key_values": {"visual_key_values": first.visual_key_values},
+        None: {},
+    }[with_images]
+    mask = torch.cat([inputs["attention_mask"], torch.ones_like(more)], dim=1)
+    whole_ids = torch.cat([inputs["input_ids"], more], dim=1)
+    whole = model(input_ids=whole_ids, attention_mask=mask, use_cache=False, **images).logits[:, -4:]
+    if with_images is None:
+        # An independent text-only continuation: the bare text model on top of the same cache.
+        cache = model(**inputs, **images, use_cache=True).past_key_values
+        expected = bare_text_model(model)(input_ids=more, attention_mask=mask, past_key_values=cache).logits
+        assert ((whole - expected).abs().amax((1, 2)) > 0.1).tolist() == [False, True, True]
+    else:
+        expected = whole
+    cache = first.past_key_values
+    together = model(input_ids=more, attention_mask=mask, past_key_values=cache, **later).logits
+    torch.testing.assert_close(together, expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_continuing_step_by_step_equals_one_pass():
+    model = tiny_model("dvp", gate=0.9)
+    values, _ = pixels(2)
+    input_ids = tokens(1, 9)
+    whole = model(input_ids=input_ids, pixel_values=values, use_cache=False).logits
+    cache, key_values, steps = DynamicCache(config=model.config.text_config), None, []
+    for position in range(9):
+        output = model(
+            input_ids=input_ids[:, position : position + 1],
+            past_key_values=cache,
+            use_cache=True,
+            **({"visual_key_values": key_values} if key_values else {"pixel_values": values}),
+        )
+        key_values = output.visual_key_values
+        steps.append(output.logits)
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, **CLOSE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("later", ["pixel_values", "visual_key_values"])
+def test_generation_that_continues_from_a_cache_equals_one_without(later, beams):
+    model = tiny_model("dvp", gate=0.9)
+    values, mask = pixels(3, 1)
+    images = {"pixel_values": values, "image_mask": mask}
+    input_ids = tokens(2, 7)
+    first = model(input_ids=input_ids, **images, use_cache=True)
+    again = images if later == "pixel_values" else {"visual_key_values": first.visual_key_values}
+    longer = torch.cat([input_ids, tokens(2, 3, seed=9)], dim=1)
+    options = {"max_new_tokens": 5, "num_beams": beams, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    expected = model.generate(input_ids=longer, **images, **options, use_cache=False)
+    cache = first.past_key_values
+    if beams > 1:
+        cache.batch_repeat_interleave(beams)
+    assert torch.equal(model.generate(input_ids=longer, past_key_values=cache, **again, **options), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("context", ["none", "article"])
+def test_generation_from_input_embeddings_equals_generation_from_ids(context):
+    model = tiny_model("dvp", gate=0.9, vrp_context=context)
+    values, mask = pixels(3, 1)
+    input_ids = tokens(2, 7)
+    options = {"max_new_tokens": 5, "num_beams": 2, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    embeds = model.get_input_embeddings()(input_ids)
+    images = {"pixel_values": values, "image_mask": mask}
+    generated = model.generate(inputs_embeds=embeds, **images, **options)
+    assert torch.equal(generated, model.generate(input_ids=input_ids, **images, **options)[:, 7:])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("context", ["none", "article", "article_set"])
+@pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
+def test_more_images_than_the_limit_are_reduced_to_the_best_in_the_articles_order(fusion, context):
+    model = tiny_model(fusion, gate=0.9, vrp_context=context)
+    counts = (6, 4)
+    values, mask = pixels(*counts)
+    inputs = prompts(model, counts)
+    output = model(**inputs, pixel_values=values, image_mask=mask)
+    assert output.selection_logits.shape == (2, 6)
+    kept = []
+    for row, count in enumerate(counts):
+        scores = output.selection_logits[row, :count].tolist()
+        kept.append(sorted(sorted(range(count), key=lambda i, scores=scores: -scores[i])[:3]))
+    assert output.summarizer_images.tolist() == kept
+    assert kept != [[0, 1, 2]] * 2, "the best images of this test must be others than the first"
+    for reduce, chosen in ((True, kept), (False, [[0, 1, 2], [0, 1, 2]])):
+        few = torch.stack([values[row, images] for row, images in enumerate(chosen)])
+        expected = model(**inputs, pixel_values=few).logits
+        result = model(**inputs, pixel_values=values, image_mask=mask, reduce_by_relevance=reduce)
+        torch.testing.assert_close(result.logits, expected, **CLOSE)
+        assert result.summarizer_images.tolist() == chosen
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("count", [0, 7])
+def test_no_or_too_many_candidates_are_refused_everywhere(count):
+    model = tiny_model()
+    values = pixels(7)[0][:, :count]
+    for call in (
+        lambda: model(input_ids=tokens(1, 5), pixel_values=values),
+        lambda: model.generate(input_ids=tokens(1, 5), pixel_values=values, max_new_tokens=1),
+        lambda: model.select_images(values),
+    ):
+        with pytest.raises(ValueError, match=rf"{count} images.*max_candidate_images \(6\)"):
+            call()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("whole", [True, False])
+def test_generation_that_continues_does_not_take_the_later_text_for_the_article(whole):
+    """Neither all tokens so far nor the new ones alone say what the images were reduced by."""
+    model = tiny_model("dvp", gate=0.9, vrp_context="article")
+    input_ids, more = tokens(1, 7), tokens(1, 3, seed=9)
+    mask = torch.ones(1, 10, dtype=torch.long)
+    longer = torch.cat([input_ids, more], dim=1) if whole else more
+    options = {"attention_mask": mask, "max_new_tokens": 2, "do_sample": False, "eos_token_id": None}
+    few, many = pixels(3)[0], pixels(5)[0]
+
+    first = model(input_ids=input_ids, pixel_values=few, use_cache=True)
+    expected = model.generate(torch.cat([input_ids, more], dim=1), pixel_values=few, use_cache=False, **options)
+    generated = model.generate(longer, pixel_values=few, past_key_values=first.past_key_values, **options)
+    assert torch.equal(generated[:, -2:], expected[:, -2:])
+
+    first = model(input_ids=input_ids, pixel_values=many, use_cache=True)
+    with pytest.raises(ValueError, match="pass the visual_key_values of the first call"):
+        model.generate(longer, pixel_values=many, past_key_values=first.past_key_values, **options)
+
+
+def test_a_reduction_by_context_needs_the_article():
+    model = tiny_model(vrp_context="article")
+    values, _ = pixels(5)
+    embeds = torch.randn(1, 4, TEXT_WIDTH)
+    with pytest.raises(ValueError, match="vrp_context='article' needs the article's tokens"):
+        model(inputs_embeds=embeds, pixel_values=values)
+    cache = model(input_ids=tokens(1, 4), pixel_values=values, use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="pass the visual_key_values of the first call"):
+        model(input_ids=tokens(1, 1), past_key_values=cache, pixel_values=values)
+
+
+def test_exactly_one_of_ids_and_embeddings():
+    model = tiny_model()
+    for inputs in ({}, {"input_ids": tokens(1, 2), "inputs_embeds": torch.zeros(1, 2, TEXT_WIDTH)}):
+        with pytest.raises(ValueError, match="input_ids and inputs_embeds"):
+            model(**inputs)
+
+
+@torch.no_grad()
+def test_article_embedding_is_the_mean_of_the_articles_tokens_only():
+    model = tiny_model("concat")
+    input_ids = tokens(2, 6)
+    input_ids[0, 2] = PLACEHOLDER
+    attention_mask = torch.tensor([[1] * 6, [0, 0, 1, 1, 1, 1]])
+    labels = torch.tensor([[-100] * 4 + [7, 7], [-100] * 5 + [9]])
+    table = model.language_model.model.embed_tokens.weight
+    expected = torch.stack([table[input_ids[0, [0, 1, 3]]].mean(0), table[input_ids[1, 2:5]].mean(0)])
+    torch.testing.assert_close(model.article_embeddings(input_ids, attention_mask, labels=labels), expected)
+    article_mask = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 1]])
+    expected = torch.stack([table[input_ids[0, 1]], table[input_ids[1, 2:4]].mean(0)])
+    torch.testing.assert_close(model.article_embeddings(input_ids, attention_mask, article_mask), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("normalised", [False, True])
+def test_loss_is_the_cross_entropy_of_the_labelled_tokens(normalised):
+    model = tiny_model("dvp", gate=0.9)
+    input_ids, labels = tokens(2, 8), torch.full((2, 8), -100)
+    labels[0, 5:], labels[1, 7:] = input_ids[0, 5:], input_ids[1, 7:]
+    values, mask = pixels(2, 1)
+    options = {"num_items_in_batch": torch.tensor(10)} if normalised else {}
+    output = model(input_ids=input_ids, labels=labels, pixel_values=values, image_mask=mask, **options)
+    terms = [
+        -output.logits[row, t - 1].log_softmax(-1)[labels[row, t]]
+        for row in range(2)
+        for t in range(1, 8)
+        if labels[row, t] != -100
+    ]
+    assert len(terms) == 4
+    torch.testing.assert_close(output.loss, sum(terms) / (10 if normalised else 4))
+    assert output.summary_embeds.shape == (2, model.config.image_embedding_size)
+
+
+@torch.no_grad()
+def test_logits_to_keep_and_tuples():
+    model = tiny_model("dvp", gate=0.9)
+    values, _ = pixels(1)
+    inputs = {"input_ids": tokens(1, 6), "pixel_values": values}
+    whole = model(**inputs).logits
+    torch.testing.assert_close(model(**inputs, logits_to_keep=2).logits, whole[:, -2:])
+    torch.testing.assert_close(model(**inputs, return_dict=False)[0], whole)
