@@ -9,9 +9,8 @@ DPPy is a test extra; without it the output says so and has no such row.
 
 import argparse
 import contextlib
-import importlib.metadata
+import importlib.util
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,8 @@ import torch.nn.functional as F
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from trainer.dpp_teacher import dpp_marginals, solve_scale  # noqa: E402 - found through the line above
+from spectra_sum.environment import describe_hardware, describe_versions  # noqa: E402 - found through the line above
+from trainer.dpp_teacher import dpp_marginals, solve_scale  # noqa: E402
 
 BETA, SIGMA, KAPPA, EPSILON = 20.0, 0.8, 3, 1e-6
 WIDTH = 768
@@ -74,12 +74,6 @@ def dppy_marginals(kernels: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(marginals)
 
 
-def cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=int, default=10_000, help="how many sets (default: %(default)s)")
@@ -98,10 +92,8 @@ def main() -> None:
     marginals, seconds["dpp_marginals"] = timed(teacher_marginals, embeds, relevance)
     _, seconds["torch.linalg.eigh"] = timed(torch.linalg.eigh, kernels)
     difference = None
-    try:
-        dppy_version = importlib.metadata.version("dppy")
-    except importlib.metadata.PackageNotFoundError:
-        dppy_version = None
+    dppy_installed = importlib.util.find_spec("dppy") is not None
+    if not dppy_installed:
         print("DPPy: left out, it is not installed (pip install dppy)")
     else:
         expected, seconds["DPPy"] = timed(dppy_marginals, kernels)
@@ -113,13 +105,8 @@ def main() -> None:
         "seed": arguments.seed,
         "sets_per_second": {name: arguments.sets / value for name, value in seconds.items()},
         "largest_difference_to_dppy": difference,
-        "hardware": {"cpu": cpu_model(), "threads": torch.get_num_threads()},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "dppy": dppy_version,
-        },
+        "hardware": describe_hardware(),
+        "versions": describe_versions(("torch", "numpy", *(("dppy",) if dppy_installed else ()))),
     }
     print(f"{arguments.sets} sets of {arguments.images} images, one run")
     print(f"{'':18} {'seconds':>8} {'sets/s':>9}   the teacher is")
@@ -129,8 +116,8 @@ def main() -> None:
     if difference is not None:
         print(f"largest difference of a marginal to DPPy: {difference:.1e}")
     print(
-        f"{result['hardware']['cpu']}, {result['hardware']['threads']} thread; "
-        + ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
+        f"{result['hardware']['processor']}, {result['hardware']['threads']} thread; "
+        + ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     )
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")

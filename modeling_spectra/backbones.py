@@ -1,7 +1,7 @@
 """Pretrained backbones: the vision part of a SigLIP or CLIP model, and a causal language model."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
@@ -51,12 +51,14 @@ def load_vision_tower(vision: str, dtype: torch.dtype | None = None) -> PreTrain
     tower, report = TOWER_CLASSES[config.model_type].from_pretrained(
         vision, config=vision_config, dtype=dtype or "auto", output_loading_info=True
     )
-    if report["missing_keys"]:
-        raise ValueError(
-            f"{vision} lacks weights of its vision tower ({sorted(report['missing_keys'])[:3]} …); "
-            "use a checkpoint with its pooling head (SigLIP) or projection (CLIP)."
-        )
+    check_complete(report, vision, "use a checkpoint with its pooling head (SigLIP) or projection (CLIP).")
     return tower
+
+
+def check_complete(report: dict[str, Any], checkpoint: str, fix: str) -> None:
+    """Raise a ValueError when transformers' loading report says that weights were made up."""
+    if report["missing_keys"]:
+        raise ValueError(f"{checkpoint} lacks weights of its backbone ({sorted(report['missing_keys'])[:3]} …); {fix}")
 
 
 def load_backbones(
@@ -69,12 +71,18 @@ def load_backbones(
         text (`str`): Folder or Hub id of a causal language model, or the path of a `.gguf` file.
         gguf_file (`str`, *optional*): Name of the GGUF file inside `text`.
         dtype (`torch.dtype`, *optional*): The checkpoints' own by default.
+
+    Raises:
+        ValueError: when a model is of another type, or a checkpoint lacks weights.
     """
     if text.endswith(".gguf"):
         text, gguf_file = str(Path(text).parent), Path(text).name
     gguf = {"gguf_file": gguf_file} if gguf_file else {}
     tower = load_vision_tower(vision, dtype)
-    language_model = AutoModelForCausalLM.from_pretrained(text, dtype=dtype or "auto", **gguf)
+    language_model, report = AutoModelForCausalLM.from_pretrained(
+        text, dtype=dtype or "auto", output_loading_info=True, **gguf
+    )
+    check_complete(report, text, "use a checkpoint of the causal language model with its output head.")
     if gguf_file:
         # The weights are dequantised now; a model that still claims to be GGUF refuses to be saved.
         del language_model.config.quantization_config

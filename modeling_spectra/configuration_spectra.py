@@ -77,7 +77,8 @@ class SpectraSumConfig(PreTrainedConfig):
         initializer_range (`float`, *optional*, defaults to `0.02`): Standard deviation of the new weights.
 
     Raises:
-        ValueError: when fields contradict each other; the message names the field to change.
+        StrictDataclassError: (of huggingface_hub) when a field has the wrong type or fields contradict each other; the
+            message names the field to change.
     """
 
     model_type = "spectra_sum"
@@ -163,6 +164,11 @@ class SpectraSumConfig(PreTrainedConfig):
             raise ValueError(
                 f"vision_config has model_type {self.vision_config.model_type!r}; "
                 "use the vision config of a SigLIP or CLIP model (siglip_vision_model, clip_vision_model)."
+            )
+        if self.vision_config.model_type == "siglip_vision_model" and not self.vision_config.vision_use_head:
+            raise ValueError(
+                "vision_config has vision_use_head=False; image embeddings come from SigLIP's pooling head: "
+                "use a checkpoint that has it."
             )
         if self.fusion == "dvp" and self.dvp_num_layers > depth:
             raise ValueError(

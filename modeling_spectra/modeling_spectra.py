@@ -1,7 +1,7 @@
 """SPeCTrA-Sum as a `PreTrainedModel`: a vision tower, a language model, and the visual path between them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -156,19 +156,26 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
             vision (`str`): Folder or Hub id of a SigLIP or CLIP model (the dual encoder or its vision part).
             text (`str`): Folder or Hub id of a causal language model, or the path of a `.gguf` file.
             gguf_file (`str`, *optional*): Name of the GGUF file inside `text`, when `text` is a folder or Hub id.
-            dtype (`torch.dtype`, *optional*): Of the whole model; the checkpoints' own by default.
+            dtype (`torch.dtype`, *optional*): Of the whole model; the language model's own by default.
             config: Fields of [`SpectraSumConfig`], and `prompt_template` for the processor.
 
         Raises:
             ValueError: when a checkpoint lacks weights of its backbone, or its type is not supported.
+            TypeError: for a field that the configuration does not have.
+            StrictDataclassError: for fields that contradict each other, see [`SpectraSumConfig`].
         """
         prompt_template = config.pop("prompt_template", None)
+        unknown = set(config) - {field.name for field in fields(SpectraSumConfig)}
+        if unknown:
+            raise TypeError(f"SpectraSumConfig has no fields {sorted(unknown)}.")
         backbones = load_backbones(vision, text, gguf_file=gguf_file, dtype=dtype)
         tokenizer, language_model = backbones.tokenizer, backbones.language_model
         image_token = SpectraSumProcessor.default_image_token
         if config.get("fusion") == "concat":
             if tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
-                tokenizer.add_special_tokens({"extra_special_tokens": [image_token]}, replace_extra_special_tokens=False)
+                tokenizer.add_special_tokens(
+                    {"extra_special_tokens": [image_token]}, replace_extra_special_tokens=False
+                )
             if len(tokenizer) > language_model.get_input_embeddings().num_embeddings:
                 language_model.resize_token_embeddings(len(tokenizer))
             config["image_token_id"] = tokenizer.convert_tokens_to_ids(image_token)
@@ -176,8 +183,8 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
             vision_config=backbones.vision_tower.config, text_config=language_model.config, **config
         )
         model = cls(spectra_config, vision_tower=backbones.vision_tower, language_model=language_model)
-        if dtype is not None:
-            model = model.to(dtype)
+        # Backbones are often published in different dtypes.
+        model = model.to(dtype or language_model.dtype)
         model.generation_config = language_model.generation_config
         processor = SpectraSumProcessor(
             image_processor=backbones.image_processor,
@@ -288,8 +295,10 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
                     "article's tokens; when continuing from a cache, pass the visual_key_values of the first call."
                 )
             order = logits.detach()
-        kept = order.argsort(dim=1, descending=True, stable=True)[:, : config.max_images].sort(dim=1).values
-        kept_mask = image_mask.gather(1, kept)
+        kept = order.argsort(dim=1, descending=True, stable=True)[:, : config.max_images]
+        # The article's order with the padding last, wherever it stood: an image's index counts real images only.
+        kept = kept.masked_fill(~image_mask.gather(1, kept), count).sort(dim=1).values
+        kept_mask, kept = kept < count, kept.clamp(max=count - 1)
         patches = patches.gather(1, kept[..., None, None].expand(-1, -1, *patches.shape[2:]))
         key_values = visual_tokens = None
         if config.fusion == "concat":
@@ -446,7 +455,9 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
             visual_tokens, summarizer_images: The same for `fusion="concat"`, from [`encode_images`].
             labels: (B, T), −100 everywhere but on the summary.
             reduce_by_relevance: See [`encode_images`].
-            logits_to_keep: As in every causal language model of transformers.
+            logits_to_keep: As in every causal language model of transformers. With `labels`, only the positions kept
+                count in the loss: keeping those whose next token has a label gives the whole loss without the rest of
+                the logits.
             num_items_in_batch: Tokens to divide the loss by; the labels of this batch by default.
 
         Raises:
@@ -497,9 +508,12 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         logits = self.get_output_embeddings()(slice_logits_to_keep(hidden_states, logits_to_keep))
         loss = summary_embeds = None
         if labels is not None:
+            # The label of a position is the next token's; positions without logits have no loss.
+            shift_labels = F.pad(labels, (0, 1), value=-100)[:, 1:, None]
             loss = self.loss_function(
                 logits=logits,
-                labels=labels,
+                labels=None,
+                shift_labels=slice_logits_to_keep(shift_labels, logits_to_keep).squeeze(-1).contiguous(),
                 vocab_size=config.text_config.vocab_size,
                 num_items_in_batch=num_items_in_batch,
             )

@@ -79,7 +79,9 @@ class SpectraSumProcessor(ProcessorMixin):
         if tokenizer.eos_token is None or tokenizer.pad_token is None:
             raise ValueError("the tokenizer needs an eos_token and a pad_token; set both before making the processor.")
         if num_image_tokens and tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
-            raise ValueError(f"image_token {image_token!r} is unknown to the tokenizer; add it as a special token first.")
+            raise ValueError(
+                f"image_token {image_token!r} is unknown to the tokenizer; add it as a special token first."
+            )
         self.image_token = image_token
         self.num_image_tokens = num_image_tokens
         self.max_images = max_images

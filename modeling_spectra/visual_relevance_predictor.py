@@ -60,14 +60,17 @@ class VisualRelevancePredictor(nn.Module):
         Logits of padded images are finite and mean nothing. Computed in the predictor's own dtype.
         """
         dtype = self.up_proj.weight.dtype
+        # The entries of a unit vector shrink with its width; at unit variance every feature is learnt at the same rate.
+        scale = image_embeds.shape[-1] ** 0.5
         image_embeds = image_embeds.to(dtype)
-        features = [image_embeds]
+        features = [image_embeds * scale]
         if self.context != "none":
             # Input embeddings are a hundred times smaller than unit vectors; without the norm the MLP ignores them.
             article = F.layer_norm(article_embeds.float(), article_embeds.shape[-1:]).to(dtype)
             article = article[:, None].expand(-1, image_embeds.shape[1], -1)
-            features += [article, image_embeds * self.article_proj(article)]
+            features += [article, image_embeds * scale * self.article_proj(article)]
         if self.context == "article_set":
-            features += set_features(image_embeds, image_mask)
+            mean_of_others, largest_similarity = set_features(image_embeds, image_mask)
+            features += [mean_of_others * scale, largest_similarity]
         hidden = self.dropout(F.gelu(self.up_proj(torch.cat(features, dim=-1))))
         return self.down_proj(hidden).squeeze(-1)

@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
 
-from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
+from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
 from .model_sources import ModelError, check_model, find_smollm2
 
@@ -35,6 +35,7 @@ def load_model(name: str) -> LoadedModel:
         ModelError: The model cannot be fetched or loaded, or its weights are incomplete.
     """
     check_model(name)
+    register_auto_classes()
     try:
         adapter = Path(name) / "adapter_config.json"
         base = name

@@ -165,6 +165,9 @@ def save_vision_folder(folder: Path, kind: str = "siglip", seed: int = 1) -> Pat
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "max_position_embeddings": 16,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
     }
     vision = vision_config(kind).to_dict()
     if kind == "clip":

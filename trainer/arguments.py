@@ -42,7 +42,7 @@ class DataArguments:
         random_vision (`bool`, *optional*, defaults to `False`): Without a `vision_backbone`: a small SigLIP tower with
             random weights, for machines that have no pretrained one. There is no teacher then.
         closed_world_backbones (`str`, *optional*): Folder of the closed world's own small backbones; they are trained
-            there first if they are missing, and take the place of both backbones.
+            there first if they are missing, and stand in for the backbones that are not given.
         use_images (`bool`, *optional*, defaults to `True`): False withholds all images (the text-only baseline).
         max_length (`int`, *optional*, defaults to `2048`): Most text tokens of an example.
         max_train_articles, max_eval_articles (`int`, *optional*): Use only the first ones of a split.

@@ -1,11 +1,8 @@
 """The demo: trains the method and its ablations on the closed world and writes a report (`python -m trainer.demo`)."""
 
 import argparse
-import importlib.metadata
 import json
 import multiprocessing
-import os
-import platform
 import queue
 import shutil
 import time
@@ -19,13 +16,21 @@ from datasets import DatasetDict, load_from_disk
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
+from spectra_sum.environment import describe_hardware, describe_versions
 from spectra_sum.metrics import load_metric
 from spectra_sum.msmo.closed_world import chance
 from spectra_sum.pretrained import LoadedModel, load_model
 from spectra_sum.scores import coverage, score_predictions
-from trainer.closed_world_backbones import train_siglip, train_text_model, train_tokenizer
+from trainer.closed_world_backbones import (
+    SiglipSettings,
+    TextModelSettings,
+    TokenizerSettings,
+    train_siglip,
+    train_text_model,
+    train_tokenizer,
+)
 from trainer.data import load_records
-from trainer.demo_report import results_table, write_demo_report
+from trainer.demo_report import results_table, write_demo_report, write_example
 from trainer.image_selection import embed_articles, select_by_each, train_predictor
 from trainer.train import build_teacher, build_trainer, checkpoint_to_resume, parse_arguments, write_json
 
@@ -59,7 +64,8 @@ def arguments_of(name: str, output: Path, options: argparse.Namespace) -> tuple:
     """The training arguments of a variant, as `trainer/train.py` would parse them."""
     folder = output / "variants" / name
     argv = ["--config", str(CONFIG), "--output_dir", str(folder), *VARIANTS[name]]
-    argv += ["--closed_world_backbones", str(output / "backbones"), "--use_cpu", "true", "--disable_tqdm", "true"]
+    argv += ["--vision_backbone", str(output / "backbones" / "siglip"), "--use_cpu", "true", "--disable_tqdm", "true"]
+    argv += ["--text_backbone", str(output / "backbones" / "text")]
     argv += ["--closed_world_articles", str(options.articles), "--seed", str(options.seed)]
     argv += ["--closed_world_eval_articles", str(options.eval_articles), "--closed_world_seed", str(options.seed)]
     if options.steps:
@@ -102,14 +108,19 @@ def run_logged(log: Path, work: Callable[..., None], *arguments: Any) -> None:
         work(*arguments)
 
 
-def make_backbones(output: Path, records: DatasetDict) -> None:
+def make_backbones(output: Path, records: DatasetDict, options: argparse.Namespace) -> None:
     """The small SigLIP, in a process of its own, beside the small text model."""
     folder, context = output / "backbones", multiprocessing.get_context("fork")
-    tokenizer = train_tokenizer(folder / "tokenizer")
+    tokenizer = train_tokenizer(folder / "tokenizer", TokenizerSettings(seed=options.seed))
+    steps = {"steps": options.backbone_steps} if options.backbone_steps else {}
+    siglip_settings = SiglipSettings(seed=options.seed, **steps)
+    text_settings = TextModelSettings(seed=options.seed, **steps)
     log = output / "logs" / "siglip.log"
-    siglip = context.Process(target=run_logged, args=(log, train_siglip, folder / "siglip", tokenizer))
+    siglip = context.Process(
+        target=run_logged, args=(log, train_siglip, folder / "siglip", tokenizer, siglip_settings)
+    )
     siglip.start()
-    train_text_model(folder / "text", tokenizer, records["train"])
+    train_text_model(folder / "text", tokenizer, records["train"], text_settings)
     siglip.join()
     if siglip.exitcode:
         raise RuntimeError(f"training the small SigLIP failed; see {log}")
@@ -192,7 +203,7 @@ def variant_row(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def collect(output: Path, records: DatasetDict, options: argparse.Namespace) -> dict[str, Any]:
-    """Put the results together: `metrics.json`, `summaries.jsonl`, `model/` and `report.html`."""
+    """Put the results together: `metrics.json`, `summaries.jsonl`, `model/`, `example/` and `report.html`."""
     names = [name for name in TABLE_ORDER if (output / "variants" / name / "result.json").is_file()]
     results = {name: json.loads((output / "variants" / name / "result.json").read_text()) for name in names}
     if not (output / "model").is_dir():
@@ -205,11 +216,8 @@ def collect(output: Path, records: DatasetDict, options: argparse.Namespace) -> 
         "selection": compare_selections(loaded, output, records, options),
         "chance": chance(),
         "seed": options.seed,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "datasets", "evaluate")},
-        },
-        "hardware": {"processor": processor_name(), "processes": options.processes, "threads_per_process": 1},
+        "versions": describe_versions(("torch", "transformers", "datasets", "evaluate")),
+        "hardware": {**describe_hardware(), "processes": options.processes},
         "settings": {"articles": options.articles, "eval_articles": options.eval_articles, "steps": options.steps},
     }
     write_json(output / "metrics.json", metrics)
@@ -223,17 +231,10 @@ def collect(output: Path, records: DatasetDict, options: argparse.Namespace) -> 
             }
             print(json.dumps(line, ensure_ascii=False), file=file)
     shown = [records["test"][index] for index in range(min(REPORTED_ARTICLES, len(records["test"])))]
+    write_example(output / "example", shown[0])
     logs = {name: result["log_history"] for name, result in results.items()}
     write_demo_report(output / "report.html", loaded, shown, metrics, logs)
     return metrics
-
-
-def processor_name() -> str:
-    """The processor as the operating system names it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0]}, {os.cpu_count()} cores" if models else f"{platform.processor()}, {os.cpu_count()} cores"
 
 
 def prepare_articles(output: Path, options: argparse.Namespace) -> DatasetDict:
@@ -271,6 +272,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="training steps of each variant (default: those of the config)")
+    parser.add_argument("--backbone-steps", type=int, help="training steps of each backbone (default: their own)")
     parser.add_argument("--articles", type=int, default=6000, help="training articles")
     parser.add_argument("--eval-articles", type=int, default=200, help="test articles")
     parser.add_argument(
@@ -293,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     try:
         records = prepare_articles(output, options)
-        make_backbones(output, records)
+        make_backbones(output, records, options)
         run_variants([name for name in VARIANTS if name in options.variants], output, options)
         metrics = collect(output, records, options)
     except KeyboardInterrupt:

@@ -77,6 +77,16 @@ def report_article(summarizer: Summarizer, record: dict[str, Any]) -> ReportArti
     )
 
 
+def write_example(folder: Path, record: dict[str, Any]) -> None:
+    """An article as a Markdown document with its images, to try `spectra-sum summarize` on."""
+    folder.mkdir(exist_ok=True)
+    lines = [f"# {record['title']}", record["article"]]
+    for index, image in enumerate(record["images"], start=1):
+        image.save(folder / f"image_{index}.png")
+        lines.append(f"![image {index}](image_{index}.png)")
+    (folder / "article.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+
+
 def write_demo_report(
     path: Path,
     loaded: LoadedModel,

@@ -128,8 +128,11 @@ class SpectraTrainer(Trainer):
         inputs = dict(inputs)
         sentences, keys = inputs.pop("summary_sentences"), inputs.pop("negative_keys")
         config = self.base_model.config
+        # The prompt needs no logits: with a large vocabulary they would take most of the memory.
+        before_a_label = torch.nn.functional.pad(inputs["labels"][:, 1:] != -100, (0, 1))
         outputs = model(
             **inputs,
+            logits_to_keep=before_a_label,
             num_items_in_batch=num_items_in_batch,
             reduce_by_relevance=not model.training or self.state.global_step >= config.vrp_warmup_steps,
         )

@@ -18,7 +18,12 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 from trl import ModelConfig, TrlParser
 
-from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration, SpectraSumProcessor
+from modeling_spectra import (
+    SpectraSumConfig,
+    SpectraSumForConditionalGeneration,
+    SpectraSumProcessor,
+    register_auto_classes,
+)
 from spectra_sum.model_sources import find_smollm2
 from spectra_sum.pretrained import save_random_vision
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
@@ -87,11 +92,11 @@ def prepare_backbones(data_args: DataArguments, records: DatasetDict, output: Pa
     """Folders or ids of the vision and text backbones; the closed world's are trained if they are missing."""
     vision, text = data_args.vision_backbone, data_args.text_backbone
     with PartialState().main_process_first():
-        if data_args.closed_world_backbones:
+        if data_args.closed_world_backbones and not (vision and text):
             folder = Path(data_args.closed_world_backbones)
             tokenizer = train_tokenizer(folder / "tokenizer")
-            vision = str(train_siglip(folder / "siglip", tokenizer))
-            text = str(train_text_model(folder / "text", tokenizer, records["train"]))
+            vision = vision or str(train_siglip(folder / "siglip", tokenizer))
+            text = text or str(train_text_model(folder / "text", tokenizer, records["train"]))
         if vision is None:
             folder = output / "random_vision"
             if not folder.is_dir():
@@ -114,6 +119,7 @@ def build_model(
     dtype = torch.float32 if dtype is None and (args.bf16 or args.fp16) else dtype
     if backbones is None:
         path = model_args.model_name_or_path
+        register_auto_classes()
         model = SpectraSumForConditionalGeneration.from_pretrained(path, dtype=dtype or "auto", **fields)
         processor = SpectraSumProcessor.from_pretrained(path)
     else:

@@ -16,7 +16,7 @@ summaries); they state the visual facts and are therefore no input of a summariz
 
 Separation of the splits: every random number comes from ``SeedSequence(seed, spawn_key=(split, stream, block))``, with
 one stream for the articles' contents, one for the rendering of their images and one for caption pairs; no two splits
-share a stream, hence none shares an image. (city + person + number) modulo 10, taken on the values' indices, decides
+share a stream, hence none shares an image. (city + person + number) modulo 8, taken on the values' indices, decides
 an article's split, so that no combination of these three facts occurs in two splits.
 """
 
@@ -49,7 +49,10 @@ PERSONS = tuple(
     "Anna Bruno Carla David Elena Felix Grace Hugo Irene Jonas Karen Leo Maria Nils Olga Pablo Rosa Simon Tara Victor "
     "Wanda Xavier Yara Zoe".split()
 )
-NUMBERS = tuple(str(number) for number in range(10, 100))
+NUMBERS = tuple(
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen twenty thirty forty fifty sixty seventy".split()
+)
 VALUES = {
     "group": tuple(COLOURS),
     "city": CITIES,
@@ -63,7 +66,8 @@ MAX_SELECTED_IMAGES = 2
 """The size of a complete selection: one image per visual fact."""
 
 _SPLITS = {"train": 0, "validation": 1, "test": 2}
-_RESIDUES = {"train": range(2, 10), "validation": range(1, 2), "test": range(0, 1)}
+_RESIDUES = {"train": range(2, 8), "validation": range(1, 2), "test": range(0, 1)}
+_MODULUS = 8
 _CONTENT_STREAM, _RENDERING_STREAM, _PAIR_STREAM = range(3)
 _BLOCK = 256
 
@@ -82,7 +86,7 @@ _OPENINGS = (
     "The {group} group has shared its plan for the new season with all of its partners.",
     "The {group} group gave a long interview about its work to a local paper this week.",
 )
-# As in news text, a fact follows the same word in the body and in the summary ("hired Maria"): a small model can copy it.
+# A fact follows the same word in body and summary ("hired Maria"), as in news text: a small model can copy it.
 _CITY_SENTENCES = (
     "Its main office stands in the old part of {city} near the station.",
     "The company is known as one of the oldest employers of {city} and its region.",
@@ -255,8 +259,8 @@ def _generate_articles(count: int, seed: int, split: str) -> Iterator[dict]:
 def _draft_article(generator: np.random.Generator, split: str) -> dict:
     indices = {kind: int(generator.integers(len(values))) for kind, values in VALUES.items()}
     residue = int(generator.choice(_RESIDUES[split]))
-    tens = indices["number"] // 10
-    indices["number"] = 10 * tens + (residue - indices["city"] - indices["person"]) % 10
+    eighth = indices["number"] // _MODULUS
+    indices["number"] = _MODULUS * eighth + (residue - indices["city"] - indices["person"]) % _MODULUS
 
     gold = [chart_meaning(indices["group"], indices["trend"]), scene_meaning(indices["group"], indices["setting"])]
     if generator.random() < 0.5:

@@ -108,6 +108,24 @@ def test_a_mixed_left_padded_batch_equals_each_article_alone(fusion, vision, tex
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
+def test_padding_between_images_changes_nothing(fusion, count):
+    """A broken image in the middle leaves the others as they are, with or without a reduction to `max_images`."""
+    model = tiny_model(fusion, gate=0.9)
+    values, _ = pixels(count)
+    mask = torch.ones(1, count, dtype=torch.bool)
+    mask[0, 1] = False
+    real = [image for image in range(count) if image != 1]
+    inputs = prompts(model, (count - 1,))
+    padded = model(**inputs, pixel_values=values, image_mask=mask)
+    alone = model(**inputs, pixel_values=values[:, real])
+    torch.testing.assert_close(padded.logits, alone.logits, **CLOSE)
+    seen = [real[image] for image in alone.summarizer_images[0].tolist()]
+    assert padded.summarizer_images[0].tolist() == seen + [-1] * (3 - len(seen))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
 def test_eager_equals_sdpa(fusion):
     counts = (0, 2, 3)
@@ -449,7 +467,28 @@ def test_loss_is_the_cross_entropy_of_the_labelled_tokens(normalised):
     ]
     assert len(terms) == 4
     torch.testing.assert_close(output.loss, sum(terms) / (10 if normalised else 4))
-    assert output.summary_embeds.shape == (2, model.config.image_embedding_size)
+    hidden = model(input_ids=input_ids, pixel_values=values, image_mask=mask, output_hidden_states=True).hidden_states[
+        -1
+    ]
+    for row, start in ((0, 5), (1, 7)):
+        z = model.visual_path.alignment_head.projection(hidden[row, start:].mean(0))
+        torch.testing.assert_close(output.summary_embeds[row], z / z.norm(), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_loss_counts_the_positions_whose_logits_are_kept():
+    model = tiny_model("dvp", gate=0.9)
+    input_ids = tokens(2, 8)
+    labels = torch.where(torch.arange(8) < 4, -100, input_ids)
+    inputs = {"input_ids": input_ids, "labels": labels, "pixel_values": pixels(2, 2)[0]}
+    whole = model(**inputs)
+    scores = whole.logits[:, :-1].log_softmax(-1).gather(-1, input_ids[:, 1:, None]).squeeze(-1)
+    # The token at position t is scored by the logits at t − 1.
+    for keep, scored in ((5, [3, 4, 5, 6]), (3, [5, 6]), (torch.tensor([0, 3, 6]), [3, 6])):
+        output = model(**inputs, logits_to_keep=keep)
+        torch.testing.assert_close(output.loss, -scores[:, scored].mean(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output.summary_embeds, whole.summary_embeds)
+    torch.testing.assert_close(whole.loss, -scores[:, [3, 4, 5, 6]].mean(), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -134,7 +134,13 @@ def test_without_images_there_are_no_pixels():
 def test_images_of_every_kind_and_their_mask(tmp_path):
     processor, image = tiny_processor(), picture(1)
     image.save(tmp_path / "image.png")
-    kinds = [image, str(tmp_path / "image.png"), tmp_path / "image.png", np.asarray(image), torch.tensor(np.asarray(image))]
+    kinds = [
+        image,
+        str(tmp_path / "image.png"),
+        tmp_path / "image.png",
+        np.asarray(image),
+        torch.tensor(np.asarray(image)),
+    ]
     data = processor([BODY, "Short.", "None."], images=[kinds, [picture(2)], []])
     assert data["pixel_values"].shape == (3, 5, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert data["image_mask"].tolist() == [[True] * 5, [True] + [False] * 4, [False] * 5]

@@ -252,7 +252,7 @@ def test_set_features_equal_a_loop():
 @torch.no_grad()
 @pytest.mark.parametrize("context", ["none", "article", "article_set"])
 def test_relevance_predictor_equals_its_transcription(context):
-    """§4: [v ; a ; v ⊙ W a ; mean of the others ; largest similarity], then two layers with GELU."""
+    """§4: [v ; a ; v ⊙ W a ; mean of the others ; largest similarity], then two layers with GELU; unit vectors are scaled to unit variance."""
     torch.manual_seed(0)
     predictor = VisualRelevancePredictor(tiny_config(vrp_context=context)).eval()
     counts = [3, 1]
@@ -265,11 +265,12 @@ def test_relevance_predictor_equals_its_transcription(context):
         means, similarities = looped_set_features(embeds[row], count)
         article = (articles[row] - articles[row].mean()) / (articles[row].var(unbiased=False) + 1e-5).sqrt()
         for image in range(count):
-            features = [embeds[row, image]]
+            scaled = embeds[row, image] * VISION_WIDTH**0.5
+            features = [scaled]
             if context != "none":
-                features += [article, embeds[row, image] * (predictor.article_proj.weight @ article)]
+                features += [article, scaled * (predictor.article_proj.weight @ article)]
             if context == "article_set":
-                features += [means[image], similarities[image : image + 1]]
+                features += [means[image] * VISION_WIDTH**0.5, similarities[image : image + 1]]
             hidden = F.gelu(predictor.up_proj(torch.cat(features)))
             torch.testing.assert_close(logits[row, image], predictor.down_proj(hidden)[0], atol=1e-5, rtol=1e-5)
 

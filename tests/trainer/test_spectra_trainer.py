@@ -259,7 +259,9 @@ def test_evaluation_scores_what_the_model_writes(make_trainer, records):
     ]
     assert metrics["eval_image_precision"] == pytest.approx(sum(hits) / 3)
     assert all(len(prediction["selected"]) == 2 for prediction in predictions)
-    assert {"eval_loss", "eval_loss_lm", "eval_loss_align", "eval_text_facts", "eval_visual_facts_trend"} <= set(metrics)
+    assert {"eval_loss", "eval_loss_lm", "eval_loss_align", "eval_text_facts", "eval_visual_facts_trend"} <= set(
+        metrics
+    )
 
 
 def test_logs_hold_gates_and_teacher(make_trainer):
