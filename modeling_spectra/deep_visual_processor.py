@@ -14,11 +14,11 @@ class DeepVisualProcessorBlock(GradientCheckpointingLayer):
 
     def __init__(self, config: SpectraSumConfig):
         super().__init__()
-        size = config.text_config.hidden_size
+        size, scale = config.text_config.hidden_size, config.dvp_output_init_scale
         self.attention_norm = VisualRMSNorm(size, config.norm_eps)
-        self.attention = VisualAttention(config, size, config.dvp_num_heads)
+        self.attention = VisualAttention(config, size, config.dvp_num_heads, output_init_scale=scale)
         self.feed_forward_norm = VisualRMSNorm(size, config.norm_eps)
-        self.feed_forward = FeedForward(size, config.dvp_feed_forward_multiplier, config.hidden_act)
+        self.feed_forward = FeedForward(size, config.dvp_feed_forward_multiplier, config.hidden_act, scale)
 
     def forward(self, states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         normed = self.attention_norm(states)

@@ -51,7 +51,7 @@ class GatedCrossAttention(GradientCheckpointingLayer):
         self.query_norm = VisualRMSNorm(size, config.norm_eps)
         self.visual_norm = VisualRMSNorm(size, config.norm_eps) if config.visual_norm else nn.Identity()
         self.attention = VisualAttention(
-            config, size, config.cross_attention_num_heads, init_scale=config.cross_attention_init_scale
+            config, size, config.cross_attention_num_heads, query_key_init_scale=config.cross_attention_init_scale
         )
         self.gate = TanhGate(config)
         self.feed_forward = None

@@ -27,7 +27,7 @@ from .configuration_spectra import SpectraSumConfig
 from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
 from .processing_spectra import SpectraSumProcessor
 from .vision_sampler import VisionSampler
-from .visual_layers import QueryKeyProjection
+from .visual_layers import ScaledLinear
 from .visual_path import ConcatProjector, VisualPath, attendable
 
 
@@ -102,8 +102,10 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
-        if isinstance(module, QueryKeyProjection):
+        if isinstance(module, ScaledLinear):
             init.normal_(module.weight, mean=0.0, std=std * module.init_scale)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, TanhGate):
             init.constant_(module.alpha, module.init_value)
         elif isinstance(module, VisionSampler):

@@ -21,14 +21,25 @@ class VisualRMSNorm(nn.Module):
         return self.weight * normed.to(states.dtype)
 
 
-class FeedForward(nn.Module):
-    """Two linear layers with an activation between them: (..., d) → (..., multiplier · d) → (..., d)."""
+class ScaledLinear(nn.Linear):
+    """A linear layer whose initial standard deviation is `init_scale` times the usual one."""
 
-    def __init__(self, size: int, multiplier: int, activation: str):
+    def __init__(self, in_features: int, out_features: int, *, bias: bool, init_scale: float):
+        super().__init__(in_features, out_features, bias=bias)
+        self.init_scale = init_scale
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them: (..., d) → (..., multiplier · d) → (..., d).
+
+    `output_init_scale` is a factor on the initial spread of the second layer.
+    """
+
+    def __init__(self, size: int, multiplier: int, activation: str, output_init_scale: float = 1.0):
         super().__init__()
         self.up_proj = nn.Linear(size, size * multiplier)
         self.activation = ACT2FN[activation]
-        self.down_proj = nn.Linear(size * multiplier, size)
+        self.down_proj = ScaledLinear(size * multiplier, size, bias=True, init_scale=output_init_scale)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return self.down_proj(self.activation(self.up_proj(states)))
@@ -53,14 +64,6 @@ def eager_attention_forward(
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
-class QueryKeyProjection(nn.Linear):
-    """A query or key projection whose initial standard deviation is `init_scale` times the usual one."""
-
-    def __init__(self, size: int, init_scale: float):
-        super().__init__(size, size, bias=False)
-        self.init_scale = init_scale
-
-
 class VisualAttention(nn.Module):
     """Multi-head attention without positions, through transformers' attention interface.
 
@@ -68,22 +71,31 @@ class VisualAttention(nn.Module):
         config (`PreTrainedConfig`): Names the attention implementation; it is read at each call.
         size (`int`): Width d of queries, keys and values.
         num_heads (`int`): Number of heads; divides `size`.
-        init_scale (`float`, *optional*, defaults to `1.0`): Factor on the initial spread of query and key projections.
+        query_key_init_scale (`float`, *optional*, defaults to `1.0`): Factor on the initial spread of query and key
+            projections.
+        output_init_scale (`float`, *optional*, defaults to `1.0`): The same for the output projection.
     """
 
     # Without this attribute SDPA treats the module as causal, and with no mask it even crops the keys.
     is_causal = False
 
-    def __init__(self, config: PreTrainedConfig, size: int, num_heads: int, init_scale: float = 1.0):
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        size: int,
+        num_heads: int,
+        query_key_init_scale: float = 1.0,
+        output_init_scale: float = 1.0,
+    ):
         super().__init__()
         self.config = config
         self.num_heads = num_heads
         self.head_dim = size // num_heads
         self.scaling = self.head_dim**-0.5
-        self.q_proj = QueryKeyProjection(size, init_scale)
-        self.k_proj = QueryKeyProjection(size, init_scale)
+        self.q_proj = ScaledLinear(size, size, bias=False, init_scale=query_key_init_scale)
+        self.k_proj = ScaledLinear(size, size, bias=False, init_scale=query_key_init_scale)
         self.v_proj = nn.Linear(size, size, bias=False)
-        self.o_proj = nn.Linear(size, size, bias=False)
+        self.o_proj = ScaledLinear(size, size, bias=False, init_scale=output_init_scale)
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
         return states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch.nn.functional import logsigmoid, normalize
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -59,30 +60,28 @@ class SiglipSettings:
 
     Args:
         seed (`int`, *optional*, defaults to `0`): the closed world's seed, and that of the initial weights.
-        steps (`int`, *optional*, defaults to `250`): optimizer steps.
+        steps (`int`, *optional*, defaults to `240`): optimizer steps.
         batch_size (`int`, *optional*, defaults to `64`): image-caption pairs per step; every pair is used once.
-        learning_rate (`float`, *optional*, defaults to `1e-3`): peak of the one-cycle schedule.
+        learning_rate (`float`, *optional*, defaults to `5e-4`): peak of the one-cycle schedule.
         logit_learning_rate_factor (`float`, *optional*, defaults to `10.0`): factor on the rate of logit scale and
             bias.
         logit_scale (`float`, *optional*, defaults to `20.0`): initial factor on the cosines.
         logit_bias (`float`, *optional*, defaults to `-8.0`): initial bias of the logits.
         hidden_size (`int`, *optional*, defaults to `128`): width of both towers.
-        vision_layers (`int`, *optional*, defaults to `2`): depth of the vision tower.
-        text_layers (`int`, *optional*, defaults to `1`): depth of the text tower.
+        layers (`int`, *optional*, defaults to `2`): depth of both towers.
         patch_size (`int`, *optional*, defaults to `12`): side of a square patch in pixels.
         text_length (`int`, *optional*, defaults to `16`): tokens that the text tower reads; texts are padded to it.
     """
 
     seed: int = 0
-    steps: int = 250
+    steps: int = 240
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     logit_learning_rate_factor: float = 10.0
     logit_scale: float = 20.0
     logit_bias: float = -8.0
     hidden_size: int = 128
-    vision_layers: int = 2
-    text_layers: int = 1
+    layers: int = 2
     patch_size: int = 12
     text_length: int = 16
 
@@ -172,14 +171,15 @@ def train_siglip(output: Path, tokenizer: Path, settings: SiglipSettings = Sigli
 
 
 def train_text_model(
-    output: Path, tokenizer: Path, articles: Iterable[dict], settings: TextModelSettings = TextModelSettings()
+    output: Path, tokenizer: Path, articles: Dataset, settings: TextModelSettings = TextModelSettings()
 ) -> Path:
     """Trains a small text-only `Qwen2ForCausalLM` to copy facts, then to summarize, and saves it with its tokenizer.
 
     Args:
         output (`Path`): the folder to write; kept if it is complete.
         tokenizer (`Path`): the folder of `train_tokenizer`.
-        articles (`Iterable[dict]`): training articles with the columns title, article, summary and facts.
+        articles (`Dataset`): training articles with the columns title, article, summary and facts, as made by
+            `spectra_sum.msmo.closed_world.closed_world_dataset`.
 
     Returns:
         `Path`: `output`.
@@ -189,7 +189,7 @@ def train_text_model(
             torch.manual_seed(settings.seed)
             text_tokenizer = AutoTokenizer.from_pretrained(tokenizer)
             model = Qwen2ForCausalLM(_text_config(text_tokenizer, settings)).train()
-            rows = list(articles)
+            rows = articles.select_columns(["title", "article", "summary", "facts"]).to_list()
             for name, texts, steps, learning_rate in (
                 ("copying", [_facts_only(row) for row in rows], settings.copy_steps, settings.copy_learning_rate),
                 ("text summarizer", rows, settings.steps, settings.learning_rate),
@@ -240,27 +240,26 @@ def _new_folder(output: Path, settings: object) -> Iterator[Path | None]:
 
 
 def _texts(article: dict) -> Iterable[str]:
-    return [summarization_prompt(article["title"], article["article"]), " " + " ".join(article["summary"])] + [
-        sentence for sentence in article["summary"]
-    ]
+    # The sentences once more on their own: so the SigLIP reads them, without a space before the first word.
+    prompt = summarization_prompt(article["title"], article["article"])
+    return [prompt, " " + " ".join(article["summary"]), *article["summary"]]
 
 
 def _siglip_config(tokenizer: Qwen2Tokenizer, settings: SiglipSettings) -> SiglipConfig:
     tower = {
         "hidden_size": settings.hidden_size,
         "intermediate_size": 2 * settings.hidden_size,
+        "num_hidden_layers": settings.layers,
         "num_attention_heads": 4,
     }
     return SiglipConfig(
         vision_config={
             **tower,
-            "num_hidden_layers": settings.vision_layers,
             "image_size": SIZE,
             "patch_size": settings.patch_size,
         },
         text_config={
             **tower,
-            "num_hidden_layers": settings.text_layers,
             "vocab_size": len(tokenizer),
             "max_position_embeddings": settings.text_length,
             "pad_token_id": tokenizer.pad_token_id,

@@ -182,7 +182,7 @@ def closed_world_features() -> datasets.Features:
             "summary": datasets.List(text),
             "images": datasets.List(datasets.Image()),
             "captions": datasets.List(text),
-            "gold_images": datasets.List(datasets.Value("int32")),
+            "gold_images": datasets.List(datasets.Value("int64")),
             "facts": datasets.List({"kind": text, "value": text, "alternatives": datasets.List(text), "source": text}),
         }
     )

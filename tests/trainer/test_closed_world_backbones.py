@@ -1,0 +1,188 @@
+"""The demo's backbones at two steps: their folders load, training moves the weights, and nothing is trained twice."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Qwen2ForCausalLM,
+    Qwen2Tokenizer,
+    SiglipModel,
+)
+
+from spectra_sum.msmo.closed_world import caption_pairs, closed_world_dataset
+from trainer.closed_world_backbones import (
+    SiglipSettings,
+    TextModelSettings,
+    TokenizerSettings,
+    _facts_only,
+    _siglip_loss,
+    summarization_example,
+    summarization_prompt,
+    train_siglip,
+    train_text_model,
+    train_tokenizer,
+)
+
+SIGLIP = SiglipSettings(steps=2, batch_size=4)
+TEXT = TextModelSettings(copy_steps=1, steps=1, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def articles() -> Dataset:
+    return closed_world_dataset({"train": 12}, seed=0)["train"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, articles: Dataset) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("backbones")
+    tokenizer = train_tokenizer(root / "tokenizer", TokenizerSettings(articles=200))
+    siglip = train_siglip(root / "siglip", tokenizer, SIGLIP)
+    text = train_text_model(root / "text", tokenizer, articles, TEXT)
+    return {"tokenizer": tokenizer, "siglip": siglip, "text": text}
+
+
+def test_one_tokenizer_for_all_folders(folders, articles):
+    texts = [summarization_prompt(row["title"], row["article"]) for row in articles] + [
+        "Ünïcode 日本 1,234\n\nx <image>"
+    ]
+    tokenizers = {name: AutoTokenizer.from_pretrained(folder) for name, folder in folders.items()}
+    for tokenizer in tokenizers.values():
+        assert isinstance(tokenizer, Qwen2Tokenizer)
+        assert len(tokenizer) <= 880
+        for text in texts:
+            ids = tokenizer(text)["input_ids"]
+            assert ids == tokenizers["tokenizer"](text)["input_ids"]
+            assert tokenizer.decode(ids) == text
+    tokenizer = tokenizers["text"]
+    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<pad>", "<eos>")
+    assert len({tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<image>")}) == 3
+    assert tokenizer("<image>")["input_ids"] == [tokenizer.convert_tokens_to_ids("<image>")]
+
+
+def test_each_word_of_the_closed_world_is_one_token(tmp_path, articles):
+    tokenizer = AutoTokenizer.from_pretrained(train_tokenizer(tmp_path / "tokenizer"))
+    for row in articles:
+        for word in (row["article"] + " " + " ".join(row["summary"])).replace(".", " ").split():
+            assert len(tokenizer(" " + word)["input_ids"]) == 1, word
+
+
+def test_the_siglip_folder_loads_and_reads_pixels_as_it_was_trained(folders):
+    model = AutoModel.from_pretrained(folders["siglip"])
+    assert isinstance(model, SiglipModel)
+    assert 600_000 < model.num_parameters() < 1_000_000
+    tokens = AutoTokenizer.from_pretrained(folders["siglip"])(
+        ["The chart shows red rising over the year."], padding="max_length", truncation=True, return_tensors="pt"
+    )
+    assert set(tokens) == {"input_ids"}
+    assert tokens["input_ids"].shape == (1, 16)
+    assert model.get_text_features(**tokens).pooler_output.shape == (1, 128)
+    image, _, _ = next(caption_pairs(1, seed=0, split="test"))
+    pixels = AutoImageProcessor.from_pretrained(folders["siglip"])(images=image, return_tensors="pt")["pixel_values"]
+    expected = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    torch.testing.assert_close(pixels, expected, atol=1e-6, rtol=0)
+
+
+def test_the_siglip_loss_counts_all_pairs_of_a_meaning_as_positives(folders):
+    model = AutoModel.from_pretrained(folders["siglip"]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folders["siglip"])
+    captions = {0: "The chart shows red rising over the year.", 7: "The chart shows yellow dipping over the year."}
+    meanings = [7, 0, 7]
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
+    with torch.no_grad():
+        loss = _siglip_loss(model, tokenizer, images, torch.tensor(meanings), captions).item()
+        output = model(
+            pixel_values=torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
+            **tokenizer([captions[m] for m in meanings], padding="max_length", return_tensors="pt"),
+        )
+    logits = output.logits_per_image.tolist()
+    total = 0.0
+    for row, left in enumerate(meanings):
+        for column, right in enumerate(meanings):
+            sign = 1 if left == right else -1
+            total += math.log1p(math.exp(-sign * logits[row][column]))
+    assert loss == pytest.approx(total / 3, rel=1e-4)
+
+
+def test_the_text_folder_loads_and_generates(folders, articles):
+    model = AutoModelForCausalLM.from_pretrained(folders["text"]).eval()
+    assert isinstance(model, Qwen2ForCausalLM)
+    tokenizer = AutoTokenizer.from_pretrained(folders["text"], padding_side="left")
+    assert model.config.vocab_size == len(tokenizer)
+    prompts = [summarization_prompt(row["title"], row["article"]) for row in articles.select(range(2))]
+    inputs = tokenizer(prompts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert model.generate(**inputs, max_new_tokens=3, do_sample=False).shape[0] == 2
+
+
+def test_training_moves_every_weight(tmp_path, folders, articles):
+    def weights(folder: Path, kind: type) -> dict[str, torch.Tensor]:
+        return kind.from_pretrained(folder).state_dict()
+
+    shorter_siglip = train_siglip(tmp_path / "siglip", folders["tokenizer"], SiglipSettings(steps=1, batch_size=4))
+    shorter_text = train_text_model(
+        tmp_path / "text", folders["tokenizer"], articles, TextModelSettings(copy_steps=1, steps=0, batch_size=2)
+    )
+    for kind, folder, other in (
+        (SiglipModel, folders["siglip"], shorter_siglip),
+        (Qwen2ForCausalLM, folders["text"], shorter_text),
+    ):
+        before, after = weights(other, kind), weights(folder, kind)
+        assert [name for name in before if torch.equal(before[name], after[name])] == []
+
+
+def test_an_example_trains_on_the_summary_and_the_end_only(folders):
+    tokenizer = AutoTokenizer.from_pretrained(folders["tokenizer"])
+    example = summarization_example(tokenizer, "Title", "A body.", ["One sentence.", "Two."])
+    assert tokenizer.decode(example["input_ids"]) == "Title\n\nA body.\n\nSummary: One sentence. Two.<eos>"
+    trained = [label for label in example["labels"] if label != -100]
+    assert tokenizer.decode(trained) == " One sentence. Two.<eos>"
+    assert example["labels"] == [-100] * (len(example["input_ids"]) - len(trained)) + trained
+    prompt = tokenizer(summarization_prompt("Title", "A body."))["input_ids"]
+    assert example["input_ids"][: len(prompt)] == prompt
+
+
+def test_copying_articles_hold_the_facts_of_the_text_only():
+    article = {
+        "title": "News from the red group",
+        "article": "The red group met. It is a shop of Oslo and more. Nothing was said. They hired Anna.",
+        "summary": ["The red group of Oslo hired Anna.", "The chart shows red rising over the year."],
+        "facts": [
+            {"kind": "group", "value": "red", "alternatives": ["blue"], "source": "text"},
+            {"kind": "city", "value": "Oslo", "alternatives": ["Rome"], "source": "text"},
+            {"kind": "person", "value": "Anna", "alternatives": ["Leo"], "source": "text"},
+            {"kind": "trend", "value": "rising", "alternatives": ["falling"], "source": "image"},
+        ],
+    }
+    assert _facts_only(article) == {
+        "title": "News from the red group",
+        "article": "It is a shop of Oslo and more. They hired Anna.",
+        "summary": ["The red group of Oslo hired Anna."],
+    }
+
+
+def test_a_complete_folder_is_kept_and_other_settings_are_refused(folders, articles):
+    files = {path: path.stat().st_mtime_ns for folder in folders.values() for path in folder.iterdir()}
+    train_tokenizer(folders["tokenizer"], TokenizerSettings(articles=200))
+    train_siglip(folders["siglip"], folders["tokenizer"], SIGLIP)
+    train_text_model(folders["text"], folders["tokenizer"], articles, TEXT)
+    assert {path: path.stat().st_mtime_ns for folder in folders.values() for path in folder.iterdir()} == files
+    with pytest.raises(ValueError, match="remove it to train anew"):
+        train_siglip(folders["siglip"], folders["tokenizer"], SiglipSettings(steps=3))
+
+
+def test_an_interrupted_run_starts_anew(tmp_path):
+    partial = tmp_path / "tokenizer.partial"
+    partial.mkdir()
+    (partial / "left_over.json").write_text("{}")
+    folder = train_tokenizer(tmp_path / "tokenizer", TokenizerSettings(articles=20))
+    assert not partial.exists()
+    assert not (folder / "left_over.json").exists()
+    assert AutoTokenizer.from_pretrained(folder)("The red group")["input_ids"]
