@@ -45,7 +45,7 @@ class SpectraSumConfig(PreTrainedConfig):
         dvp_num_layers (`int`, *optional*, defaults to `24`): §2, blocks of the Deep Visual Processor (K).
         dvp_feed_forward_multiplier (`int`, *optional*, defaults to `4`): §2.
         dvp_num_heads (`int`, *optional*): Defaults to the language model's number of heads.
-        dvp_output_init_scale (`float`, *optional*, defaults to `0.2`):
+        dvp_output_init_scale (`float`, *optional*, defaults to `0.05`):
             Factor on the initial standard deviation of what a block adds to its input. With 1 the untrained blocks blur
             the latents, and the gates find the images later than without a Deep Visual Processor.
         gate_layers (`list[int]`, *optional*, defaults to `[8, 16, 24]`):
@@ -112,7 +112,7 @@ class SpectraSumConfig(PreTrainedConfig):
     dvp_num_layers: int = 24
     dvp_feed_forward_multiplier: int = 4
     dvp_num_heads: int | None = None
-    dvp_output_init_scale: float = 0.2
+    dvp_output_init_scale: float = 0.05
 
     gate_layers: list[int] | tuple[int, ...] = (8, 16, 24)
     gate_init: float = 0.0

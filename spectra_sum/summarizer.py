@@ -134,7 +134,11 @@ class Summarizer:
     def _evidence(
         self, inputs: BatchFeature, tokens: torch.Tensor, text: str, num_images: int
     ) -> list[SentenceEvidence]:
-        """The gated cross-attention of each sentence's tokens by image, averaged over tokens, gates and heads."""
+        """The gated cross-attention of each sentence's tokens by image.
+
+        Averaged over tokens, heads and gates; a gate counts by its opening, since what a closed one attends to has no
+        effect on the summary.
+        """
         prompt = self.model(**inputs, use_cache=True, logits_to_keep=1)
         implementation = self.model.config._attn_implementation
         # Only eager attention gives its weights; with the prompt in the cache they cover the summary's tokens alone.
@@ -148,7 +152,9 @@ class Summarizer:
             logits_to_keep=1,
         )
         self.model.set_attn_implementation(implementation)
-        weights = torch.stack([gate[0].float() for gate in outputs.cross_attentions]).mean(dim=(0, 1))
+        openings = torch.tensor(list(self.model.gate_openings().values()), device=tokens.device)
+        heads_mean = torch.stack([gate[0].float().mean(dim=0) for gate in outputs.cross_attentions])
+        weights = torch.einsum("g,gts->ts", openings / openings.sum(), heads_mean)
         seen = prompt.summarizer_images[0].tolist()
         by_image = weights.unflatten(1, (len(seen), -1)).sum(dim=2)
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from PIL import Image
@@ -81,6 +83,8 @@ def force_summary(monkeypatch, loaded, text, end=True):
 @pytest.mark.parametrize("fusion", ["sampler", "dvp"])
 def test_evidence_is_the_mean_gated_attention_of_the_sentence(backbones, monkeypatch, fusion):
     loaded = load(backbones, fusion=fusion)
+    # Gates of different openings: the evidence weighs them.
+    loaded.model.visual_path.cross_attentions["3"].gate.alpha.data.fill_(0.2)
     # É is two tokens: each token's sentence is known without decoding.
     tokens = force_summary(monkeypatch, loaded, "Éa is it. Two.")
     sentences = {"Éa is it.": range(0, 10), "Two.": range(11, 15)}
@@ -99,6 +103,8 @@ def test_evidence_is_the_mean_gated_attention_of_the_sentence(backbones, monkeyp
         image_mask=inputs["image_mask"],
         output_attentions=True,
     )
+    gates = loaded.model.visual_path.cross_attentions.values()
+    openings = [abs(math.tanh(gate.gate.alpha.item())) for gate in gates]
     seen = outputs.summarizer_images[0].tolist()
     assert len(seen) == 2 and outputs.cross_attentions[0].shape[-1] == 2 * NUM_LATENTS
     assert result.summary == "Éa is it. Two."
@@ -108,13 +114,13 @@ def test_evidence_is_the_mean_gated_attention_of_the_sentence(backbones, monkeyp
         assert sum(entry.image_weights[index] for index in seen) == pytest.approx(1, abs=1e-5)
         for place, image in enumerate(seen):
             terms = [
-                gate[0, head, prompt_length + position, place * NUM_LATENTS + latent].item()
-                for gate in outputs.cross_attentions
+                opening * gate[0, head, prompt_length + position, place * NUM_LATENTS + latent].item()
+                for opening, gate in zip(openings, outputs.cross_attentions, strict=True)
                 for head in range(gate.shape[1])
                 for position in positions
                 for latent in range(NUM_LATENTS)
             ]
-            expected = sum(terms) / (len(outputs.cross_attentions) * gate_heads(outputs) * len(positions))
+            expected = sum(terms) / (sum(openings) * gate_heads(outputs) * len(positions))
             assert entry.image_weights[image] == pytest.approx(expected, abs=1e-5)
     first, second = (entry.image_weights[seen[0]] for entry in result.evidence)
     assert abs(first - second) > 1e-3

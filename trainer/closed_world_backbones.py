@@ -10,7 +10,7 @@ The models are so small that a second thread slows them down: call `torch.set_nu
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn.functional import logsigmoid, normalize
-from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import (
     AutoTokenizer,
@@ -30,6 +29,8 @@ from transformers import (
     SiglipModel,
 )
 
+from modeling_spectra import SpectraSumProcessor
+from modeling_spectra.processing_spectra import PLAIN_PROMPT
 from spectra_sum.msmo.closed_world import caption_pairs, generate_articles
 from spectra_sum.msmo.closed_world_images import SIZE
 
@@ -189,36 +190,18 @@ def train_text_model(
             torch.manual_seed(settings.seed)
             text_tokenizer = AutoTokenizer.from_pretrained(tokenizer)
             model = Qwen2ForCausalLM(_text_config(text_tokenizer, settings)).train()
+            # The very processor of the whole model, so that both meet the same tokens.
+            processor = SpectraSumProcessor(SiglipImageProcessorPil(), text_tokenizer)
             rows = articles.select_columns(["title", "article", "summary", "facts"]).to_list()
             for name, texts, steps, learning_rate in (
                 ("copying", [_facts_only(row) for row in rows], settings.copy_steps, settings.copy_learning_rate),
                 ("text summarizer", rows, settings.steps, settings.learning_rate),
             ):
-                batches = _article_batches(texts, text_tokenizer, settings.batch_size)
+                batches = _article_batches(texts, processor, settings.batch_size)
                 _fit_text(model, batches, steps, learning_rate, name)
             for part in (model, text_tokenizer):
                 part.save_pretrained(folder)
     return output
-
-
-def summarization_prompt(title: str, body: str) -> str:
-    """The text after which the language model writes a summary."""
-    return f"{title}\n\n{body}\n\nSummary:"
-
-
-def summarization_example(
-    tokenizer: Qwen2Tokenizer, title: str, body: str, summary: Sequence[str]
-) -> dict[str, list[int]]:
-    """One training example: prompt, summary and end token; the labels (−100 on the prompt) cover the last two.
-
-    Prompt and summary are tokenized apart, so that the prompt's tokens are those of generation.
-
-    Returns:
-        `dict[str, list[int]]`: ``input_ids`` and ``labels``, of equal length.
-    """
-    prompt = tokenizer(summarization_prompt(title, body))["input_ids"]
-    target = tokenizer(" " + " ".join(summary))["input_ids"] + [tokenizer.eos_token_id]
-    return {"input_ids": prompt + target, "labels": [-100] * len(prompt) + target}
 
 
 @contextmanager
@@ -241,7 +224,7 @@ def _new_folder(output: Path, settings: object) -> Iterator[Path | None]:
 
 def _texts(article: dict) -> Iterable[str]:
     # The sentences once more on their own: so the SigLIP reads them, without a space before the first word.
-    prompt = summarization_prompt(article["title"], article["article"])
+    prompt = PLAIN_PROMPT.format(title=article["title"], body=article["article"])
     return [prompt, " " + " ".join(article["summary"]), *article["summary"]]
 
 
@@ -345,21 +328,17 @@ def _facts_only(article: dict) -> dict:
 
 
 def _article_batches(
-    articles: list[dict], tokenizer: Qwen2Tokenizer, batch_size: int
+    articles: list[dict], processor: SpectraSumProcessor, batch_size: int
 ) -> Iterator[dict[str, torch.Tensor]]:
-    pad_token_id = tokenizer.pad_token_id
     while True:
         for indices in torch.randperm(len(articles)).split(batch_size):
             rows = [articles[index] for index in indices.tolist()]
-            batch = [summarization_example(tokenizer, row["title"], row["article"], row["summary"]) for row in rows]
-            input_ids = [torch.tensor(example["input_ids"]) for example in batch]
-            labels = [torch.tensor(example["labels"]) for example in batch]
-            padded = pad_sequence(input_ids, batch_first=True, padding_value=pad_token_id)
-            yield {
-                "input_ids": padded,
-                "attention_mask": (padded != pad_token_id).long(),
-                "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
-            }
+            batch = processor(
+                text=[row["article"] for row in rows],
+                title=[row["title"] for row in rows],
+                summary=[" ".join(row["summary"]) for row in rows],
+            )
+            yield {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
 
 
 def _fit_text(

@@ -39,13 +39,14 @@ def training_curves(name: str, log_history: Sequence[dict[str, Any]]) -> list[Tr
 
 
 def gate_openings(name: str, log_history: Sequence[dict[str, Any]]) -> list[GateOpening]:
-    """The gates of a variant over its training."""
+    """The gates of a variant over its training; none for a variant that never used them."""
     points: dict[int, list[tuple[float, float]]] = {}
     for entry in log_history:
         for key, value in entry.items():
             if key.startswith("gate_"):
                 points.setdefault(int(key.removeprefix("gate_")), []).append((entry["step"], float(value)))
-    return [GateOpening(name, layer, series[-1][1], series) for layer, series in sorted(points.items())]
+    used = {layer: series for layer, series in points.items() if any(value for _, value in series)}
+    return [GateOpening(name, layer, series[-1][1], series) for layer, series in sorted(used.items())]
 
 
 def report_article(summarizer: Summarizer, record: dict[str, Any]) -> ReportArticle:

@@ -252,7 +252,7 @@ def test_set_features_equal_a_loop():
 @torch.no_grad()
 @pytest.mark.parametrize("context", ["none", "article", "article_set"])
 def test_relevance_predictor_equals_its_transcription(context):
-    """§4: [v ; a ; v ⊙ W a ; mean of the others ; largest similarity], then two layers with GELU; unit vectors are scaled to unit variance."""
+    """§4: [v ; a ; v ⊙ W a ; mean of the others ; largest similarity], two layers with GELU; v at unit variance."""
     torch.manual_seed(0)
     predictor = VisualRelevancePredictor(tiny_config(vrp_context=context)).eval()
     counts = [3, 1]

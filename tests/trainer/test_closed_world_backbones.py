@@ -17,6 +17,7 @@ from transformers import (
     SiglipModel,
 )
 
+from modeling_spectra.processing_spectra import PLAIN_PROMPT
 from spectra_sum.msmo.closed_world import caption_pairs, closed_world_dataset
 from trainer.closed_world_backbones import (
     SiglipSettings,
@@ -24,8 +25,6 @@ from trainer.closed_world_backbones import (
     TokenizerSettings,
     _facts_only,
     _siglip_loss,
-    summarization_example,
-    summarization_prompt,
     train_siglip,
     train_text_model,
     train_tokenizer,
@@ -50,7 +49,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, articles: Dataset) -> dict
 
 
 def test_one_tokenizer_for_all_folders(folders, articles):
-    texts = [summarization_prompt(row["title"], row["article"]) for row in articles] + [
+    texts = [PLAIN_PROMPT.format(title=row["title"], body=row["article"]) for row in articles] + [
         "Ünïcode 日本 1,234\n\nx <image>"
     ]
     tokenizers = {name: AutoTokenizer.from_pretrained(folder) for name, folder in folders.items()}
@@ -116,7 +115,7 @@ def test_the_text_folder_loads_and_generates(folders, articles):
     assert isinstance(model, Qwen2ForCausalLM)
     tokenizer = AutoTokenizer.from_pretrained(folders["text"], padding_side="left")
     assert model.config.vocab_size == len(tokenizer)
-    prompts = [summarization_prompt(row["title"], row["article"]) for row in articles.select(range(2))]
+    prompts = [PLAIN_PROMPT.format(title=row["title"], body=row["article"]) for row in articles.select(range(2))]
     inputs = tokenizer(prompts, padding=True, return_tensors="pt")
     with torch.no_grad():
         assert model.generate(**inputs, max_new_tokens=3, do_sample=False).shape[0] == 2
@@ -136,17 +135,6 @@ def test_training_moves_every_weight(tmp_path, folders, articles):
     ):
         before, after = weights(other, kind), weights(folder, kind)
         assert [name for name in before if torch.equal(before[name], after[name])] == []
-
-
-def test_an_example_trains_on_the_summary_and_the_end_only(folders):
-    tokenizer = AutoTokenizer.from_pretrained(folders["tokenizer"])
-    example = summarization_example(tokenizer, "Title", "A body.", ["One sentence.", "Two."])
-    assert tokenizer.decode(example["input_ids"]) == "Title\n\nA body.\n\nSummary: One sentence. Two.<eos>"
-    trained = [label for label in example["labels"] if label != -100]
-    assert tokenizer.decode(trained) == " One sentence. Two.<eos>"
-    assert example["labels"] == [-100] * (len(example["input_ids"]) - len(trained)) + trained
-    prompt = tokenizer(summarization_prompt("Title", "A body."))["input_ids"]
-    assert example["input_ids"][: len(prompt)] == prompt
 
 
 def test_copying_articles_hold_the_facts_of_the_text_only():

@@ -168,7 +168,8 @@ def test_exact_set_of_trainable_names_under_lora(make_trainer):
     linear = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     base = "base_model.model."
     expected = {
-        f"{base}language_model.model.layers.{layer}.{'mlp' if name in linear[4:] else 'self_attn'}.{name}.lora_{part}.default.weight"
+        f"{base}language_model.model.layers.{layer}.{'mlp' if name in linear[4:] else 'self_attn'}.{name}"
+        f".lora_{part}.default.weight"
         for layer in range(4)
         for name in linear
         for part in "AB"

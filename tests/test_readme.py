@@ -1,0 +1,132 @@
+"""The README: its commands and its Python run, its file tree is true, and its figures come from committed results."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spectra_sum.cli import main as spectra_sum
+from spectra_sum.msmo.closed_world import closed_world_dataset
+from tests.tiny import save_text_folder, save_vision_folder
+from trainer.demo_report import write_example
+from trainer.train import parse_arguments
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands(start: str) -> list[list[str]]:
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith(start)]
+    assert lines, f"the README has no command that starts with {start!r}"
+    return [shlex.split(line) for line in lines]
+
+
+def section(name: str) -> list[list[str]]:
+    """The cells of the tables between the marks of a section, without heads and rules."""
+    text = README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows if not set("".join(row)) <= set("-: ")]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what `make demo` leaves in runs/demo, made from a tiny untrained model."""
+    from modeling_spectra import SpectraSumForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("checkout")
+    vision, text = save_vision_folder(folder / "vision"), save_text_folder(folder / "text")
+    model, processor = SpectraSumForConditionalGeneration.from_backbones(
+        str(vision), str(text), num_latents=2, dvp_num_layers=2, gate_layers=[1, 2], gate_init=0.5, sampler_depth=1
+    )
+    target = folder / "runs" / "demo" / "model"
+    model.save_pretrained(target)
+    processor.save_pretrained(target)
+    write_example(folder / "runs" / "demo" / "example", closed_world_dataset({"test": 1}, seed=0)["test"][0])
+    return folder
+
+
+def test_python_example_runs(checkout):
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line]) <= 10
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    selected = json.loads(done.stdout.splitlines()[-1])
+    assert sorted(selected[0]) == [0, 1]
+
+
+def test_summarize_commands_run(checkout, monkeypatch):
+    monkeypatch.chdir(checkout)
+    for command in commands(".venv/bin/spectra-sum"):
+        assert spectra_sum(command[1:]) == 0
+    assert (checkout / "report.html").stat().st_size > 1000
+    assert len((checkout / "out.jsonl").read_text().splitlines()) == 1
+
+
+def test_training_commands_parse(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    for command in commands(".venv/bin/accelerate launch"):
+        script = command.index("trainer/train.py")
+        argv = [str(tmp_path) if word in ("FOLDER", "$SPECTRA_DATA") else word for word in command[script + 1 :]]
+        assert parse_arguments([*argv, "--use_cpu", "true"])[2].max_steps > 0
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for command in commands("make") + [["make", target] for target in re.findall(r"`make ([a-z-]+)`", README)]:
+        assert re.search(rf"^{command[1]}:", makefile, re.MULTILINE), command
+
+
+def test_file_tree_is_complete_and_true():
+    (tree,) = [block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "modeling_spectra/" in block]
+    named, folder = set(), Path()
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = Path(name) if not line.startswith(" ") else folder
+        named.add(folder / name if line.startswith(" ") else Path(name))
+        assert len(line.split()) > 1, f"no comment: {line}"
+    for path in named:
+        assert (ROOT / path).exists(), path
+    for folder in ("modeling_spectra", "trainer", "spectra_sum"):
+        files = {path.relative_to(ROOT) for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
+        assert files <= named, files - named
+
+
+def test_equations_point_to_files():
+    rows = [line for line in README.splitlines() if line.startswith("|") and ".py`" in line]
+    paths = re.findall(r"`([\w/]+\.py)`", "\n".join(rows))
+    assert len(paths) >= 9
+    for path in paths:
+        assert (ROOT / path).is_file(), path
+
+
+def test_demo_figures_are_those_of_the_committed_run():
+    metrics = json.loads((RESULTS / "closed_world_demo.json").read_text())
+    expected = {}
+    for name, row in metrics["variants"].items():
+        shares = [row["rougeL"], row["text_facts"], row["visual_facts"]["trend"], row["visual_facts"]["setting"]]
+        expected[name] = [f"{share:.3f}" for share in shares] + [f"{row['seconds']:.0f}", f"{row['parameters']:,}"]
+    for name, row in metrics["selection"].items():
+        expected[name] = [f"{row['image_precision']:.3f}", f"{row['coverage']:.3f}"]
+    found = {row[0]: row[1:] for row in section("demo")}
+    for name, cells in expected.items():
+        assert found[name] == cells, name
+    assert metrics["hardware"]["processor"] in README
+
+
+def test_real_figures_are_those_of_the_committed_run():
+    content = json.loads((RESULTS / "real_articles.json").read_text())
+    found = {row[0]: row[1:] for row in section("real")}
+    for name, row in content["results"].items():
+        assert found[name] == [f"{row[key]:.3f}" for key in ("rouge1", "rouge2", "rougeL")] + [
+            f"{row['words']:.0f}"
+        ], name
+    assert f"{content['training']['steps']} steps" in README
