@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="output folder of trainer/train.py")
     parser.add_argument("--output", type=Path, required=True, help="result file (JSON)")
     parser.add_argument("--max-length", type=int, default=384, help="most text tokens of a prompt")
-    parser.add_argument("--max-new-tokens", type=int, default=96, help="most tokens of a summary")
+    parser.add_argument("--max-new-tokens", type=int, default=64, help="most tokens of a summary")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
