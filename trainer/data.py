@@ -1,10 +1,14 @@
 """The training and evaluation records: the closed world, or a folder in the MSMO layout."""
 
 from datasets import Dataset, DatasetDict
+from transformers.utils import logging
 
+from modeling_spectra import SpectraSumProcessor
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from trainer.arguments import DataArguments
+
+logger = logging.get_logger(__name__)
 
 CLOSED_WORLD = "closed_world"
 
@@ -21,7 +25,7 @@ def load_records(args: DataArguments) -> DatasetDict:
             {"train": args.closed_world_articles, "validation": count, "test": count}, seed=args.closed_world_seed
         )
     else:
-        splits = load_msmo(args.dataset, num_proc=args.num_proc)
+        splits = load_msmo(args.dataset, verify=args.verify, num_proc=args.num_proc)
     for name in ("train", "validation"):
         if name not in splits or not len(splits[name]):
             raise ValueError(f"{args.dataset} has no {name} articles; training needs both train and validation.")
@@ -32,6 +36,33 @@ def load_records(args: DataArguments) -> DatasetDict:
             for name, split in splits.items()
         }
     )
+
+
+def drop_oversized(splits: DatasetDict, processor: SpectraSumProcessor, max_length: int) -> DatasetDict:
+    """Leave out the articles whose title and summary alone fill `max_length`, and report how many.
+
+    Raises:
+        ValueError: when a split has no article left.
+    """
+    fitting = {}
+    for name, split in splits.items():
+        texts = zip(split["title"], split["summary"], strict=True)
+        kept = [
+            index
+            for index, (title, summary) in enumerate(texts)
+            if processor.room_for_body(title, " ".join(summary), max_length) >= 1
+        ]
+        if not kept:
+            raise ValueError(
+                f"no {name} article fits into max_length={max_length} with its summary; raise max_length."
+            )
+        if len(kept) < len(split):
+            logger.warning(
+                f"{len(split) - len(kept)} of {len(split)} {name} articles are left out: title and summary alone fill "
+                f"max_length={max_length}."
+            )
+        fitting[name] = split.select(kept) if len(kept) < len(split) else split
+    return DatasetDict(fitting)
 
 
 def count_excess_images(records: Dataset, limit: int) -> int:

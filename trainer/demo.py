@@ -3,6 +3,7 @@
 import argparse
 import json
 import multiprocessing
+import os
 import queue
 import shutil
 import time
@@ -156,6 +157,7 @@ def run_variants(names: Sequence[str], output: Path, options: argparse.Namespace
     finally:
         for process in running.values():
             process.terminate()
+            process.join()
         bar.close()
 
 
@@ -218,7 +220,11 @@ def collect(output: Path, records: DatasetDict, options: argparse.Namespace) -> 
         "seed": options.seed,
         "versions": describe_versions(("torch", "transformers", "datasets", "evaluate")),
         "hardware": {**describe_hardware(), "processes": options.processes},
-        "settings": {"articles": options.articles, "eval_articles": options.eval_articles, "steps": options.steps},
+        "settings": {
+            "articles": options.articles,
+            "eval_articles": options.eval_articles,
+            "steps": arguments_of("mm-dvp", output, options)[2].max_steps,
+        },
     }
     write_json(output / "metrics.json", metrics)
     with (output / "summaries.jsonl").open("w", encoding="utf-8") as file:
@@ -291,6 +297,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = options.output
     (output / "logs").mkdir(parents=True, exist_ok=True)
     check_same_settings(output, options)
+    # The demo compares variants on the CPU; with a GPU in sight, autograd starts threads that no fork survives.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.set_num_threads(1)
     started = time.perf_counter()
     try:

@@ -26,6 +26,7 @@ from trainer.trainable import parameter_groups
 logger = logging.get_logger(__name__)
 
 QUEUE_FILE = "negative_queue.safetensors"
+RECORDED = ("loss_lm", "loss_align", "loss_distill", "teacher_spread", "vrp_agreement")
 # The teacher's labels must discriminate; under this mean spread (max − min) they hardly do.
 LEAST_SPREAD = 0.2
 
@@ -51,7 +52,8 @@ class SpectraTrainer(Trainer):
 
     Logged beside the Trainer's own values: `loss_lm`, `loss_align`, `loss_distill` (unweighted), `gate_LAYER` (mean
     |tanh α|), `teacher_spread` (mean of max − min of an article's labels) and `vrp_agreement` (share of articles with
-    several images whose best image by the predictor is the teacher's best).
+    several images whose best image by the predictor is the teacher's best), and `teacher_truncated_texts` (sentences cut
+    off at the text tower's limit so far), when there are any.
 
     Args:
         teacher (`DPPTeacher`, *optional*): Needed unless `align_weight` and `distill_weight` are 0.
@@ -60,7 +62,7 @@ class SpectraTrainer(Trainer):
         kwargs: Of `transformers.Trainer`; `args` is a [`SpectraTrainingArguments`].
 
     Raises:
-        ValueError: when a loss is on and there is no teacher.
+        ValueError: when a loss is on and there is no teacher, or `average_tokens_across_devices` is off.
     """
 
     # L_align and L_distill are divided by the articles of the whole step here, L_lm by its tokens in the model.
@@ -76,6 +78,10 @@ class SpectraTrainer(Trainer):
         if self.uses_teacher and teacher is None:
             raise ValueError(
                 "align_weight and distill_weight need a teacher: pass a DPPTeacher, or set both to 0 (L_lm alone)."
+            )
+        if not self.args.average_tokens_across_devices:
+            raise ValueError(
+                "average_tokens_across_devices must stay true: L_lm is divided by the tokens of the whole step."
             )
         self.teacher = teacher
         self.eval_max_length = eval_max_length
@@ -133,7 +139,8 @@ class SpectraTrainer(Trainer):
         outputs = model(
             **inputs,
             logits_to_keep=before_a_label,
-            num_items_in_batch=num_items_in_batch,
+            # In evaluation every process takes the mean over its own batch, and the Trainer averages those.
+            num_items_in_batch=num_items_in_batch if model.training else None,
             reduce_by_relevance=not model.training or self.state.global_step >= config.vrp_warmup_steps,
         )
         phase = "train" if model.training else "eval"
@@ -180,14 +187,14 @@ class SpectraTrainer(Trainer):
                 image_embeds, marginals, image_mask, count=config.teacher_max_images
             )
             negatives, negative_mask = self.negative_queue.negatives(keys)
-            head = self.base_model.visual_path.alignment_head
             terms["align"] = alignment_loss(
                 outputs.summary_embeds,
                 targets,
                 summary_embedding(sentence_embeds, sentence_mask),
                 negatives,
                 negative_mask,
-                temperature=head.temperature,
+                # From the output, not the module: DDP sees only parameters that were used inside its forward.
+                temperature=outputs.alignment_temperature,
                 has_images=has_images,
             )
             if phase == "train":
@@ -231,24 +238,25 @@ class SpectraTrainer(Trainer):
     def _take_records(self, phase: str, steps: int | None = None) -> dict[str, float]:
         """Means since the last call; loss parts are per optimizer step, since micro-batches of a step add up."""
         sums, counts = self._sums[phase], self._counts[phase]
-        names = sorted(sums)
-        pairs = torch.tensor(
-            [[float(sums[name]), steps if steps and name.startswith("loss") else counts[name]] for name in names],
-            device=self.args.device,
-        )
+        # A process may have had no images since the last call; all of them must reduce the same values.
+        names = RECORDED
+        totals = torch.tensor([[float(sums[name]), counts[name]] for name in names], device=self.args.device)
         if self.args.world_size > 1:
-            pairs = self.accelerator.reduce(pairs, reduction="sum")
-            if steps:
-                losses = torch.tensor([name.startswith("loss") for name in names], device=pairs.device)
-                pairs[losses, 1] /= self.args.world_size
+            totals = self.accelerator.reduce(totals, reduction="sum")
         self._sums[phase], self._counts[phase] = defaultdict(float), defaultdict(int)
-        return {name: (total / number).item() for name, (total, number) in zip(names, pairs, strict=True)}
+        return {
+            name: total / (steps if steps and name.startswith("loss") else count)
+            for name, (total, count) in zip(names, totals.tolist(), strict=True)
+            if count
+        }
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the loss parts, the gate openings and the state of the teacher to the Trainer's own values."""
         if "loss" in logs:
             logs.update(self._take_records("train", steps=self._steps_since_log))
             self._steps_since_log = 0
+            if self.teacher is not None and self.teacher.truncated_texts:
+                logs["teacher_truncated_texts"] = self.teacher.truncated_texts
             logs.update({f"gate_{layer}": value for layer, value in self.base_model.gate_openings().items()})
         super().log(logs, start_time)
 

@@ -1,6 +1,7 @@
 """Train SPeCTrA-Sum: `accelerate launch trainer/train.py --config trainer/configs/NAME.yaml [--key value]`."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from accelerate import PartialState
 from datasets import DatasetDict
 from peft import get_peft_model
 from transformers import AutoModel, AutoTokenizer, TrainerCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 from trl import ModelConfig, TrlParser
 
@@ -24,17 +24,37 @@ from modeling_spectra import (
     SpectraSumProcessor,
     register_auto_classes,
 )
+from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.model_sources import find_smollm2
 from spectra_sum.pretrained import save_random_vision
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
-from trainer.closed_world_backbones import train_siglip, train_text_model, train_tokenizer
+from trainer.closed_world_backbones import (
+    SiglipSettings,
+    TextModelSettings,
+    TokenizerSettings,
+    train_siglip,
+    train_text_model,
+    train_tokenizer,
+)
 from trainer.collator import SummarizationCollator
-from trainer.data import CLOSED_WORLD, count_excess_images, load_records
+from trainer.data import CLOSED_WORLD, count_excess_images, drop_oversized, load_records
 from trainer.dpp_teacher import DPPTeacher
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import lora_config, set_trainable
 
 logger = logging.get_logger(__name__)
+
+# Of TRL's ModelConfig: quantised training is not supported yet, and what LoRA adapts and saves is decided here.
+UNUSED_MODEL_ARGUMENTS = (
+    "model_revision",
+    "lora_target_parameters",
+    "lora_modules_to_save",
+    "lora_task_type",
+    "load_in_8bit",
+    "load_in_4bit",
+    "bnb_4bit_quant_type",
+    "use_bnb_nested_quant",
+)
 
 
 def parse_arguments(
@@ -47,10 +67,16 @@ def parse_arguments(
     """
     parser = TrlParser((DataArguments, ArchitectureArguments, SpectraTrainingArguments, ModelConfig))
     data_args, architecture, args, model_args = parser.parse_args_and_config(argv)
-    if model_args.load_in_4bit or model_args.load_in_8bit:
-        raise ValueError("load_in_4bit and load_in_8bit are not supported by this version; leave them out.")
-    if model_args.model_name_or_path and (data_args.text_backbone or data_args.vision_backbone):
-        raise ValueError("pass either model_name_or_path (a SPeCTrA-Sum model) or backbones, not both.")
+    if model_args.model_name_or_path and (data_args.text_backbone or data_args.closed_world_backbones):
+        raise ValueError(
+            "pass either model_name_or_path (a SPeCTrA-Sum model) or backbones, not both; only vision_backbone may go "
+            "with it, as the teacher."
+        )
+    ignored = [name for name in UNUSED_MODEL_ARGUMENTS if getattr(model_args, name) != getattr(ModelConfig(), name)]
+    if ignored:
+        raise ValueError(f"this trainer has no use for {', '.join(ignored)}; leave them out.")
+    if model_args.use_peft and not args.freeze_language_model:
+        raise ValueError("use_peft trains adapters on a frozen language model: leave freeze_language_model true.")
     if data_args.closed_world_backbones and data_args.dataset != CLOSED_WORLD:
         raise ValueError("closed_world_backbones belongs to dataset: closed_world; pass vision_ and text_backbone.")
     has_text = data_args.closed_world_backbones or model_args.model_name_or_path or data_args.text_backbone
@@ -71,7 +97,10 @@ def checkpoint_to_resume(args: SpectraTrainingArguments) -> str | None:
         ValueError: when there is none to resume, or when the output folder holds some and resuming was not asked for.
     """
     output = Path(args.output_dir)
-    latest = get_last_checkpoint(args.output_dir) if output.is_dir() else None
+    # A checkpoint whose writing was cut off lacks the file that the Trainer writes last.
+    complete = [path for path in output.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    newest = max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    latest = str(newest) if newest else None
     wanted = args.resume_from_checkpoint
     if wanted in (None, False, "false", "False"):
         if latest is not None:
@@ -94,9 +123,12 @@ def prepare_backbones(data_args: DataArguments, records: DatasetDict, output: Pa
     with PartialState().main_process_first():
         if data_args.closed_world_backbones and not (vision and text):
             folder = Path(data_args.closed_world_backbones)
-            tokenizer = train_tokenizer(folder / "tokenizer")
-            vision = vision or str(train_siglip(folder / "siglip", tokenizer))
-            text = text or str(train_text_model(folder / "text", tokenizer, records["train"]))
+            seed = data_args.closed_world_seed
+            tokenizer = train_tokenizer(folder / "tokenizer", TokenizerSettings(seed=seed))
+            vision = vision or str(train_siglip(folder / "siglip", tokenizer, SiglipSettings(seed=seed)))
+            text = text or str(
+                train_text_model(folder / "text", tokenizer, records["train"], TextModelSettings(seed=seed))
+            )
         if vision is None:
             folder = output / "random_vision"
             if not folder.is_dir():
@@ -122,6 +154,10 @@ def build_model(
         register_auto_classes()
         model = SpectraSumForConditionalGeneration.from_pretrained(path, dtype=dtype or "auto", **fields)
         processor = SpectraSumProcessor.from_pretrained(path)
+        processor.max_images, processor.max_candidate_images = (
+            model.config.max_images,
+            model.config.max_candidate_images,
+        )
     else:
         model, processor = SpectraSumForConditionalGeneration.from_backbones(*backbones, dtype=dtype, **fields)
     if model_args.attn_implementation:
@@ -160,12 +196,14 @@ def build_trainer(
     output = Path(args.output_dir)
     set_seed(args.seed)
     backbones = None if model_args.model_name_or_path else prepare_backbones(data_args, records, output)
+    # Again, since making the backbones drew random numbers: the visual path must not depend on whether they were there.
+    set_seed(args.seed)
     model, processor = build_model(data_args, architecture, args, model_args, backbones)
     config = model.config
     teacher = None
     if data_args.use_images and (config.align_weight > 0 or config.distill_weight > 0):
         vision = backbones[0] if backbones else data_args.vision_backbone
-        if vision is None or data_args.random_vision:
+        if vision is None or (backbones and data_args.vision_backbone is None and data_args.random_vision):
             raise ValueError(
                 "align_weight and distill_weight need the dual encoder of the vision tower as their teacher: pass "
                 "vision_backbone, or set both weights to 0."
@@ -174,15 +212,19 @@ def build_trainer(
     set_trainable(model, train_language_model=not args.freeze_language_model)
     if model_args.use_peft:
         # The adapter names its base, which must be a whole SPeCTrA-Sum model: PEFT saves only what it trains.
-        base = output / "base"
-        if PartialState().is_main_process and not base.is_dir():
-            model.save_pretrained(base)
-            processor.save_pretrained(base)
+        base = output.resolve() / "base"
+        if PartialState().is_main_process and not (args.resume_from_checkpoint and base.is_dir()):
+            partial = base.with_name("base.partial")
+            for part in (model, processor):
+                part.save_pretrained(partial)
+            shutil.rmtree(base, ignore_errors=True)
+            partial.rename(base)
         model.name_or_path = str(base)
         trainable = {name for name, value in model.visual_path.named_parameters() if value.requires_grad}
         model = get_peft_model(model, lora_config(model_args))
         for name, value in model.get_base_model().visual_path.modules_to_save["default"].named_parameters():
             value.requires_grad_(name in trainable)
+    records = drop_oversized(records, processor, data_args.max_length)
     excess = {name: count_excess_images(split, config.max_candidate_images) for name, split in records.items()}
     if any(excess.values()):
         logger.warning(f"images beyond max_candidate_images={config.max_candidate_images}, never scored: {excess}")
@@ -201,8 +243,8 @@ def build_trainer(
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a result file."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    """Write a result file, as a whole or not at all."""
+    write_text_atomically(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def main(argv: list[str] | None = None) -> SpectraTrainer:

@@ -1,13 +1,15 @@
 """The command line of training: every config parses, and what cannot work is refused before any work."""
 
+import logging
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from modeling_spectra import SpectraSumConfig
+from tests.tiny import tiny_processor
 from trainer.arguments import DERIVED_FIELDS, ArchitectureArguments
-from trainer.data import count_excess_images
+from trainer.data import count_excess_images, drop_oversized
 from trainer.train import checkpoint_to_resume, parse_arguments
 
 CONFIGS = sorted((Path(__file__).parents[2] / "trainer" / "configs").glob("*.yaml"))
@@ -48,6 +50,12 @@ def test_command_line_wins_over_the_config():
         (["--dataset", "closed_world", "--model_name_or_path", "m", "--text_backbone", "t"], "not both"),
         (["--dataset", "trainer", "--closed_world_backbones", "b"], "belongs to dataset: closed_world"),
         (["--dataset", "closed_world", "--closed_world_backbones", "b", "--load_in_4bit", "true"], "load_in_4bit"),
+        (["--dataset", "closed_world", "--closed_world_backbones", "b", "--model_revision", "x"], "model_revision"),
+        (
+            ["--dataset", "closed_world", "--closed_world_backbones", "b", "--use_peft", "true"]
+            + ["--freeze_language_model", "false"],
+            "use_peft",
+        ),
     ],
 )
 def test_impossible_combinations_are_refused(argv, message, tmp_path):
@@ -65,6 +73,7 @@ def test_resuming_names_the_checkpoint_or_the_problem(tmp_path):
         checkpoint_to_resume(latest)
     for step in (2, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
     assert checkpoint_to_resume(latest) == str(tmp_path / "checkpoint-10")
     named = parse_arguments([*common, "--resume_from_checkpoint", str(tmp_path / "checkpoint-2")])[2]
     assert checkpoint_to_resume(named) == str(tmp_path / "checkpoint-2")
@@ -82,3 +91,25 @@ def test_images_beyond_the_limit_are_counted():
 
 def test_architecture_arguments_default_to_the_configuration():
     assert all(value is None for value in vars(ArchitectureArguments()).values())
+
+
+def test_articles_whose_summary_fills_the_limit_are_left_out_and_counted(caplog):
+    processor = tiny_processor()
+    long = ["word " * 60]
+    split = Dataset.from_dict({"title": ["a", "b", "c"], "summary": [["Short."], long, ["Short too."]]})
+    logging.getLogger("trainer").addHandler(caplog.handler)
+    kept = drop_oversized(DatasetDict({"train": split}), processor, 80)["train"]
+    logging.getLogger("trainer").removeHandler(caplog.handler)
+    assert kept["title"] == ["a", "c"]
+    assert "1 of 3 train articles are left out" in caplog.text
+    with pytest.raises(ValueError, match="no train article fits into max_length=80"):
+        drop_oversized(DatasetDict({"train": split.select([1])}), processor, 80)
+
+
+def test_resuming_passes_over_a_half_written_checkpoint(tmp_path):
+    common = ["--dataset", "closed_world", "--closed_world_backbones", "b", "--use_cpu", "true"]
+    latest = parse_arguments([*common, "--output_dir", str(tmp_path), "--resume_from_checkpoint", "latest"])[2]
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    assert checkpoint_to_resume(latest) == str(tmp_path / "checkpoint-2")
