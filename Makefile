@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 export OMP_NUM_THREADS := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint clean
+.PHONY: demo demo-full test lint clean
 
 # The main packages without their test tools: enough to train, summarize and evaluate.
 $(VENV)/.installed: setup.py constraints.txt
@@ -18,6 +18,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
+	$(RUN) -m trainer.demo --output runs/demo --variants text-only sampler dvp mm-dvp
+
+# The same folder with the concat variant, too: what demo has trained is kept.
+demo-full: $(VENV)/.installed
 	$(RUN) -m trainer.demo --output runs/demo
 
 test: lint

@@ -291,7 +291,7 @@ def _draft_text(generator: np.random.Generator) -> tuple[str, str]:
         return sentences[int(generator.integers(len(sentences)))]
 
     middle = [pick(_CITY_SENTENCES), pick(_PERSON_SENTENCES), pick(_NUMBER_SENTENCES)]
-    middle += [_FILLERS[index] for index in generator.permutation(len(_FILLERS))[:1].tolist()]
+    middle += [_FILLERS[index] for index in generator.permutation(len(_FILLERS))[:2].tolist()]
     body = [pick(_OPENINGS)] + [middle[index] for index in generator.permutation(len(middle)).tolist()]
     return pick(_TITLES), " ".join(body)
 
