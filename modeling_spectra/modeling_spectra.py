@@ -24,10 +24,11 @@ from transformers.utils import can_return_tuple
 from .alignment_head import AlignmentHead
 from .backbones import load_backbones
 from .configuration_spectra import SpectraSumConfig
+from .deep_visual_processor import DeepVisualProcessor
 from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
 from .processing_spectra import SpectraSumProcessor
 from .vision_sampler import VisionSampler
-from .visual_layers import ScaledLinear
+from .visual_layers import ScaledLinear, VisualAttention
 from .visual_path import ConcatProjector, VisualPath, attendable
 
 
@@ -220,6 +221,14 @@ class SpectraSumForConditionalGeneration(SpectraSumPreTrainedModel, GenerationMi
 
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
+
+    def set_attn_implementation(self, attn_implementation: str | dict, *args: Any, **kwargs: Any) -> None:
+        """As in every model of transformers; it also reaches the copy of the visual path that PEFT trains."""
+        super().set_attn_implementation(attn_implementation, *args, **kwargs)
+        for module in self.visual_path.modules():
+            if isinstance(module, VisualAttention | DeepVisualProcessor):
+                # A copied module carries a copy of the configuration, which nobody else would change.
+                module.config = self.config
 
     def gate_openings(self) -> dict[int, float]:
         """{gate layer: mean |tanh α|} (§3); empty for `fusion="concat"`."""

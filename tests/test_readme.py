@@ -21,7 +21,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return [body for name, body in fences if name == language]
 
 
 def commands(start: str) -> list[list[str]]:
@@ -86,7 +87,7 @@ def test_make_targets_exist():
 
 
 def test_file_tree_is_complete_and_true():
-    (tree,) = [block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "modeling_spectra/" in block]
+    (tree,) = blocks("")
     named, folder = set(), Path()
     for line in tree.splitlines():
         name = line.split()[0]

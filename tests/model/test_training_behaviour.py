@@ -150,8 +150,8 @@ def test_a_text_only_article_adds_nothing_to_the_visual_paths_gradient(fusion, a
     model(**{name: tensor[:1] for name, tensor in together.items()}, num_items_in_batch=1).loss.backward()
     alone = {n: p.grad for n, p in model.visual_path.named_parameters() if p.grad is not None}
     assert any(gradient.abs().max() > 1e-3 for gradient in alone.values())
-    # Matrix products of another batch size are rounded otherwise.
-    assert_same_gradients(mixed, alone, relative=1e-4)
+    # Matrix products of another batch size are rounded otherwise; a gate's gradient is what their cancellation leaves.
+    assert_same_gradients(mixed, alone, relative=1e-3)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -286,6 +286,8 @@ def test_a_checkpoint_without_the_visual_path_loads_with_an_initialised_one(fusi
             assert (parameter == 0).all(), name
         elif "norm" in name:
             assert (parameter == 1).all(), name
+        elif name.startswith("deep_visual_processor") and name.endswith(("o_proj.weight", "down_proj.weight")):
+            assert_normal(parameter, 0.05 * SPREAD, name)
         elif name.startswith("cross_attentions") and name.endswith(("q_proj.weight", "k_proj.weight")):
             assert_normal(parameter, scale * SPREAD, name)
         else:
@@ -472,3 +474,19 @@ def test_a_static_cache_is_used_without_compiling():
     options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
     static = model.generate(**prompt, **options, cache_implementation="static")
     assert torch.equal(static, model.generate(**prompt, **options))
+
+
+@torch.no_grad()
+def test_attention_implementation_reaches_the_copy_that_peft_trains():
+    model = tiny_model(gate=0.5)
+    values, mask = pixels(2, 0)
+    inputs = {"input_ids": tokens(2, 6), "pixel_values": values, "image_mask": mask}
+    expected = model(**inputs).logits
+    adapted = get_peft_model(
+        model, LoraConfig(target_modules=r"language_model\..*\.q_proj", modules_to_save=["visual_path"])
+    ).eval()
+    adapted.set_attn_implementation("eager")
+    outputs = adapted(**inputs, output_attentions=True)
+    torch.testing.assert_close(outputs.logits, expected, atol=1e-4, rtol=1e-4)
+    for weights in outputs.cross_attentions:
+        torch.testing.assert_close(weights[0].sum(-1), torch.ones_like(weights[0].sum(-1)), atol=1e-5, rtol=0)
