@@ -1,8 +1,8 @@
 """SPeCTrA-Sum as a `PreTrainedModel`: a vision tower, a language model, and the visual path between them."""
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +17,6 @@ from transformers import (
 )
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
@@ -26,67 +25,11 @@ from .backbones import load_backbones
 from .configuration_spectra import SpectraSumConfig
 from .deep_visual_processor import DeepVisualProcessor
 from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
+from .outputs_spectra import EncodedImages, ImageSelection, SpectraSumOutput
 from .processing_spectra import SpectraSumProcessor
 from .vision_sampler import VisionSampler
 from .visual_layers import ScaledLinear, VisualAttention
 from .visual_path import ConcatProjector, VisualPath, attendable
-
-
-@dataclass
-class SpectraSumOutput(ModelOutput):
-    """Output of [`SpectraSumForConditionalGeneration`]; B articles, N images, T tokens, L layers, G gates.
-
-    Args:
-        loss: Scalar, the language-modelling loss L_lm (§6), when `labels` are given.
-        logits: (B, T, vocabulary), or only the positions of `logits_to_keep`.
-        past_key_values: The text cache, when `use_cache`.
-        hidden_states: L + 1 tensors (B, T, d). Entry 0 is the input of decoder layer 1 after that layer's gate, if it
-            has one; entry l is the output of layer l, before the gate of layer l + 1; the last one is after the final
-            norm.
-        attentions: L tensors (B, heads, T, T'), the text self-attention (eager attention only).
-        cross_attentions: G tensors (B, heads, T, S), the gated cross-attention in the order of `gate_layers`; S runs
-            over the summarizer's images, `num_latents` each (eager attention only).
-        image_embeds: (B, N, d_img), L2-normalised, 0 for padded images.
-        selection_logits: (B, N), the relevance predictor's ℓ_i (§4); padded images have −inf.
-        summary_embeds: (B, d_img), z of §6, when `labels` are given.
-        alignment_temperature: Scalar, τ of §6, when `labels` are given.
-        visual_key_values: What the gates read, for later calls on the same articles.
-        summarizer_images: (B, N'), the indices of the images that the summarizer saw, −1 where it saw none.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-    cross_attentions: tuple[torch.Tensor, ...] | None = None
-    image_embeds: torch.Tensor | None = None
-    selection_logits: torch.Tensor | None = None
-    summary_embeds: torch.Tensor | None = None
-    alignment_temperature: torch.Tensor | None = None
-    visual_key_values: VisualKeyValues | None = None
-    summarizer_images: torch.Tensor | None = None
-
-
-class EncodedImages(NamedTuple):
-    """The images of a batch of articles, encoded once.
-
-    image_embeds (B, N, d_img), selection_logits (B, N) or None, visual_key_values for the gated variants,
-    visual_tokens (B, N', P + 1, d) for `"concat"`, summarizer_images (B, N') with −1 for none.
-    """
-
-    image_embeds: torch.Tensor
-    selection_logits: torch.Tensor | None
-    visual_key_values: VisualKeyValues | None
-    visual_tokens: torch.Tensor | None
-    summarizer_images: torch.Tensor
-
-
-class ImageSelection(NamedTuple):
-    """The images of a multimodal summary: indices per article, best first, and all probabilities (B, N), 0 on padding."""
-
-    indices: list[list[int]]
-    probabilities: torch.Tensor
 
 
 class SpectraSumPreTrainedModel(PreTrainedModel):
