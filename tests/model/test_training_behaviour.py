@@ -150,8 +150,15 @@ def test_a_text_only_article_adds_nothing_to_the_visual_paths_gradient(fusion, a
     model(**{name: tensor[:1] for name, tensor in together.items()}, num_items_in_batch=1).loss.backward()
     alone = {n: p.grad for n, p in model.visual_path.named_parameters() if p.grad is not None}
     assert any(gradient.abs().max() > 1e-3 for gradient in alone.values())
-    # Matrix products of another batch size are rounded otherwise; a gate's gradient is what their cancellation leaves.
-    assert_same_gradients(mixed, alone, relative=1e-3)
+    # Matrix products of another batch size are rounded otherwise; the one number of a gate is what their cancellation
+    # leaves, so it alone gets the wider bound.
+    gates = {name for name in alone if name.endswith(".alpha")}
+    assert_same_gradients({n: mixed[n] for n in gates}, {n: alone[n] for n in gates}, relative=1e-3)
+    assert_same_gradients(
+        {n: g for n, g in mixed.items() if n not in gates},
+        {n: g for n, g in alone.items() if n not in gates},
+        relative=1e-4,
+    )
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
