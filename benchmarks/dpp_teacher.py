@@ -23,7 +23,7 @@ import torch.nn.functional as F
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from spectra_sum.environment import describe_hardware, describe_versions  # noqa: E402 - found through the line above
-from trainer.dpp_teacher import dpp_marginals, solve_scale  # noqa: E402
+from spectra_sum.selection.dpp import dpp_marginals, solve_scale  # noqa: E402
 
 BETA, SIGMA, KAPPA, EPSILON = 20.0, 0.8, 3, 1e-6
 WIDTH = 768

@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from spectra_sum.commands import summarize
+from spectra_sum.commands import evaluate, human_eval, summarize, tables
 from spectra_sum.commands.summarize import UsageError
 from spectra_sum.model_sources import ModelError
 
-COMMANDS = (summarize,)
+COMMANDS = (summarize, evaluate, tables, human_eval)
 
 
 def build_parser() -> argparse.ArgumentParser:

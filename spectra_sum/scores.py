@@ -1,56 +1,187 @@
 """Scores of predictions against their records: the project's metric modules, applied to what the records have."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from spectra_sum.metrics import load_metric
+
+MMAE_PARTS = ("rougeL", "max_sim", "image_precision")
+_ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+_IMAGE = ("image_precision", "hit_at_1", "recall")
+_DISTANCE = ("pcd_mean", "pcd_max", "pcd_mean_filtered", "pcd_max_filtered")
+
+
+@dataclass
+class ArticleScores:
+    """Scores of every article.
+
+    Attributes:
+        values: By the score's name one number per article, None where the score is undefined for it.
+        counts: What the metrics left out or found empty, by its name.
+        not_computed: By the score's name the reason why there is none.
+    """
+
+    values: dict[str, list[float | None]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    not_computed: dict[str, str] = field(default_factory=dict)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each score over the articles for which it is defined."""
+        return {name: sum(defined) / len(defined) for name in self.values if (defined := self.defined(name))}
+
+    def defined(self, name: str) -> list[float]:
+        """A score's values without the articles for which it is undefined."""
+        return [value for value in self.values[name] if value is not None]
+
+    def merge(self, other: "ArticleScores") -> None:
+        """Take over everything of other scores of the same articles."""
+        for own, new in ((self.values, other.values), (self.counts, other.counts)):
+            own.update(new)
+        self.not_computed.update(other.not_computed)
+
+    def add(self, result: dict[str, Any], names: Sequence[str], counts: Sequence[str] = ()) -> None:
+        """Take the scores and counts of these names from a metric's result."""
+        self.values.update({name: [_number(value) for value in result["per_example"][name]] for name in names})
+        self.counts.update({name: int(result[name]) for name in counts if result[name]})
+
+
+@dataclass
+class ArticleEmbeddings:
+    """Unit vectors of a dual encoder: per article those of its summary's sentences (S, D) and of its images (N, D)."""
+
+    sentences: list[np.ndarray]
+    images: list[np.ndarray]
+
+
+def coverage_by_article(
+    selected: Sequence[Sequence[int]], captions: Sequence[Sequence[str]], gold: Sequence[Sequence[int]]
+) -> list[float | None]:
+    """Per article 1 if its selection shows everything that its gold images show, else 0; None without gold images.
+
+    Gold images with equal captions show the same; one of them is enough.
+    """
+    return [
+        float({texts[i] for i in chosen} >= {texts[i] for i in wanted}) if wanted else None
+        for chosen, texts, wanted in zip(selected, captions, gold, strict=True)
+    ]
 
 
 def coverage(
     selected: Sequence[Sequence[int]], captions: Sequence[Sequence[str]], gold: Sequence[Sequence[int]]
 ) -> float:
-    """Share of articles whose selection shows everything that their gold images show.
-
-    Gold images with equal captions show the same; one of them is enough. Articles without gold images are left out.
+    """The mean of [`coverage_by_article`] over the articles with gold images.
 
     Raises:
         ValueError: when no article has gold images.
     """
-    rows = [row for row in zip(selected, captions, gold, strict=True) if row[2]]
-    if not rows:
+    covered = [value for value in coverage_by_article(selected, captions, gold) if value is not None]
+    if not covered:
         raise ValueError("coverage needs at least one article with gold images.")
-    covered = [{texts[i] for i in chosen} >= {texts[i] for i in wanted} for chosen, texts, wanted in rows]
     return sum(covered) / len(covered)
 
 
-def score_predictions(predictions: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """ROUGE, and as far as the records allow it, image precision and the accuracy of facts.
+def score_articles(
+    predictions: Sequence[dict[str, Any]],
+    records: Any,
+    *,
+    embeddings: ArticleEmbeddings | None = None,
+    relevance_threshold: float = 0.2,
+    bertscore: dict[str, Any] | None = None,
+) -> ArticleScores:
+    """ROUGE, and as far as records and arguments allow it, the scores of images, similarity and facts.
 
     Args:
-        predictions: From [`predict_summaries`], in the order of the records.
-        records: Articles with `summary` (sentences) and `gold_images`; `facts` and `captions` in the closed world.
+        predictions: From [`predict_summaries`] or a file, in the order of the records.
+        records (`Dataset`): Articles with `summary` (sentences) and `gold_images`; `facts` and `captions` in the closed
+            world.
+        embeddings (`ArticleEmbeddings`, *optional*): For MaxSim, CLIPScore and pairwise cosine distance.
+        relevance_threshold (`float`, *optional*, defaults to `0.2`): The distance's relevance filter.
+        bertscore (`dict`, *optional*): Arguments of the metric `summary_bertscore`.
+    """
+    scores = ArticleScores()
+    summaries = [prediction["summary"] for prediction in predictions]
+    selected = [prediction["selected"] for prediction in predictions]
+    gold = list(records["gold_images"])
+    references = ["\n".join(sentences) for sentences in records["summary"]]
+
+    result = load_metric("summary_rouge").compute(
+        predictions=summaries, references=references, resamples=0, per_example=True
+    )
+    scores.add(result, _ROUGE, ["empty_predictions"])
+    if bertscore is None:
+        scores.not_computed["bertscore_f1"] = "no BERTScore model was named"
+    else:
+        result = load_metric("summary_bertscore").compute(
+            predictions=summaries, references=references, per_example=True, **bertscore
+        )
+        scores.add(result, ["bertscore_precision", "bertscore_recall", "bertscore_f1"])
+    scores.merge(score_images(selected, gold, embeddings=embeddings, relevance_threshold=relevance_threshold))
+    if any(name not in scores.values for name in MMAE_PARTS):
+        scores.not_computed["mmae"] = "it needs ROUGE-L, MaxSim and image precision"
+    if "facts" in records.column_names:
+        result = load_metric("visual_facts").compute(
+            predictions=summaries, references=list(records["facts"]), per_example=True
+        )
+        scores.add(result, list(result["per_example"]))
+        scores.values["coverage"] = coverage_by_article(selected, list(records["captions"]), gold)
+    return scores
+
+
+def score_images(
+    selected: Sequence[Sequence[int]],
+    gold: Sequence[Sequence[int]],
+    *,
+    embeddings: ArticleEmbeddings | None = None,
+    relevance_threshold: float = 0.2,
+) -> ArticleScores:
+    """The scores of selections alone: image precision, and with embeddings MaxSim, CLIPScore and distances."""
+    scores = ArticleScores()
+    if not any(gold):
+        scores.not_computed.update(dict.fromkeys(_IMAGE, "no article has gold images"))
+    else:
+        result = load_metric("image_precision").compute(predictions=selected, references=gold, per_example=True)
+        scores.add(result, _IMAGE, ["articles_without_gold", "empty_selections"])
+    metrics: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+        "max_sim": (("max_sim",), {}),
+        "clip_score": (("clip_score",), {}),
+        "pairwise_cosine_distance": (_DISTANCE, {"relevance_threshold": relevance_threshold}),
+    }
+    if embeddings is None:
+        names = [name for names, _ in metrics.values() for name in names]
+        scores.not_computed.update(dict.fromkeys(names, "no similarity model was named"))
+        return scores
+    sentences = [rows.tolist() for rows in embeddings.sentences]
+    images = [
+        rows[list(chosen)].tolist() if len(rows) else None
+        for rows, chosen in zip(embeddings.images, selected, strict=True)
+    ]
+    for name, (names, arguments) in metrics.items():
+        try:
+            result = load_metric(name).compute(predictions=sentences, references=images, per_example=True, **arguments)
+        except ValueError as error:
+            # A metric refuses to average over nothing, such as distances where no selection has two images.
+            scores.not_computed.update(dict.fromkeys(names, str(error)))
+        else:
+            scores.add(result, names)
+    return scores
+
+
+def score_predictions(predictions: Sequence[dict[str, Any]], records: Any) -> dict[str, float]:
+    """The means of [`score_articles`] without a similarity model: what a training run logs.
 
     Returns:
-        `rouge1`, `rouge2`, `rougeL`, `rougeLsum`; `image_precision` when an article has gold images; in the closed world
-        also `coverage`, `text_facts` and `visual_facts_KIND`. All in [0, 1].
+        `rouge1`, `rouge2`, `rougeL`, `rougeLsum`; `image_precision` when an article has gold images and images were
+        scored; in the closed world also `coverage`, `text_facts` and `visual_facts_KIND`. All in [0, 1].
     """
-    summaries = [prediction["summary"] for prediction in predictions]
-    columns = {name: [record[name] for record in records] for name in ("summary", "gold_images")}
-    references = ["\n".join(sentences) for sentences in columns["summary"]]
-    scores = load_metric("summary_rouge").compute(predictions=summaries, references=references)
-    selected = [prediction["selected"] for prediction in predictions]
-    has_probabilities = any(prediction["probabilities"] for prediction in predictions)
-    if has_probabilities and any(columns["gold_images"]):
-        metric = load_metric("image_precision")
-        result = metric.compute(predictions=selected, references=columns["gold_images"])
-        scores["image_precision"] = result["image_precision"]
-    if "facts" in records[0]:
-        facts = load_metric("visual_facts").compute(
-            predictions=summaries, references=[record["facts"] for record in records]
-        )
-        scores["text_facts"] = facts["text_facts"]
-        scores.update({f"visual_facts_{kind}": share for kind, share in facts["visual_facts"].items()})
-        if has_probabilities:
-            captions = [record["captions"] for record in records]
-            scores["coverage"] = coverage(selected, captions, columns["gold_images"])
-    return scores
+    means = score_articles(predictions, records).means()
+    if not any(prediction["probabilities"] for prediction in predictions):
+        for name in (*_IMAGE, "coverage"):
+            means.pop(name, None)
+    return means
+
+
+def _number(value: float | bool | None) -> float | None:
+    return None if value is None else float(value)

@@ -7,22 +7,27 @@ import pytest
 from PIL import Image
 
 from spectra_sum.atomic_write import write_text_atomically
+from spectra_sum.curves import CalibrationPoint, PrecisionAtK
 from spectra_sum.report import (
+    CalibrationCurve,
     GateOpening,
+    PrecisionCurve,
+    RelevancePoint,
     ReportArticle,
     ReportImage,
+    ScoreTable,
     SelectionRow,
     SentenceEvidence,
     TrainingCurve,
     VariantRow,
     write_report,
 )
-from spectra_sum.report.charts import line_chart, number, ticks_between
+from spectra_sum.report.charts import Axes, line_chart, number, ticks_between
 
 HOSTILE = (
-    "\"'><script>alert(1)</script><img src=http://example.org/x onerror=alert(2)>{{ 7 * 7 }}</title></style>&amp;"
+    "\"'><script>alert(1)</script><img src=http://example.org/x onerror=alert(2)>{{ 7777 * 77 }}</title></style>&amp;"
 )
-VOID = {"meta", "img", "br", "line", "path", "circle", "link", "input"}
+VOID = {"meta", "img", "br", "line", "path", "circle", "rect", "link", "input"}
 
 
 class Page(HTMLParser):
@@ -92,12 +97,35 @@ def full_arguments(text="plain"):
         "selection": [SelectionRow(text, 0.847, 0.613), SelectionRow("random", 0.41, None)],
         "chance": {text: 0.267},
         "notes": [text],
+        **evaluation_arguments(text),
+    }
+
+
+def evaluation_arguments(text="plain"):
+    return {
+        "score_tables": [ScoreTable(text, ["Score", text], [[text, "0.312 (0.301 to 0.324)"]], [text])],
+        "trade_off": [RelevancePoint(text, 0.712, 0.345), RelevancePoint("mmr", 0.612, 0.445)],
+        "relevance_label": text,
+        "diversity_label": text,
+        "precision_curves": [
+            PrecisionCurve(text, [PrecisionAtK(1, 0.75, 1200, 1100), PrecisionAtK(2, 0.5, 1200, 987)])
+        ],
+        "calibration": [
+            CalibrationCurve(
+                text,
+                [CalibrationPoint(0.0, 0.1, 0.0625, 0.125, 1500), CalibrationPoint(0.5, 0.6, 0.55, 0.75, 300)],
+                0.0854,
+            )
+        ],
     }
 
 
 def test_numbers_and_marks_appear(tmp_path):
     html, page = render(tmp_path, **full_arguments())
     shown = "0.937 0.250 0.911 0.822 0.733 0.994 0.865 0.571 0.847 0.613 0.410 0.125 0.775 0.267".split()
+    shown += "0.312 (0.301 to 0.324)|0.712 0.345|0.612 0.445|1 0.750 1,200 1,100|2 0.500 1,200 987".split("|")
+    shown += "1,200 articles at every k; 987 of them with at least 2 scored images.|ECE 0.085, 1,800 images".split("|")
+    shown += "0 to 0.1 0.062 0.125 1,500|0.5 to 0.6 0.550 0.750 300".split("|")
     for value in [*shown, "41 s", "2.35 M", "62 %", "38 %", "not scored", "400 words"]:
         assert value in page.text, value
     assert page.text.count("selected") >= 1 and page.text.count("✓") == 1 and page.text.count("★") == 1
@@ -124,8 +152,18 @@ def test_the_page_is_accessible(tmp_path):
     assert len(page.all("img", "alt")) == len(page.all("img")) and all(page.all("img", "alt"))
     assert len(page.all("th", "scope")) == len(page.all("th")) > 0
     charts = [svg for svg in page.all("svg") if "aria-hidden" not in svg]
-    assert len(charts) == 3 and all(svg["role"] == "img" and svg["aria-label"] for svg in charts)
-    assert "ends at 1.25" in charts[0]["aria-label"]
+    labels = [svg["aria-label"] for svg in charts if "aria-label" in svg]
+    assert len(charts) == 6 and all(svg["role"] == "img" for svg in charts)
+    assert labels[0] == "Precision of the first k images by k: plain ends at 0.5."
+    assert len(labels) == 4 and "ends at 1.25" in labels[1]
+    # The other two are described by their own elements.
+    assert len(page.all("desc")) == 2
+    for text in [
+        "Relevance against diversity plain across, plain upwards: plain at 0.712, 0.345; mmr at 0.612, 0.445.",
+        "Calibration of plain Mean predicted probability and share of gold images per bin, 0.062: 0.125 of 1,500; "
+        "0.550: 0.750 of 300. Expected calibration error 0.085, 1,800 images.",
+    ]:
+        assert text in page.text
 
 
 def test_hostile_text_stays_text(tmp_path):
@@ -136,9 +174,10 @@ def test_hostile_text_stays_text(tmp_path):
     assert names == {name for _, attributes in harmless.elements for name in attributes}
     assert not any(name.startswith("on") for name in names)
     # once in every place where a text appears, from the title to the chart legends
-    assert page.text.count(HOSTILE) >= 18
+    # (cut in one of them: the label of a dot)
+    assert page.text.count(HOSTILE) == harmless.text.count("plain") - 1 >= 39
     assert HOSTILE in page.all("img", "alt")
-    assert "49" not in re.sub(r"base64,[^\"]*", "", html).split("<body>")[1]
+    assert str(7777 * 77) not in re.sub(r"base64,[^\"]*", "", html).split("<body>")[1]
 
 
 def test_tiny_images_are_exact_and_large_ones_are_reduced(tmp_path):
@@ -187,7 +226,8 @@ def test_wrong_weights_and_unknown_chance_are_refused(tmp_path):
 def test_ticks():
     assert ticks_between(0, 4.2) == [0, 1, 2, 3, 4, 5]
     assert ticks_between(0, 350) == [0, 100, 200, 300, 400]
-    assert ticks_between(0.0, 0.0) == [0, 1]
+    assert ticks_between(0.0, 0.0) == ticks_between(0.7, 0.7) == [0, 1]
+    assert ticks_between(0.7, 0.1 * 7) == ticks_between(0.1 + 0.6, 0.7 + 1e-12) == [0, 1]
     assert ticks_between(-0.3, 0.4) == pytest.approx([-0.4, -0.2, 0, 0.2, 0.4])
     assert [number(value) for value in (0, 0.30000000000000004, 12345.6, 999.7, 0.012345)] == [
         "0",
@@ -202,8 +242,8 @@ def test_line_chart_positions():
     chart = line_chart("t", {"a": [(0, 5.0), (50, 2.5), (100, 0.0)]}, {"a": 0})
     # The plot spans x 48..388 and y 12..204 of the viewBox; y grows downwards.
     assert chart.lines[0].path == "M48.0 12.0L218.0 108.0L388.0 204.0"
-    assert [(tick.position, tick.label) for tick in chart.x_ticks][:2] == [(48.0, "0"), (116.0, "20")]
-    assert [(tick.position, tick.label) for tick in chart.y_ticks] == [
+    assert [(tick.position, tick.label) for tick in chart.axes.x_ticks][:2] == [(48.0, "0"), (116.0, "20")]
+    assert [(tick.position, tick.label) for tick in chart.axes.y_ticks] == [
         (204.0, "0"),
         (165.6, "1"),
         (127.2, "2"),
@@ -211,6 +251,20 @@ def test_line_chart_positions():
         (50.4, "4"),
         (12.0, "5"),
     ]
+
+
+def test_tick_labels_differ():
+    labels = {(0.8, 0.801, 0.802): ["0.8", "0.801", "0.802"], (0.8004, 0.8005, 0.8006): ["0.8004", "0.8005", "0.8006"]}
+    for values, expected in labels.items():
+        axes = Axes(values, values)
+        assert [tick.label for tick in axes.x_ticks] == [tick.label for tick in axes.y_ticks] == expected
+
+
+def test_line_chart_with_given_ticks():
+    chart = line_chart("t", {"a": [(1, 1.0), (3, 0.5)]}, {"a": 0}, "k", [1, 2, 3])
+    assert chart.lines[0].path == "M48.0 12.0L388.0 108.0"
+    assert [(tick.position, tick.label) for tick in chart.axes.x_ticks] == [(48.0, "1"), (218.0, "2"), (388.0, "3")]
+    assert chart.description == "t by k: a ends at 0.5."
 
 
 def test_line_chart_breaks_at_values_that_are_not_finite():

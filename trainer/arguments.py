@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from modeling_spectra import SpectraSumConfig
+from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
 
 # Sub-configurations come from the backbones, and the placeholder's id from the tokenizer.
 DERIVED_FIELDS = {"vision_config", "text_config", "image_token_id", "tie_word_embeddings"}
@@ -49,6 +50,8 @@ class DataArguments:
         closed_world_articles (`int`, *optional*, defaults to `6000`): Training articles of the closed world.
         closed_world_eval_articles (`int`, *optional*, defaults to `200`): Its validation and test articles, each.
         closed_world_seed (`int`, *optional*, defaults to `0`): Seed of its content.
+        closed_world_difficulty (`str`, *optional*, defaults to `"standard"`): Its difficulty: `"standard"`, `"far"`,
+            `"paired"`, `"thin"` or `"counts"`.
         verify (`str`, *optional*, defaults to `"header"`): How a dataset folder's images are checked before training;
             `"full"` decodes each of them, so that none breaks a run in the middle.
         num_proc (`int`, *optional*): Processes that read a dataset folder.
@@ -66,6 +69,7 @@ class DataArguments:
     closed_world_articles: int = 6000
     closed_world_eval_articles: int = 200
     closed_world_seed: int = 0
+    closed_world_difficulty: str = field(default="standard", metadata={"choices": list(DIFFICULTIES)})
     verify: str = "header"
     num_proc: int | None = None
 

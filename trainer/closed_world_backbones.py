@@ -35,6 +35,7 @@ from spectra_sum.msmo.closed_world import caption_pairs, generate_articles
 from spectra_sum.msmo.closed_world_images import SIZE
 
 PAD_TOKEN, EOS_TOKEN, IMAGE_TOKEN = "<pad>", "<eos>", "<image>"
+SIGLIP_STEPS = {"standard": 240, "far": 240, "paired": 240, "thin": 480, "counts": 480}
 _SOURCES = ("text", "image")
 _SETTINGS_FILE = "training_settings.json"
 
@@ -45,12 +46,14 @@ class TokenizerSettings:
 
     Args:
         seed (`int`, *optional*, defaults to `0`): the closed world's seed.
+        difficulty (`str`, *optional*, defaults to `"standard"`): the closed world's difficulty.
         articles (`int`, *optional*, defaults to `2000`): number of training articles read.
         vocab_size (`int`, *optional*, defaults to `880`): upper bound on the number of tokens, the 256 bytes and three
             special tokens included; with the default each word of the closed world becomes one token.
     """
 
     seed: int = 0
+    difficulty: str = "standard"
     articles: int = 2000
     vocab_size: int = 880
 
@@ -61,6 +64,7 @@ class SiglipSettings:
 
     Args:
         seed (`int`, *optional*, defaults to `0`): the closed world's seed, and that of the initial weights.
+        difficulty (`str`, *optional*, defaults to `"standard"`): the closed world's difficulty.
         steps (`int`, *optional*, defaults to `240`): optimizer steps.
         batch_size (`int`, *optional*, defaults to `64`): image-caption pairs per step; every pair is used once.
         learning_rate (`float`, *optional*, defaults to `5e-4`): peak of the one-cycle schedule.
@@ -75,6 +79,7 @@ class SiglipSettings:
     """
 
     seed: int = 0
+    difficulty: str = "standard"
     steps: int = 240
     batch_size: int = 64
     learning_rate: float = 5e-4
@@ -85,6 +90,11 @@ class SiglipSettings:
     layers: int = 2
     patch_size: int = 12
     text_length: int = 16
+
+
+def siglip_settings(seed: int, difficulty: str, **others: int) -> SiglipSettings:
+    """The settings that the closed world's SigLIP needs at a difficulty: more steps for what is harder to see."""
+    return SiglipSettings(seed=seed, difficulty=difficulty, **{"steps": SIGLIP_STEPS[difficulty], **others})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +138,9 @@ def train_tokenizer(output: Path, settings: TokenizerSettings = TokenizerSetting
     """
     with _new_folder(output, settings) as folder:
         if folder is not None:
-            articles = generate_articles(settings.articles, seed=settings.seed, split="train")
+            articles = generate_articles(
+                settings.articles, seed=settings.seed, split="train", difficulty=settings.difficulty
+            )
             untrained = Qwen2Tokenizer(
                 unk_token=EOS_TOKEN, eos_token=EOS_TOKEN, pad_token=PAD_TOKEN, extra_special_tokens=[IMAGE_TOKEN]
             )
@@ -275,7 +287,9 @@ def _fit_siglip(model: SiglipModel, tokenizer: Qwen2Tokenizer, settings: SiglipS
     rates = [settings.learning_rate, settings.learning_rate * settings.logit_learning_rate_factor]
     optimizer = torch.optim.AdamW([{"params": towers}, {"params": scalars, "weight_decay": 0.0}], betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=settings.steps + 1)
-    pairs = caption_pairs(settings.steps * settings.batch_size, seed=settings.seed, split="train")
+    pairs = caption_pairs(
+        settings.steps * settings.batch_size, seed=settings.seed, split="train", difficulty=settings.difficulty
+    )
     captions: dict[int, str] = {}
     with tqdm(total=settings.steps, desc="SigLIP", unit="step") as progress:
         for _ in range(settings.steps):
@@ -323,7 +337,7 @@ def _facts_only(article: dict) -> dict:
     values = {source: {fact["value"] for fact in article["facts"] if fact["source"] == source} for source in _SOURCES}
     untold = values["text"].difference(article["title"].split())
     body = [sentence for sentence in article["article"].split(". ") if untold & set(sentence.rstrip(".").split())]
-    summary = [sentence for sentence in article["summary"] if not values["image"] & set(sentence.rstrip(".").split())]
+    summary = [sentence for sentence in article["summary"] if not any(map(sentence.count, values["image"]))]
     return {"title": article["title"], "article": ". ".join(body).rstrip(".") + ".", "summary": summary}
 
 

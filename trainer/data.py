@@ -22,7 +22,9 @@ def load_records(args: DataArguments) -> DatasetDict:
     if args.dataset == CLOSED_WORLD:
         count = args.closed_world_eval_articles
         splits = closed_world_dataset(
-            {"train": args.closed_world_articles, "validation": count, "test": count}, seed=args.closed_world_seed
+            {"train": args.closed_world_articles, "validation": count, "test": count},
+            seed=args.closed_world_seed,
+            difficulty=args.closed_world_difficulty,
         )
     else:
         splits = load_msmo(args.dataset, verify=args.verify, num_proc=args.num_proc)

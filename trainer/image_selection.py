@@ -1,4 +1,4 @@
-"""Ways to select images, compared on the same articles: predictors with different context, teacher, relevance, chance."""
+"""Ways to select images, compared on the same articles: predictors with different context and those of a summary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,9 @@ from tqdm.auto import tqdm
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration, SpectraSumProcessor
 from modeling_spectra.visual_relevance_predictor import VisualRelevancePredictor
-from trainer.dpp_teacher import DPPTeacher, relevance_scores
+from spectra_sum.selection.dpp import relevance_scores
+from spectra_sum.selection.methods import SelectionSettings, select_by_relevance
+from trainer.dpp_teacher import DPPTeacher
 from trainer.losses import distillation_loss
 
 
@@ -17,7 +19,8 @@ from trainer.losses import distillation_loss
 class EmbeddedArticles:
     """What image selection needs of A articles with at most N images, computed once.
 
-    image_embeds (A, N, d_img), image_mask (A, N), article_embeds (A, d), marginals and relevance (A, N) of the teacher.
+    image_embeds (A, N, d_img), image_mask (A, N), article_embeds (A, d), marginals and relevance (A, N) of the teacher,
+    and the numbers of the teacher's process, for the methods that share them.
     """
 
     image_embeds: torch.Tensor
@@ -25,9 +28,11 @@ class EmbeddedArticles:
     article_embeds: torch.Tensor
     marginals: torch.Tensor
     relevance: torch.Tensor
+    settings: SelectionSettings
 
     def __getitem__(self, rows: torch.Tensor) -> "EmbeddedArticles":
-        return replace(self, **{name: tensor[rows] for name, tensor in vars(self).items()})
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **{name: tensor[rows] for name, tensor in tensors.items()})
 
 
 @torch.no_grad()
@@ -48,6 +53,9 @@ def embed_articles(
         article_embeds=torch.zeros(count, model.config.text_config.hidden_size),
         marginals=torch.zeros(count, size),
         relevance=torch.zeros(count, size),
+        settings=SelectionSettings(
+            beta=teacher.beta, sigma=teacher.sigma, kappa=teacher.kappa, epsilon=teacher.epsilon
+        ),
     )
     for start in tqdm(range(0, count, batch_size), desc="embedding articles", unit="batch"):
         batch = [records[index] for index in range(start, min(start + batch_size, count))]
@@ -103,16 +111,35 @@ def best_images(scores: torch.Tensor, image_mask: torch.Tensor, count: int) -> l
     ]
 
 
+def select_on_each(method: str, articles: EmbeddedArticles, *, count: int, seed: int) -> list[list[int]]:
+    """The indices of the `count` images that a method of `SELECTION_METHODS` selects from each article, best first."""
+    selections = []
+    for embeds, relevance, mask in zip(articles.image_embeds, articles.relevance, articles.image_mask, strict=True):
+        real = mask.nonzero().squeeze(-1)
+        selected = select_by_relevance(
+            method, embeds[real], relevance[real], count=count, settings=articles.settings, seed=seed
+        )
+        selections.append(real[selected.indices].tolist())
+    return selections
+
+
 @torch.no_grad()
 def select_by_each(
     predictors: dict[str, VisualRelevancePredictor], articles: EmbeddedArticles, *, count: int, seed: int
 ) -> dict[str, list[list[int]]]:
-    """Selections of `count` images by every predictor, the teacher, its relevance alone, and at random."""
+    """Selections of `count` images by every predictor, by the methods that read the reference, and at random.
+
+    `teacher`, `dpp_map` (greedy MAP of the teacher's process), `mmr` and `relevance` know the reference summary.
+    """
     mask = articles.image_mask
     scores = {
         name: predictor(articles.image_embeds, mask, articles.article_embeds) for name, predictor in predictors.items()
     }
-    scores["teacher"] = articles.marginals
-    scores["relevance"] = articles.relevance
-    scores["random"] = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed))
-    return {name: best_images(values, mask, count) for name, values in scores.items()}
+    selections = {name: best_images(values, mask, count) for name, values in scores.items()}
+    selections["teacher"] = best_images(articles.marginals, mask, count)
+    selections["dpp_map"] = select_on_each("dpp-map", articles, count=count, seed=seed)
+    selections["mmr"] = select_on_each("mmr", articles, count=count, seed=seed)
+    selections["relevance"] = best_images(articles.relevance, mask, count)
+    chance = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed))
+    selections["random"] = best_images(chance, mask, count)
+    return selections

@@ -29,9 +29,9 @@ from spectra_sum.model_sources import find_smollm2
 from spectra_sum.pretrained import save_random_vision
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
 from trainer.closed_world_backbones import (
-    SiglipSettings,
     TextModelSettings,
     TokenizerSettings,
+    siglip_settings,
     train_siglip,
     train_text_model,
     train_tokenizer,
@@ -123,9 +123,9 @@ def prepare_backbones(data_args: DataArguments, records: DatasetDict, output: Pa
     with PartialState().main_process_first():
         if data_args.closed_world_backbones and not (vision and text):
             folder = Path(data_args.closed_world_backbones)
-            seed = data_args.closed_world_seed
-            tokenizer = train_tokenizer(folder / "tokenizer", TokenizerSettings(seed=seed))
-            vision = vision or str(train_siglip(folder / "siglip", tokenizer, SiglipSettings(seed=seed)))
+            seed, difficulty = data_args.closed_world_seed, data_args.closed_world_difficulty
+            tokenizer = train_tokenizer(folder / "tokenizer", TokenizerSettings(seed=seed, difficulty=difficulty))
+            vision = vision or str(train_siglip(folder / "siglip", tokenizer, siglip_settings(seed, difficulty)))
             text = text or str(
                 train_text_model(folder / "text", tokenizer, records["train"], TextModelSettings(seed=seed))
             )

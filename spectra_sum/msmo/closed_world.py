@@ -11,6 +11,8 @@ the article's group before it helps. In half of the articles one of the two rele
 drawn anew. ``gold_images`` holds every image that shows a gold fact, duplicates included; two of an article's images
 chosen at random are right about half of the time.
 
+That is the standard world; `spectra_sum.msmo.closed_world_difficulty` lists the harder ones.
+
 The captions are the summary's clauses word for word (a text encoder trained on captions then fits the reference
 summaries); they state the visual facts and are therefore no input of a summarizer.
 
@@ -30,38 +32,18 @@ import pyarrow as pa
 from datasets.table import InMemoryTable
 from PIL import Image
 
+from spectra_sum.msmo.closed_world_difficulty import Difficulty, difficulty_named
 from spectra_sum.msmo.closed_world_images import (
     COLOURS,
-    MEANINGS,
-    SETTINGS,
-    TRENDS,
-    chart_meaning,
+    IMAGE_VALUES,
     describe_meaning,
+    meaning_of,
+    meanings_of,
     render_images,
-    scene_meaning,
 )
+from spectra_sum.msmo.closed_world_texts import CITIES, NUMBERS, PERSONS, SUMMARY, company_name, draft_text
 
-CITIES = tuple(
-    "Oslo Paris Rome Berlin Madrid Lisbon Vienna Prague Dublin Athens Cairo Lagos Nairobi Delhi Tokyo Seoul Lima "
-    "Quito Boston Denver Toronto Sydney Perth Dakar".split()
-)
-PERSONS = tuple(
-    "Anna Bruno Carla David Elena Felix Grace Hugo Irene Jonas Karen Leo Maria Nils Olga Pablo Rosa Simon Tara Victor "
-    "Wanda Xavier Yara Zoe".split()
-)
-NUMBERS = tuple(
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty thirty forty fifty sixty seventy".split()
-)
-VALUES = {
-    "group": tuple(COLOURS),
-    "city": CITIES,
-    "person": PERSONS,
-    "number": NUMBERS,
-    "trend": TRENDS,
-    "setting": SETTINGS,
-}
-VISUAL_KINDS = ("trend", "setting")
+TEXT_VALUES = {"group": tuple(COLOURS), "city": CITIES, "person": PERSONS, "number": NUMBERS}
 MAX_SELECTED_IMAGES = 2
 """The size of a complete selection: one image per visual fact."""
 
@@ -71,59 +53,20 @@ _MODULUS = 8
 _CONTENT_STREAM, _RENDERING_STREAM, _PAIR_STREAM = range(3)
 _BLOCK = 256
 
-_CAPTIONS = {
-    "trend": "The chart shows {group} {value} over the year.",
-    "setting": "The picture shows the {group} {value} store.",
-}
-_SUMMARY = "The {group} group of {city} hired {person} and opened {number} stores."
-_TITLES = (
-    "News from the {group} group",
-    "What the {group} group did this week",
-    "The {group} group in the news",
-)
-_OPENINGS = (
-    "The {group} group told reporters on Monday what comes next for its people and its shops.",
-    "The {group} group has shared its plan for the new season with all of its partners.",
-    "The {group} group gave a long interview about its work to a local paper this week.",
-)
-# A fact follows the same word in body and summary ("hired Maria"), as in news text: a small model can copy it.
-_CITY_SENTENCES = (
-    "Its main office stands in the old part of {city} near the station.",
-    "The company is known as one of the oldest employers of {city} and its region.",
-)
-_PERSON_SENTENCES = (
-    "To lead the sales team from next month on the company hired {person} from a rival.",
-    "After a long search for a new director the board hired {person} in the end.",
-)
-_NUMBER_SENTENCES = (
-    "Since last year the {group} group has opened {number} stores in other towns.",
-    "With its partners the {group} group opened {number} stores this season.",
-)
-_FILLERS = (
-    "Readers can find the figures and the pictures of the day beside this text.",
-    "Several experts said that the market is hard to read at the moment.",
-    "Customers were asked for their opinion and gave many different answers.",
-    "A spokesman did not want to comment on the plans of other companies.",
-    "Workers met after the announcement and talked about the coming months.",
-    "The next report will be published at the end of the quarter.",
-    "Some of the partners have worked with the company for a long time.",
-    "The owners thanked everyone who had helped to make the project possible.",
-)
 
-
-def chance() -> dict[str, float]:
+def chance(difficulty: str = "standard") -> dict[str, float]:
     """The share of each visual fact that is right without looking at an image: one over its number of values."""
-    return {kind: 1 / len(VALUES[kind]) for kind in VISUAL_KINDS}
+    return {kind: 1 / len(IMAGE_VALUES[kind]) for kind in difficulty_named(difficulty).visual_kinds}
 
 
-def caption(meaning: int) -> str:
+def caption(meaning: int, difficulty: str = "standard") -> str:
     """The caption of an image with this meaning id: the summary's clause on the fact that it shows."""
     kind, group, value = describe_meaning(meaning)
-    return _CAPTIONS[kind].format(group=group, value=value)
+    return difficulty_named(difficulty).captions[kind].format(group=group, value=value)
 
 
 def negative_key(facts: list[dict]) -> int:
-    """A stable signed 64-bit number for what an article's images say: its group and its visual facts.
+    """A stable signed 64-bit number for what an article's images say: its groups and its visual facts.
 
     Articles with equal keys have relevant images of equal meaning: in a contrastive loss they are no negatives of
     each other.
@@ -134,20 +77,22 @@ def negative_key(facts: list[dict]) -> int:
     Raises:
         ValueError: if the facts hold no group or no visual fact.
     """
-    told = {fact["kind"]: fact["value"] for fact in facts if fact["source"] == "image" or fact["kind"] == "group"}
-    if "group" not in told or len(told) < 2:
+    told = {(fact["kind"], fact["value"]) for fact in facts if fact["source"] == "image" or fact["kind"] == "group"}
+    if len({kind == "group" for kind, _ in told}) < 2:
         raise ValueError("negative_key needs the facts of a closed-world article: its group and its visual facts.")
-    text = ";".join(f"{kind}={told[kind]}" for kind in sorted(told))
+    text = ";".join(f"{kind}={value}" for kind, value in sorted(told))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
-def generate_articles(count: int, *, seed: int, split: str) -> Iterator[dict]:
+def generate_articles(count: int, *, seed: int, split: str, difficulty: str = "standard") -> Iterator[dict]:
     """Generates the first `count` articles of a split in flat memory; a smaller count gives a prefix of a larger one.
 
     Args:
         count (`int`): number of articles.
         seed (`int`): the world's seed.
         split (`str`): ``"train"``, ``"validation"`` or ``"test"``.
+        difficulty (`str`, *optional*, defaults to `"standard"`): a name in
+            `spectra_sum.msmo.closed_world_difficulty.DIFFICULTIES`.
 
     Yields:
         `dict`: ``id``, ``title``, ``article`` (str), ``summary`` (list of sentences), ``images`` (3 to 6 PIL images,
@@ -155,20 +100,23 @@ def generate_articles(count: int, *, seed: int, split: str) -> Iterator[dict]:
         of ``{"kind", "value", "alternatives": all other values of the kind, "source": "text" or "image"}``.
 
     Raises:
-        ValueError: for an unknown split or a negative count.
+        ValueError: for an unknown split or difficulty, or a negative count.
     """
     _check(count, split)
-    return _with_pil_images(_generate_articles(count, seed, split))
+    return _with_pil_images(_generate_articles(count, seed, split, difficulty_named(difficulty)))
 
 
-def caption_pairs(count: int, *, seed: int, split: str) -> Iterator[tuple[Image.Image, str, int]]:
+def caption_pairs(
+    count: int, *, seed: int, split: str, difficulty: str = "standard"
+) -> Iterator[tuple[Image.Image, str, int]]:
     """Generates `count` pairs ``(image, caption, meaning_id)`` with uniformly drawn meanings, for training a SigLIP.
 
     Pairs with equal ``meaning_id`` have equal captions and are positives of each other. The images are drawn from a
     stream of their own: none of them is an image of an article. Arguments and errors as in `generate_articles`.
     """
     _check(count, split)
-    return _caption_pairs(count, seed, split)
+    difficulty_named(difficulty)
+    return _caption_pairs(count, seed, split, difficulty)
 
 
 def closed_world_features() -> datasets.Features:
@@ -188,18 +136,23 @@ def closed_world_features() -> datasets.Features:
     )
 
 
-def closed_world_dataset(sizes: dict[str, int], *, seed: int) -> datasets.DatasetDict:
+def closed_world_dataset(sizes: dict[str, int], *, seed: int, difficulty: str = "standard") -> datasets.DatasetDict:
     """The closed world as in-memory datasets, as in ``closed_world_dataset({"train": 6000, "test": 400}, seed=0)``.
 
     Args:
         sizes (`dict[str, int]`): number of articles per split; keys as in `generate_articles`.
         seed (`int`): the world's seed.
+        difficulty (`str`, *optional*, defaults to `"standard"`): as in `generate_articles`.
     """
+    settings = difficulty_named(difficulty)
     for split, count in sizes.items():
         _check(count, split)
     features = closed_world_features()
     return datasets.DatasetDict(
-        {split: _to_dataset(_generate_articles(count, seed, split), features) for split, count in sizes.items()}
+        {
+            split: _to_dataset(_generate_articles(count, seed, split, settings), features)
+            for split, count in sizes.items()
+        }
     )
 
 
@@ -230,13 +183,15 @@ def _generator(seed: int, split: str, stream: int, block: int) -> np.random.Gene
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SPLITS[split], stream, block)))
 
 
-def _caption_pairs(count: int, seed: int, split: str) -> Iterator[tuple[Image.Image, str, int]]:
+def _caption_pairs(count: int, seed: int, split: str, difficulty: str) -> Iterator[tuple[Image.Image, str, int]]:
+    settings = difficulty_named(difficulty)
+    possible = np.concatenate([meanings_of(kind) for kind in settings.image_kinds])
     for start in range(0, count, _BLOCK):
         generator = _generator(seed, split, _PAIR_STREAM, start // _BLOCK)
-        meanings = generator.integers(MEANINGS, size=_BLOCK)
-        images = render_images(meanings, generator)
+        meanings = possible[generator.integers(len(possible), size=_BLOCK)]
+        images = render_images(meanings, generator, thin_lines=settings.thin_lines)
         for meaning, image in zip(meanings[: count - start].tolist(), images, strict=False):
-            yield Image.fromarray(image), caption(meaning), meaning
+            yield Image.fromarray(image), caption(meaning, difficulty), meaning
 
 
 def _with_pil_images(articles: Iterator[dict]) -> Iterator[dict]:
@@ -244,78 +199,89 @@ def _with_pil_images(articles: Iterator[dict]) -> Iterator[dict]:
         yield article | {"images": [Image.fromarray(pixels) for pixels in article["images"]]}
 
 
-def _generate_articles(count: int, seed: int, split: str) -> Iterator[dict]:
+def _generate_articles(count: int, seed: int, split: str, difficulty: Difficulty) -> Iterator[dict]:
     for start in range(0, count, _BLOCK):
         block = start // _BLOCK
         contents = _generator(seed, split, _CONTENT_STREAM, block)
-        drafts = [_draft_article(contents, split) for _ in range(_BLOCK)]
+        drafts = [_draft_article(contents, split, difficulty) for _ in range(_BLOCK)]
         meanings = np.array([meaning for draft in drafts for meaning in draft["meanings"]])
-        images = iter(render_images(meanings, _generator(seed, split, _RENDERING_STREAM, block)))
+        rendering = _generator(seed, split, _RENDERING_STREAM, block)
+        images = iter(render_images(meanings, rendering, thin_lines=difficulty.thin_lines))
         for number, draft in enumerate(drafts[: count - start], start=start):
             article_images = list(itertools.islice(images, len(draft["meanings"])))
-            yield _finish_article(draft, article_images, f"{split}-{number:06d}")
+            yield _finish_article(draft, article_images, f"{split}-{number:06d}", difficulty)
 
 
-def _draft_article(generator: np.random.Generator, split: str) -> dict:
-    indices = {kind: int(generator.integers(len(values))) for kind, values in VALUES.items()}
+def _draft_article(generator: np.random.Generator, split: str, difficulty: Difficulty) -> dict:
+    indices = {kind: int(generator.integers(len(values))) for kind, values in TEXT_VALUES.items()}
+    groups = [indices.pop("group")]
+    told = [(groups[0], kind, int(generator.integers(len(IMAGE_VALUES[kind])))) for kind in difficulty.visual_kinds]
     residue = int(generator.choice(_RESIDUES[split]))
     eighth = indices["number"] // _MODULUS
     indices["number"] = _MODULUS * eighth + (residue - indices["city"] - indices["person"]) % _MODULUS
+    while len(groups) < difficulty.groups:
+        groups.append(_other_colour(groups, generator))
+        for kind in difficulty.visual_kinds:
+            told.append((groups[-1], kind, int(generator.integers(len(IMAGE_VALUES[kind])))))
 
-    gold = [chart_meaning(indices["group"], indices["trend"]), scene_meaning(indices["group"], indices["setting"])]
+    gold = [meaning_of(kind, group, value) for group, kind, value in told]
     if generator.random() < 0.5:
-        gold.append(gold[int(generator.integers(2))])
+        gold.append(gold[int(generator.integers(len(gold)))])
         total = int(generator.integers(5, 7))
     else:
         total = int(generator.integers(3, 7))
-    others = [_other_meaning(indices["group"], generator) for _ in range(total - len(gold))]
+    others = [_other_meaning(groups, generator, difficulty) for _ in range(total - len(gold))]
     order = generator.permutation(total).tolist()
     meanings = [(gold + others)[position] for position in order]
     return {
-        "values": {kind: VALUES[kind][index] for kind, index in indices.items()},
+        "groups": [TEXT_VALUES["group"][group] for group in groups],
+        "values": {kind: TEXT_VALUES[kind][index] for kind, index in indices.items()},
+        "told": [describe_meaning(meaning_of(kind, group, value)) for group, kind, value in told],
         "meanings": meanings,
         "gold_images": [index for index, meaning in enumerate(meanings) if meaning in gold],
-        "text": _draft_text(generator),
+        "text": draft_text(generator),
     }
 
 
-def _other_meaning(group: int, generator: np.random.Generator) -> int:
-    colour = (group + int(generator.integers(1, len(COLOURS)))) % len(COLOURS)
-    if generator.random() < 0.5:
-        return chart_meaning(colour, int(generator.integers(len(TRENDS))))
-    return scene_meaning(colour, int(generator.integers(len(SETTINGS))))
+def _other_colour(groups: list[int], generator: np.random.Generator) -> int:
+    others = [(groups[0] + step) % len(COLOURS) for step in range(1, len(COLOURS))]
+    others = [colour for colour in others if colour not in groups]
+    return others[int(generator.integers(len(others)))]
 
 
-def _draft_text(generator: np.random.Generator) -> tuple[str, str]:
-    def pick(sentences: tuple[str, ...]) -> str:
-        return sentences[int(generator.integers(len(sentences)))]
-
-    middle = [pick(_CITY_SENTENCES), pick(_PERSON_SENTENCES), pick(_NUMBER_SENTENCES)]
-    middle += [_FILLERS[index] for index in generator.permutation(len(_FILLERS))[:2].tolist()]
-    body = [pick(_OPENINGS)] + [middle[index] for index in generator.permutation(len(middle)).tolist()]
-    return pick(_TITLES), " ".join(body)
+def _other_meaning(groups: list[int], generator: np.random.Generator, difficulty: Difficulty) -> int:
+    colour = _other_colour(groups, generator)
+    first, second = difficulty.image_kinds
+    kind = first if generator.random() < 0.5 else second
+    return meaning_of(kind, colour, int(generator.integers(len(IMAGE_VALUES[kind]))))
 
 
-def _finish_article(draft: dict, images: list[np.ndarray], identifier: str) -> dict:
-    values = draft["values"]
+def _finish_article(draft: dict, images: list[np.ndarray], identifier: str, difficulty: Difficulty) -> dict:
+    fields = {"company": company_name(draft["groups"]), **draft["values"]}
     title, body = draft["text"]
-    summary = [_SUMMARY.format_map(values)]
-    summary += [_CAPTIONS[kind].format(group=values["group"], value=values[kind]) for kind in VISUAL_KINDS]
+    summary = [SUMMARY.format_map(fields)]
+    summary += [difficulty.captions[kind].format(group=group, value=value) for kind, group, value in draft["told"]]
+    captions = [describe_meaning(meaning) for meaning in draft["meanings"]]
     return {
         "id": identifier,
-        "title": title.format_map(values),
-        "article": body.format_map(values),
+        "title": title.format_map(fields),
+        "article": body.format_map(fields),
         "summary": summary,
         "images": images,
-        "captions": [caption(meaning) for meaning in draft["meanings"]],
+        "captions": [difficulty.captions[kind].format(group=group, value=value) for kind, group, value in captions],
         "gold_images": draft["gold_images"],
-        "facts": [
-            {
-                "kind": kind,
-                "value": values[kind],
-                "alternatives": [other for other in VALUES[kind] if other != values[kind]],
-                "source": "image" if kind in VISUAL_KINDS else "text",
-            }
-            for kind in VALUES
-        ],
+        "facts": _facts(draft),
     }
+
+
+def _facts(draft: dict) -> list[dict]:
+    groups = draft["groups"]
+    facts = [("group", group, [other for other in COLOURS if other not in groups], "text") for group in groups]
+    for kind, value in draft["values"].items():
+        facts.append((kind, value, [other for other in TEXT_VALUES[kind] if other != value], "text"))
+    for kind, group, value in draft["told"]:
+        # Of two groups, each value is told with its group's name: the other's may be anything, its own only this.
+        prefix = f"{group} " if len(groups) > 1 else ""
+        others = [prefix + other for other in IMAGE_VALUES[kind] if other != value]
+        facts.append((kind, prefix + value, others, "image"))
+    return [dict(zip(("kind", "value", "alternatives", "source"), fact, strict=True)) for fact in facts]

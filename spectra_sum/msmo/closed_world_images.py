@@ -1,9 +1,11 @@
 """The closed world's pictures: 48 x 48 charts and scenes, drawn from a meaning and a random generator.
 
-An image says one thing about one colour: a chart shows the colour's ``trend`` as a filled area, a scene shows its
-``setting`` as a whole-image background behind a large emblem. Areas and backgrounds are used because a very small
-vision model learns them within minutes; thin lines and object counts it does not.
+An image says one thing about one colour: a chart shows the colour's ``trend`` as a filled area or as a thin line, a
+scene shows its ``setting`` as a whole-image background behind a large emblem, and a sign its ``count`` as one to four
+dots. Areas and backgrounds are what a very small vision model learns within minutes; lines and counts are harder.
 """
+
+import itertools
 
 import numpy as np
 
@@ -19,10 +21,19 @@ COLOURS = {
 }
 TRENDS = ("rising", "falling", "peaking", "dipping")
 SETTINGS = ("night", "winter", "desert")
+COUNTS = ("single", "double", "triple", "quadruple")
+IMAGE_VALUES = {"trend": TRENDS, "setting": SETTINGS, "count": COUNTS}
+"""What an image can say, per kind; meaning ids run through the kinds, in each through the colours, and their values."""
 
-CHART_MEANINGS = len(COLOURS) * len(TRENDS)
-MEANINGS = CHART_MEANINGS + len(COLOURS) * len(SETTINGS)
-"""Number of different meanings: ids below ``CHART_MEANINGS`` are charts, the others scenes."""
+_FIRST_MEANING = dict(
+    zip(
+        IMAGE_VALUES,
+        itertools.accumulate((len(COLOURS) * len(values) for values in IMAGE_VALUES.values()), initial=0),
+        strict=False,
+    )
+)
+MEANINGS = sum(len(COLOURS) * len(values) for values in IMAGE_VALUES.values())
+"""Number of different meanings."""
 
 _PART = 64  # images drawn at a time: the intermediate arrays then stay in the processor's cache
 _COLOUR_RGB = np.array(list(COLOURS.values()), dtype=np.float32)
@@ -30,34 +41,34 @@ _SKY_RGB = np.array([(0.05, 0.05, 0.12), (0.70, 0.74, 0.80), (0.93, 0.88, 0.78)]
 _GROUND_RGB = np.array([(0.13, 0.13, 0.16), (0.97, 0.97, 1.00), (0.78, 0.58, 0.32)], dtype=np.float32)
 _PAPER, _COLOUR, _OUTLINE, _SKY, _GROUND, _STAR = range(6)
 _MATERIALS = 6
+_HALF_LINE = 1.0  # pixels
 
 
-def chart_meaning(colour: np.ndarray | int, trend: np.ndarray | int) -> np.ndarray | int:
-    """Meaning id of a chart, from indices into ``COLOURS`` and ``TRENDS``."""
-    return colour * len(TRENDS) + trend
+def meaning_of(kind: str, colour: int, value: int) -> int:
+    """Meaning id of an image of this kind, from indices into ``COLOURS`` and the kind's values."""
+    return _FIRST_MEANING[kind] + colour * len(IMAGE_VALUES[kind]) + value
 
 
-def scene_meaning(colour: np.ndarray | int, setting: np.ndarray | int) -> np.ndarray | int:
-    """Meaning id of a scene, from indices into ``COLOURS`` and ``SETTINGS``."""
-    return CHART_MEANINGS + colour * len(SETTINGS) + setting
+def meanings_of(kind: str) -> range:
+    """All meaning ids of a kind."""
+    first = _FIRST_MEANING[kind]
+    return range(first, first + len(COLOURS) * len(IMAGE_VALUES[kind]))
 
 
 def describe_meaning(meaning: int) -> tuple[str, str, str]:
     """The meaning id's ``(kind, colour, value)``, for instance ``("trend", "red", "rising")``."""
-    colours = list(COLOURS)
-    if meaning < CHART_MEANINGS:
-        colour, value = divmod(meaning, len(TRENDS))
-        return "trend", colours[colour], TRENDS[value]
-    colour, value = divmod(meaning - CHART_MEANINGS, len(SETTINGS))
-    return "setting", colours[colour], SETTINGS[value]
+    kind = next(kind for kind in IMAGE_VALUES if meaning in meanings_of(kind))
+    colour, value = divmod(meaning - _FIRST_MEANING[kind], len(IMAGE_VALUES[kind]))
+    return kind, list(COLOURS)[colour], IMAGE_VALUES[kind][value]
 
 
-def render_images(meanings: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def render_images(meanings: np.ndarray, generator: np.random.Generator, *, thin_lines: bool = False) -> np.ndarray:
     """Draws one image per meaning id; everything but the meaning (position, phase, brightness, noise) is jittered.
 
     Args:
         meanings (`np.ndarray`): meaning ids, shape (n,), each in [0, ``MEANINGS``).
         generator (`np.random.Generator`): the source of all jitter.
+        thin_lines (`bool`, *optional*, defaults to `False`): draw charts as lines about two pixels wide.
 
     Returns:
         `np.ndarray`: uint8 images, shape (n, 48, 48, 3).
@@ -65,24 +76,31 @@ def render_images(meanings: np.ndarray, generator: np.random.Generator) -> np.nd
     meanings = np.asarray(meanings)
     if meanings.size and not (0 <= meanings.min() and meanings.max() < MEANINGS):
         raise ValueError(f"meanings must lie in [0, {MEANINGS}), got {meanings.min()} to {meanings.max()}.")
-    parts = [_render(meanings[start : start + _PART], generator) for start in range(0, len(meanings), _PART)]
+    parts = [
+        _render(meanings[start : start + _PART], generator, thin_lines) for start in range(0, len(meanings), _PART)
+    ]
     return np.concatenate(parts) if parts else np.empty((0, SIZE, SIZE, 3), dtype=np.uint8)
 
 
-def _render(meanings: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    is_chart = meanings < CHART_MEANINGS
-    charts = meanings[is_chart]
-    scenes = meanings[~is_chart] - CHART_MEANINGS
+def _render(meanings: np.ndarray, generator: np.random.Generator, thin_lines: bool) -> np.ndarray:
+    is_kind, colours, values = {}, {}, {}
+    for kind, options in IMAGE_VALUES.items():
+        own = meanings_of(kind)
+        is_kind[kind] = (meanings >= own.start) & (meanings < own.stop)
+        colours[kind], values[kind] = np.divmod(meanings[is_kind[kind]] - own.start, len(options))
+    is_chart, is_scene, is_sign = is_kind["trend"], is_kind["setting"], is_kind["count"]
     materials = np.empty((len(meanings), SIZE, SIZE), dtype=np.int64)
     palettes = np.zeros((len(meanings), _MATERIALS, 3), dtype=np.float32)
-    materials[is_chart] = _draw_charts(charts % len(TRENDS), generator)
-    materials[~is_chart] = _draw_scenes(scenes % len(SETTINGS), generator)
-    palettes[is_chart, _PAPER] = _uniform(generator, 0.85, 1.0, (len(charts), 1))
-    palettes[is_chart, _COLOUR] = _COLOUR_RGB[charts // len(TRENDS)]
-    palettes[~is_chart, _COLOUR] = _COLOUR_RGB[scenes // len(SETTINGS)]
-    palettes[~is_chart, _SKY] = _SKY_RGB[scenes % len(SETTINGS)]
-    palettes[~is_chart, _GROUND] = _GROUND_RGB[scenes % len(SETTINGS)]
-    palettes[~is_chart, _STAR] = 0.9
+    materials[is_chart] = _draw_charts(values["trend"], generator, thin_lines)
+    materials[is_scene] = _draw_scenes(values["setting"], generator)
+    materials[is_sign] = _draw_signs(values["count"] + 1, generator)
+    palettes[is_chart, _PAPER] = _uniform(generator, 0.85, 1.0, (int(is_chart.sum()), 1))
+    for kind in IMAGE_VALUES:
+        palettes[is_kind[kind], _COLOUR] = _COLOUR_RGB[colours[kind]]
+    palettes[is_scene, _SKY] = _SKY_RGB[values["setting"]]
+    palettes[is_scene, _GROUND] = _GROUND_RGB[values["setting"]]
+    palettes[is_scene, _STAR] = 0.9
+    palettes[is_sign, _PAPER] = _uniform(generator, 0.3, 0.5, (int(is_sign.sum()), 1))
     palettes *= _uniform(generator, 216, 280, (len(meanings), 1, 1))
     materials += _MATERIALS * np.arange(len(meanings))[:, None, None]
     pixels = palettes.astype(np.int16).reshape(-1, 3).take(materials, axis=0)
@@ -94,7 +112,7 @@ def _uniform(generator: np.random.Generator, low: float, high: float, shape: tup
     return generator.uniform(low, high, shape).astype(np.float32)
 
 
-def _draw_charts(trends: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _draw_charts(trends: np.ndarray, generator: np.random.Generator, thin_lines: bool) -> np.ndarray:
     shape = (len(trends), 1)
     x = np.linspace(0, 1, SIZE, dtype=np.float32)[None, :]
     ramp = x - 0.5 + 0.06 * np.sin(2 * np.pi * (x + _uniform(generator, 0, 1, shape)))
@@ -104,7 +122,13 @@ def _draw_charts(trends: np.ndarray, generator: np.random.Generator) -> np.ndarr
     curve = np.stack([ramp, -ramp, hill, -hill])[trends, np.arange(len(trends))]
     level = _uniform(generator, 0.42, 0.58, shape) + _uniform(generator, 0.6, 0.8, shape) * curve
     height = np.linspace(1, 0, SIZE, dtype=np.float32)[None, :, None]
-    return np.where(height < level[:, None, :], _COLOUR, _PAPER)
+    if not thin_lines:
+        return np.where(height < level[:, None, :], _COLOUR, _PAPER)
+    # Across the line, not up and down: it would fall to pieces where it is steep.
+    level, height = level * (SIZE - 1), height * (SIZE - 1)
+    steepness = np.sqrt(1 + np.gradient(level, axis=1) ** 2)
+    distance = np.abs(height - level[:, None, :]) / steepness[:, None, :]
+    return np.where(distance < _HALF_LINE, _COLOUR, _PAPER)
 
 
 def _draw_scenes(settings: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -119,4 +143,22 @@ def _draw_scenes(settings: np.ndarray, generator: np.random.Generator) -> np.nda
     radius = _uniform(generator, 11, 15, shape)
     materials[distance < (radius + 1.5) ** 2] = _OUTLINE
     materials[distance < radius**2] = _COLOUR
+    return materials
+
+
+def _draw_signs(counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """One dot in each of `counts` quarters of the image; the dots of a sign share one area, whatever their number."""
+    shape, half = (len(counts), 4), SIZE // 2
+    radius = np.sqrt(_uniform(generator, 140, 380, (len(counts), 1)) / (np.pi * counts[:, None]))
+    quarters = generator.random(shape).argsort(axis=1)
+    room = (half - 1) / 2 - radius
+    centre_y = half * (quarters // 2) + (half - 1) / 2 + room * _uniform(generator, -1, 1, shape)
+    centre_x = half * (quarters % 2) + (half - 1) / 2 + room * _uniform(generator, -1, 1, shape)
+    pixel = np.arange(SIZE, dtype=np.float32)
+    materials = np.full((len(counts), SIZE, SIZE), _PAPER)
+    for dot in range(4):
+        distance = (pixel[None, :, None] - centre_y[:, dot, None, None]) ** 2
+        distance = distance + (pixel[None, None, :] - centre_x[:, dot, None, None]) ** 2
+        drawn = (dot < counts)[:, None, None] & (distance < (radius**2)[:, :, None])
+        materials[drawn] = _COLOUR
     return materials

@@ -1,9 +1,13 @@
-"""The HTML report: articles with their summaries and images, and the numbers of a training run."""
+"""The HTML report: articles with their summaries and images, and the numbers of a training run or an evaluation."""
 
 from .contents import (
+    CalibrationCurve,
     GateOpening,
+    PrecisionCurve,
+    RelevancePoint,
     ReportArticle,
     ReportImage,
+    ScoreTable,
     SelectionRow,
     SentenceEvidence,
     TrainingCurve,
@@ -12,9 +16,13 @@ from .contents import (
 from .page import write_report
 
 __all__ = [
+    "CalibrationCurve",
     "GateOpening",
+    "PrecisionCurve",
+    "RelevancePoint",
     "ReportArticle",
     "ReportImage",
+    "ScoreTable",
     "SelectionRow",
     "SentenceEvidence",
     "TrainingCurve",

@@ -1,12 +1,8 @@
-"""Geometry of the line charts: the template draws them as inline SVG, coloured by the page's style."""
+"""Geometry of the charts: axes and lines. The templates draw them as inline SVG, coloured by the page's style."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-# Units of the SVG's viewBox: narrow, so that the labels stay readable on a phone.
-WIDTH, HEIGHT = 400, 240
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 36
 
 
 @dataclass(frozen=True)
@@ -15,6 +11,43 @@ class Tick:
 
     position: float
     label: str
+
+
+@dataclass(frozen=True)
+class Axes:
+    """
+    A drawing of `width` × `height` viewBox units whose plot spans `left` to `right` and `top` to `bottom`.
+
+    The values of the first and the last tick lie on the plot's edges; y grows downwards.
+    """
+
+    x_values: Sequence[float]
+    y_values: Sequence[float]
+    # Narrow, so that the labels stay readable on a phone.
+    width: int = 400
+    height: int = 240
+    left: int = 48
+    right: int = 388
+    top: int = 12
+    bottom: int = 204
+
+    def x(self, value: float) -> float:
+        """The position of `value` along the x axis."""
+        low, high = self.x_values[0], self.x_values[-1]
+        return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
+
+    def y(self, value: float) -> float:
+        """The position of `value` along the y axis."""
+        low, high = self.y_values[0], self.y_values[-1]
+        return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
+
+    @property
+    def x_ticks(self) -> list[Tick]:
+        return _ticks(self.x_values, self.x)
+
+    @property
+    def y_ticks(self) -> list[Tick]:
+        return _ticks(self.y_values, self.y)
 
 
 @dataclass(frozen=True)
@@ -40,8 +73,7 @@ class LineChart:
     title: str
     x_label: str
     lines: list[Line]
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
+    axes: Axes
 
     @property
     def description(self) -> str:
@@ -50,14 +82,25 @@ class LineChart:
         return f"{self.title} by {self.x_label}: {values}."
 
 
-def number(value: float) -> str:
-    """A number in few characters: 1,234 for large ones, else three significant digits."""
-    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+def number(value: float, digits: int = 3) -> str:
+    """A number in few characters: 1,234 for large ones, else `digits` significant digits."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.{digits}g}"
+
+
+def _ticks(values: Sequence[float], position: Callable[[float], float]) -> list[Tick]:
+    """Ticks with as few digits as tell them apart."""
+    for digits in range(3, 12):
+        labels = [number(value, digits) for value in values]
+        if len(set(labels)) == len(labels):
+            break
+    return [Tick(position(value), label) for value, label in zip(values, labels, strict=True)]
 
 
 def ticks_between(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` multiples of 1, 2 or 5 times a power of ten that cover [low, high]."""
-    raw = (high - low) / count or 1.0
+    # Values that differ by rounding only are the same.
+    span = high - low if high - low > 1e-9 * max(abs(low), abs(high)) else 0.0
+    raw = span / count or 1.0
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -69,6 +112,7 @@ def line_chart(
     series: Mapping[str, Sequence[tuple[float, float]]],
     styles: Mapping[str, int],
     x_label: str = "step",
+    x_values: Sequence[float] | None = None,
 ) -> LineChart | None:
     """
     Lays out a line chart whose y axis starts at zero, or below it for negative values.
@@ -80,6 +124,10 @@ def line_chart(
             (x, y) points in order of x, by name.
         styles (`Mapping[str, int]`):
             The style number of each name.
+        x_label (`str`, *optional*, defaults to `"step"`):
+            Name of the x axis.
+        x_values (`Sequence[float]`, *optional*):
+            Where the x axis has its ticks, two or more that cover all points; round numbers if not given.
 
     Returns:
         The chart, or `None` when no series has a finite point.
@@ -87,30 +135,19 @@ def line_chart(
     finite = [point for points in series.values() for point in points if math.isfinite(point[1])]
     if not finite:
         return None
-    x_values = ticks_between(min(x for x, _ in finite), max(x for x, _ in finite))
-    y_values = ticks_between(min(0.0, min(y for _, y in finite)), max(0.0, max(y for _, y in finite)))
-
-    def x_position(x: float) -> float:
-        return LEFT + (x - x_values[0]) / (x_values[-1] - x_values[0]) * (WIDTH - LEFT - RIGHT)
-
-    def y_position(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - y_values[0]) / (y_values[-1] - y_values[0]) * (HEIGHT - TOP - BOTTOM)
-
+    axes = Axes(
+        x_values or ticks_between(min(x for x, _ in finite), max(x for x, _ in finite)),
+        ticks_between(min(0.0, min(y for _, y in finite)), max(0.0, max(y for _, y in finite))),
+    )
     lines = []
     for name, points in series.items():
         commands, drawn = [], False
         for x, y in points:
             if math.isfinite(y):
-                commands.append(f"{'L' if drawn else 'M'}{x_position(x):.1f} {y_position(y):.1f}")
+                commands.append(f"{'L' if drawn else 'M'}{axes.x(x)} {axes.y(y)}")
             drawn = math.isfinite(y)
         last = next((point for point in reversed(points) if math.isfinite(point[1])), None)
         if last is not None:
-            end = (round(x_position(last[0]), 1), round(y_position(last[1]), 1))
+            end = (axes.x(last[0]), axes.y(last[1]))
             lines.append(Line(name, styles[name], "".join(commands), end, number(last[1])))
-    return LineChart(
-        title,
-        x_label,
-        lines,
-        [Tick(round(x_position(x), 1), number(x)) for x in x_values],
-        [Tick(round(y_position(y), 1), number(y)) for y in y_values],
-    )
+    return LineChart(title, x_label, lines, axes)

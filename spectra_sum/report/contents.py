@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..curves import CalibrationPoint, PrecisionAtK
+
 
 @dataclass
 class ReportImage:
@@ -102,3 +104,49 @@ class SelectionRow:
     name: str
     image_precision: float
     coverage: float | None
+
+
+@dataclass
+class RelevancePoint:
+    """Relevance and diversity of the images that one system or way of selection selected, each a mean over articles;
+    the page names their units by `relevance_label` and `diversity_label` of [`write_report`]."""
+
+    name: str
+    relevance: float
+    diversity: float
+
+
+@dataclass
+class PrecisionCurve:
+    """Image precision over k of the ranking `name`, in order of k (see [`~spectra_sum.curves.precision_over_k`])."""
+
+    name: str
+    points: Sequence[PrecisionAtK]
+
+
+@dataclass
+class CalibrationCurve:
+    """The bins of the probabilities of `name`, in order, and their error in [0, 1] (see
+    [`~spectra_sum.curves.calibration`])."""
+
+    name: str
+    points: Sequence[CalibrationPoint]
+    expected_calibration_error: float
+
+
+@dataclass
+class ScoreTable:
+    """
+    A table of finished texts, such as scores with their confidence intervals.
+
+    Attributes:
+        title (`str`): Heading of the section that holds it.
+        columns (`Sequence[str]`): The head of every column; the first column names the rows.
+        rows (`Sequence[Sequence[str]]`): Rows with one text per column.
+        notes (`Sequence[str]`, *optional*, defaults to `()`): Remarks under the table.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()

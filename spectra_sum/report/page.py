@@ -13,13 +13,19 @@ from ..atomic_write import write_text_atomically
 from ..local_images import open_local_image
 from .charts import LineChart, line_chart
 from .contents import (
+    CalibrationCurve,
     GateOpening,
+    PrecisionCurve,
+    RelevancePoint,
     ReportArticle,
     ReportImage,
+    ScoreTable,
     SelectionRow,
     TrainingCurve,
     VariantRow,
 )
+from .evaluation import checked_tables, precision_over_k, reliability
+from .evaluation import trade_off as trade_off_section
 
 MAX_SIDE, THUMBNAIL_SIDE = 640, 96
 # Images up to this side are drawn pixel by pixel: they are renderings, and JPEG would smear them.
@@ -69,6 +75,12 @@ def write_report(
     variants: Sequence[VariantRow] = (),
     selection: Sequence[SelectionRow] = (),
     chance: Mapping[str, float] | None = None,
+    score_tables: Sequence[ScoreTable] = (),
+    trade_off: Sequence[RelevancePoint] = (),
+    relevance_label: str = "Image precision",
+    diversity_label: str = "Pairwise cosine distance (mean)",
+    precision_curves: Sequence[PrecisionCurve] = (),
+    calibration: Sequence[CalibrationCurve] = (),
     notes: Sequence[str] = (),
 ) -> None:
     """
@@ -92,11 +104,24 @@ def write_report(
         chance (`Mapping[str, float]`, *optional*):
             Chance level in [0, 1] by column of the table of variants: `"rouge1"`, `"rouge2"`, `"rougeL"`,
             `"text_facts"` or a kind of visual fact.
+        score_tables (`Sequence[ScoreTable]`, *optional*, defaults to `()`):
+            Further tables, each in its own section.
+        trade_off (`Sequence[RelevancePoint]`, *optional*, defaults to `()`):
+            The points of the plot of relevance against diversity.
+        relevance_label (`str`, *optional*, defaults to `"Image precision"`):
+            What the `relevance` of these points is.
+        diversity_label (`str`, *optional*, defaults to `"Pairwise cosine distance (mean)"`):
+            What their `diversity` is.
+        precision_curves (`Sequence[PrecisionCurve]`, *optional*, defaults to `()`):
+            Image precision over k; all curves share a chart.
+        calibration (`Sequence[CalibrationCurve]`, *optional*, defaults to `()`):
+            Reliability diagrams, one for each curve.
         notes (`Sequence[str]`, *optional*, defaults to `()`):
             Remarks on the whole run.
 
     Raises:
-        ValueError: An evidence entry has not one weight per image, or `chance` names no column.
+        ValueError: An evidence entry has not one weight per image, `chance` names no column, a row of a score table has
+            not one text per column, a point is not finite, or a curve is empty or has the name of another one.
     """
     for article in articles:
         for entry in article.evidence:
@@ -126,6 +151,10 @@ def write_report(
         kinds=kinds,
         selection=selection,
         chance=chance or {},
+        score_tables=checked_tables(score_tables),
+        trade_off=trade_off_section(trade_off, relevance_label, diversity_label),
+        precision=precision_over_k(precision_curves),
+        reliability=reliability(calibration),
         notes=notes,
     )
     write_text_atomically(path, page)

@@ -2,6 +2,7 @@
 
 import torch
 
+from spectra_sum.selection.methods import SelectionSettings
 from tests.tiny import tiny_config
 from trainer.image_selection import EmbeddedArticles, best_images, select_by_each, train_predictor
 
@@ -13,7 +14,7 @@ def articles(count: int) -> EmbeddedArticles:
     mask = torch.ones(count, 4, dtype=torch.bool)
     mask[::2, 3] = False
     marginals = (embeds[..., 0] > 0).float().masked_fill(~mask, 0.0)
-    return EmbeddedArticles(embeds, mask, torch.zeros(count, 32), marginals, embeds[..., 1])
+    return EmbeddedArticles(embeds, mask, torch.zeros(count, 32), marginals, embeds[..., 1], SelectionSettings())
 
 
 def test_best_images_are_real_and_in_order_of_score():
@@ -41,3 +42,25 @@ def test_teacher_and_relevance_select_by_their_own_scores():
         best = max(test.marginals[row, index] for index in real)
         assert test.marginals[row, selections["teacher"][row][0]] == best
         assert selections["random"][row][0] in real
+
+
+def test_methods_that_weigh_diversity_see_real_images_alone_and_the_numbers_of_the_teacher():
+    """Rows: two copies of the most relevant image, one other; padding between; no image at all."""
+    embeds = torch.eye(24)[torch.tensor([[0, 0, 1, 2], [0, 2, 0, 1], [0, 0, 0, 0]])]
+    mask = torch.tensor([[True, True, True, False], [True, False, True, True], [False] * 4])
+    relevance = torch.tensor([[0.9, 0.9, 0.5, 1.0], [0.9, 1.0, 0.9, 0.5], [0.0] * 4])
+    embedded = EmbeddedArticles(embeds, mask, torch.zeros(3, 32), relevance, relevance, SelectionSettings(beta=1.0))
+    selections = select_by_each({}, embedded, count=2, seed=0)
+    assert list(selections) == ["teacher", "dpp_map", "mmr", "relevance", "random"]
+    assert selections["dpp_map"] == selections["mmr"] == [[0, 2], [0, 3], []]
+    assert selections["relevance"] == [[0, 1], [0, 2], []]
+
+
+def test_the_numbers_of_the_teacher_reach_greedy_map():
+    """Cosines to image 0 of .9 and 0, relevance .5 and 0 under it: beta 0 goes by diversity, beta 20 by relevance."""
+    embeds = torch.tensor([[[1.0, 0.0], [0.9, 0.19**0.5], [0.0, 1.0]]])
+    relevance, mask = torch.tensor([[1.0, 0.5, 0.0]]), torch.ones(1, 3, dtype=torch.bool)
+    for beta, expected in ((0.0, [0, 2]), (20.0, [0, 1])):
+        settings = SelectionSettings(beta=beta)
+        embedded = EmbeddedArticles(embeds, mask, torch.zeros(1, 32), relevance, relevance, settings)
+        assert select_by_each({}, embedded[torch.tensor([0])], count=2, seed=0)["dpp_map"] == [expected]

@@ -7,22 +7,34 @@ import datasets
 import evaluate
 
 _DESCRIPTION = """
-Share of the reference's facts that a summary states. A fact is stated when its value stands in the summary as a whole
-word (letter case does not matter) and none of the other values of its kind does. Facts of the source "text" stand in
-the article's text; those of the source "image" only in its images, so that a text-only system can but guess them.
+Share of the reference's facts that a summary states; each fact weighs the same, whatever its article. A fact is stated
+when its value stands in the summary as a whole word (letter case does not matter) and none of the other values of its
+kind does. Facts of the source "text" stand in the article's text; those of the source "image" only in its images, so
+that a text-only system can but guess them. Source: this project's closed world, where every fact is known. An empty
+summary states nothing: all facts of its article count as missed. An article without facts is left out and counted; how
+many images it has and which were selected plays no part.
+"""
+_CITATION = """
+@software{spectra_sum,
+    title = {spectra-sum: an open implementation of SPeCTrA-Sum, with a closed world for multimodal summarization},
+    year = {2026}}
 """
 _KWARGS_DESCRIPTION = """
 Args:
     predictions (`list[str]`): The summaries.
-    references (`list[list[dict]]`): Per article its facts: `kind`, `value`, `alternatives` (the other values of the
-        kind) and `source` ("text" or "image").
+    references (`list[list[dict]]`): Per article its facts: `kind` (for image facts anything but "text"), `value`,
+        `alternatives` (the other values of the kind) and `source` ("text" or "image").
+    per_example (`bool`, *optional*, defaults to `False`): Whether to return each article's shares as well.
 
 Returns:
     `text_facts`: share of the text facts that are stated, in [0, 1], or None without any; `visual_facts`: the same per
-    kind of image fact; `counts`: the number of facts behind each share, `text` and one per kind.
+    kind of image fact; `counts`: the number of facts behind each share, `text` and one per kind;
+    `articles_without_facts`: how many articles have none; `per_example` (on demand): `text_facts` and
+    `visual_facts_KIND`, the share of each article's own facts, None where it has none of them. Their mean weighs articles
+    alike, and is the share above where the articles have equally many.
 
 Raises:
-    ValueError: when there is no fact at all, or a source is neither "text" nor "image".
+    ValueError: when there is no fact at all, a source is neither "text" nor "image", or an image fact is of kind "text".
 """
 
 
@@ -40,27 +52,45 @@ class VisualFacts(evaluate.Metric):
         fact = {"kind": text, "value": text, "alternatives": datasets.List(text), "source": text}
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation="",
+            citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
             features=datasets.Features({"predictions": text, "references": datasets.List(fact)}),
         )
 
-    def _compute(self, predictions: list[str], references: list[list[dict]]) -> dict[str, object]:
-        verdicts: dict[str, list[bool]] = defaultdict(list)
-        for summary, facts in zip(predictions, references, strict=True):
+    def _compute(
+        self, predictions: list[str], references: list[list[dict]], per_example: bool = False
+    ) -> dict[str, object]:
+        verdicts: dict[str, list[list[bool]]] = defaultdict(lambda: [[] for _ in references])
+        for index, (summary, facts) in enumerate(zip(predictions, references, strict=True)):
             for fact in facts:
                 if fact["source"] not in ("text", "image"):
                     raise ValueError(
-                        f"visual_facts: the source of a fact is 'text' or 'image', not {fact['source']!r}."
+                        f"visual_facts: the source of a fact is 'text' or 'image', not {fact['source']!r} as in article "
+                        f"{index}."
+                    )
+                if fact["source"] == "image" and fact["kind"] == "text":
+                    raise ValueError(
+                        f"visual_facts: article {index} has an image fact of the kind 'text', the name that stands for all "
+                        "facts of the text; name the kind otherwise."
                     )
                 right = states(summary, fact["value"])
                 right = right and not any(states(summary, other) for other in fact["alternatives"])
-                verdicts["text" if fact["source"] == "text" else fact["kind"]].append(right)
+                verdicts["text" if fact["source"] == "text" else fact["kind"]][index].append(right)
         if not verdicts:
             raise ValueError("visual_facts: the references hold no facts; there is nothing to average over.")
-        shares = {name: sum(values) / len(values) for name, values in verdicts.items()}
-        return {
+        counts = {name: sum(map(len, rows)) for name, rows in verdicts.items()}
+        shares = {name: sum(map(sum, rows)) / counts[name] for name, rows in verdicts.items()}
+        result = {
             "text_facts": shares.pop("text", None),
             "visual_facts": shares,
-            "counts": {name: len(values) for name, values in verdicts.items()},
+            "counts": counts,
+            "articles_without_facts": sum(not facts for facts in references),
         }
+        if per_example:
+            result["per_example"] = {
+                "text_facts" if name == "text" else f"visual_facts_{name}": [
+                    sum(row) / len(row) if row else None for row in rows
+                ]
+                for name, rows in verdicts.items()
+            }
+        return result

@@ -1,0 +1,219 @@
+"""`spectra-sum evaluate`: scores of a model, of another system's predictions, or of a baseline, on one split."""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..evaluation.choices import BASELINES, NEED_SIMILARITY, OWN_SELECTION, SELECTIONS
+from ..model_sources import check_model, find_smollm2
+from .summarize import UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command's arguments to the command line."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="score a model, predictions or a baseline on a dataset",
+        description="Writes predictions.jsonl, scores.jsonl, metrics.json and report.html. A killed run goes on where it "
+        "was. Several processes: accelerate launch --num_processes 2 -m spectra_sum.cli evaluate …",
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model")
+    source.add_argument("--text-model", choices=["smollm2"], help="a pretrained language model without trained images")
+    source.add_argument("--predictions", type=Path, metavar="FILE.jsonl", help="another system's predictions")
+    source.add_argument("--baseline", choices=BASELINES, help="first sentences, or those nearest to the reference")
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", required=True, help="folder in the MSMO layout or of save_to_disk, or closed_world")
+    data.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
+    data.add_argument("--limit", type=_positive, help="only the first articles (default: all)")
+    data.add_argument("--closed-world-seed", type=int, default=0, help="default: 0")
+    data.add_argument("--closed-world-articles", type=_positive, default=200, help="default: 200")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--name", help="the system's name in tables (default: from model, file or baseline)")
+    generation = parser.add_argument_group("generation (models)")
+    generation.add_argument("--text-only", action="store_true", help="withhold the images from the summarizer")
+    generation.add_argument("--batch-size", type=_positive, default=8, help="articles per batch (default: 8)")
+    generation.add_argument("--max-length", type=_positive, default=2048, help="most text tokens (default: 2048)")
+    generation.add_argument("--max-new-tokens", type=_positive, default=256, help="of a summary (default: 256)")
+    generation.add_argument("--num-beams", type=_positive, default=1, help="default: 1, greedy")
+    selection = parser.add_argument_group("image selection")
+    selection.add_argument(
+        "--selection",
+        choices=SELECTIONS,
+        help="default: the model's predictor (vrp), what the predictions hold (given), random for lead-3, gold for oracle",
+    )
+    selection.add_argument("--selection-count", type=_positive, help="most images (default: the model's number, or 3)")
+    selection.add_argument(
+        "--selection-text",
+        choices=("generated", "reference"),
+        default="generated",
+        help="summary that teacher, dpp-map, mmr and clip compare images to (default: generated)",
+    )
+    selection.add_argument("--beta", type=float, default=20.0, help="DPP: weight of relevance (default: 20)")
+    selection.add_argument("--sigma", type=float, default=0.8, help="DPP: width of the similarity (default: 0.8)")
+    selection.add_argument("--kappa", type=float, default=3.0, help="DPP: expected size of the set (default: 3)")
+    selection.add_argument("--mmr-trade-off", type=float, default=0.5, help="MMR: share of relevance (default: 0.5)")
+    scores = parser.add_argument_group("scores")
+    scores.add_argument(
+        "--similarity-model",
+        metavar="FOLDER_OR_ID",
+        help="SigLIP or CLIP for MaxSim, CLIPScore, distances and MMAE (default: none, and they are not computed)",
+    )
+    scores.add_argument("--relevance-threshold", type=float, default=0.2, help="of filtered distances (default: 0.2)")
+    scores.add_argument("--bertscore-model", metavar="FOLDER_OR_ID", help="for BERTScore (default: not computed)")
+    scores.add_argument("--bertscore-layers", type=_positive, help="layer of its embeddings (default: the library's)")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling, random selection, bootstrap (default: 0)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Runs the command. Everything that can be checked is checked before a model is loaded.
+
+    Returns:
+        0; bad input is raised.
+    """
+    kind, source, own = _source(arguments)
+    selection = arguments.selection or own
+    _check(arguments, kind, selection)
+    # These imports take seconds: a wrong argument is told at once.
+    from accelerate import PartialState
+
+    from ..evaluation.run import EvaluationOptions, evaluate_system
+    from ..evaluation.sources import GenerationSettings
+    from ..selection.methods import SelectionSettings
+
+    state = PartialState()
+    try:
+        with state.main_process_first():
+            records = _records(arguments)
+        options = EvaluationOptions(
+            kind=kind,
+            source=source,
+            output=arguments.output,
+            name=arguments.name or _name(kind, source, selection, own, arguments.text_only),
+            selection=selection,
+            generation=GenerationSettings(
+                arguments.batch_size,
+                arguments.max_length,
+                arguments.max_new_tokens,
+                arguments.num_beams,
+                arguments.text_only,
+            ),
+            selection_settings=SelectionSettings(
+                arguments.beta, arguments.sigma, arguments.kappa, mmr_trade_off=arguments.mmr_trade_off
+            ),
+            selection_text=arguments.selection_text,
+            selection_count=arguments.selection_count,
+            similarity_model=arguments.similarity_model,
+            relevance_threshold=arguments.relevance_threshold,
+            bertscore=_bertscore(arguments),
+            seed=arguments.seed,
+            identity=_identity(kind, source, records),
+        )
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        data = {"name": Path(arguments.data).name, "split": arguments.split}
+        metrics = evaluate_system(options, records, data)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if metrics is not None:
+        print(shown(metrics))
+        print(f"results: {arguments.output}")
+    return 0
+
+
+def shown(metrics: dict[str, Any]) -> str:
+    """The scores of `metrics.json` as text."""
+    data = metrics["data"]
+    lines = [f"{metrics['system']} on {data['name']} ({data['split']}, {data['articles']} articles)"]
+    for name, score in metrics["scores"].items():
+        interval = f"[{score['low']:.4f}, {score['high']:.4f}]"
+        lines.append(f"  {name:<24} {score['value']:8.4f}  {interval}  {score['articles']:>6} articles")
+    lines += [f"  not computed: {name} ({reason})" for name, reason in metrics["not_computed"].items()]
+    lines += [f"  counted: {count} {name}" for name, count in metrics["dropped"].items()]
+    return "\n".join(lines)
+
+
+def _source(arguments: argparse.Namespace) -> tuple[str, str, str]:
+    """The kind of system, its name, and its own way to select images."""
+    if arguments.baseline:
+        return "baseline", arguments.baseline, OWN_SELECTION[arguments.baseline]
+    if arguments.predictions:
+        return "predictions", str(arguments.predictions), OWN_SELECTION["predictions"]
+    return "model", arguments.model or arguments.text_model, OWN_SELECTION["model"]
+
+
+def _check(arguments: argparse.Namespace, kind: str, selection: str) -> None:
+    if kind == "model" and arguments.text_model:
+        find_smollm2()
+    elif kind == "model":
+        check_model(arguments.model)
+    elif kind == "predictions" and not arguments.predictions.is_file():
+        raise UsageError(f"{arguments.predictions}: there is no such file; pass a .jsonl file of predictions.")
+    if arguments.text_only and kind != "model":
+        raise UsageError("--text-only withholds images from a model; leave it out here.")
+    if selection == "vrp" and kind != "model":
+        raise UsageError("--selection vrp is a model's own predictor; choose another --selection or pass --model.")
+    if selection == "vrp" and (arguments.text_only or arguments.text_model):
+        raise UsageError("this model sees no images or has no trained predictor; choose --selection clip or random.")
+    if selection == "given" and kind != "predictions":
+        raise UsageError("--selection given takes what a file of predictions holds; pass --predictions.")
+    if selection in NEED_SIMILARITY and not arguments.similarity_model:
+        raise UsageError(f"--selection {selection} compares images with text; pass --similarity-model, too.")
+    if arguments.bertscore_layers and not arguments.bertscore_model:
+        raise UsageError("--bertscore-layers belongs to --bertscore-model; pass it, too.")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise UsageError(f"--output {arguments.output}: this is a file; name a folder.")
+
+
+def _records(arguments: argparse.Namespace) -> "Dataset":
+    from ..msmo.sources import load_split
+
+    records = load_split(
+        arguments.data,
+        arguments.split,
+        closed_world_seed=arguments.closed_world_seed,
+        closed_world_articles=arguments.closed_world_articles,
+    )
+    return records.select(range(min(arguments.limit or len(records), len(records))))
+
+
+def _bertscore(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    if not arguments.bertscore_model:
+        return None
+    layers = {"num_layers": arguments.bertscore_layers} if arguments.bertscore_layers else {}
+    return {"model": arguments.bertscore_model, **layers}
+
+
+def _name(kind: str, source: str, selection: str, own: str, text_only: bool) -> str:
+    name = Path(source).stem if kind == "predictions" else source
+    if text_only:
+        name += " text-only"
+    return name if selection == own and kind != "baseline" else f"{name} + {selection} images"
+
+
+def _identity(kind: str, source: str, records: "Dataset") -> dict[str, Any]:
+    """What tells one model and split from another without reading gigabytes: the weights' names, sizes and times."""
+    files = (
+        sorted(path for path in Path(source).glob("*") if path.suffix in _WEIGHT_SUFFIXES) if kind == "model" else []
+    )
+    listing = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    texts = [*records["id"], *records["title"], *records["article"]]
+    return {
+        "model": source,
+        "model_files": hashlib.sha256("\n".join(listing).encode()).hexdigest(),
+        "articles": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
+    }
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value

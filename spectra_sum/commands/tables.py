@@ -1,0 +1,80 @@
+"""`spectra-sum tables`: evaluated systems beside the published rows, in the paper's tables."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..atomic_write import write_text_atomically
+from ..documents import printable
+from ..tables import (
+    EvaluationError,
+    build_tables,
+    load_published,
+    read_evaluations,
+    render_html,
+    render_latex,
+    render_markdown,
+)
+from .summarize import UsageError
+
+FORMATS = {
+    "markdown": (render_markdown, "tables.md"),
+    "latex": (render_latex, "tables.tex"),
+    "html": (render_html, "tables.html"),
+}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command's arguments to the command line."""
+    parser = subparsers.add_parser(
+        "tables",
+        help="put evaluated systems beside the published rows",
+        description="Prints the paper's tables with the systems that `spectra-sum evaluate` scored: comparison with "
+        "published systems, variants, language-modelling loss alone, and relevance against diversity.",
+    )
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="a folder that `spectra-sum evaluate` wrote")
+    parser.add_argument(
+        "--format", choices=[*FORMATS, "all"], default="markdown", help="format of the tables (default: markdown)"
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write files to this folder, do not print")
+    parser.add_argument(
+        "--reference-system",
+        metavar="NAME",
+        help="evaluated system that the others are tested against (default: that of the first folder)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Runs the command.
+
+    Returns:
+        0; bad input is an error.
+    """
+    if arguments.format == "all" and arguments.output is None:
+        raise UsageError("--format all writes several files; name a folder by --output.")
+    if arguments.output is not None and arguments.output.exists() and not arguments.output.is_dir():
+        raise UsageError(f"--output {printable(arguments.output)}: this is a file; name a folder.")
+    try:
+        tables = build_tables(read_evaluations(arguments.folders), load_published(), arguments.reference_system)
+    except EvaluationError as error:
+        raise UsageError(str(error)) from None
+
+    chosen = FORMATS if arguments.format == "all" else {arguments.format: FORMATS[arguments.format]}
+    for render, name in chosen.values():
+        text = render(tables)
+        if arguments.output is None:
+            _print(text)
+            continue
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        path = arguments.output / name
+        write_text_atomically(path, text)
+        _print(f"Tables: {printable(path)}\n")
+    return 0
+
+
+def _print(text: str) -> None:
+    # Where the terminal's encoding lacks a character, the rest of the table still counts.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

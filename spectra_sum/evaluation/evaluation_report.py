@@ -1,0 +1,115 @@
+"""The HTML report of an evaluation: scores, relevance against diversity, precision over k, calibration, articles."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from spectra_sum.curves import calibration, precision_over_k
+from spectra_sum.msmo.sources import image_counts
+from spectra_sum.report import (
+    CalibrationCurve,
+    PrecisionCurve,
+    RelevancePoint,
+    ReportArticle,
+    ReportImage,
+    ScoreTable,
+    write_report,
+)
+
+MAX_K = 10
+
+
+def write_evaluation_report(
+    path: Path,
+    metrics: dict[str, Any],
+    predictions: Sequence[dict[str, Any]],
+    records: datasets.Dataset,
+    *,
+    articles: int,
+) -> None:
+    """
+    Writes the report.
+
+    Args:
+        path (`Path`): The HTML file.
+        metrics (`dict`): The content of `metrics.json`.
+        predictions: In the records' order.
+        records (`Dataset`): The articles.
+        articles (`int`): How many of the first articles it shows.
+    """
+    data = metrics["data"]
+    gold = list(records["gold_images"])
+    probabilities = [prediction["probabilities"] for prediction in predictions]
+    rankable = any(wanted and scored for wanted, scored in zip(gold, probabilities, strict=True))
+    precision_curves, calibration_curves = [], []
+    if rankable:
+        largest = min(MAX_K, max(image_counts(records)))
+        precision_curves = [PrecisionCurve(metrics["selection"], precision_over_k(probabilities, gold, largest))]
+        bins = calibration(probabilities, gold)
+        calibration_curves = [CalibrationCurve(metrics["selection"], bins.points, bins.expected_calibration_error)]
+    relevance = "image_precision" if any(gold) else "max_sim"
+    points = [
+        RelevancePoint(name, scores[relevance], scores["pcd_mean"])
+        for name, scores in metrics["selections"].items()
+        if relevance in scores and "pcd_mean" in scores
+    ]
+    write_report(
+        path,
+        title=f"{metrics['system']} on {data['name']} ({data['split']})",
+        articles=[_article(records[index], predictions[index]) for index in range(min(articles, len(records)))],
+        score_tables=[_scores(metrics), *_selections(metrics)],
+        trade_off=points,
+        relevance_label="Image precision" if relevance == "image_precision" else "MaxSim",
+        precision_curves=precision_curves,
+        calibration=calibration_curves,
+        notes=[f"The first {min(articles, len(records))} of {len(records)} articles are shown."],
+    )
+
+
+def _scores(metrics: dict[str, Any]) -> ScoreTable:
+    rows = [
+        [name, f"{score['value']:.4f}", f"{score['low']:.4f} to {score['high']:.4f}", f"{score['articles']:,}"]
+        for name, score in metrics["scores"].items()
+    ]
+    notes = [f"{name}: not computed, {reason}." for name, reason in metrics["not_computed"].items()]
+    notes += [f"{name}: {count:,}." for name, count in metrics["dropped"].items()]
+    return ScoreTable("Scores", ["Score", "Mean", "95 % interval", "Articles"], rows, notes)
+
+
+def _selections(metrics: dict[str, Any]) -> list[ScoreTable]:
+    selections = metrics["selections"]
+    if not selections:
+        return []
+    names = list(dict.fromkeys(name for scores in selections.values() for name in scores))
+    rows = [
+        [label, *(f"{scores[name]:.3f}" if name in scores else "–" for name in names)]
+        for label, scores in selections.items()
+    ]
+    notes = ["Every row selects from the same images for the same summaries; the first one is the evaluated system's."]
+    return [ScoreTable("Ways to select images", ["Selection", *names], rows, notes)]
+
+
+def _article(record: dict[str, Any], prediction: dict[str, Any]) -> ReportArticle:
+    probabilities = prediction["probabilities"] + [None] * (len(record["images"]) - len(prediction["probabilities"]))
+    captions = record.get("captions") or [""] * len(record["images"])
+    has_gold = bool(record["gold_images"])
+    images = [
+        ReportImage(
+            image,
+            captions[index],
+            probability=probabilities[index],
+            selected=index in prediction["selected"],
+            gold=index in record["gold_images"] if has_gold else None,
+        )
+        for index, image in enumerate(record["images"])
+    ]
+    return ReportArticle(
+        id=record["id"],
+        title=record["title"],
+        body=record["article"],
+        images=images,
+        summary=prediction["summary"],
+        reference=" ".join(record["summary"]),
+    )

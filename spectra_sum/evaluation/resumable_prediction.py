@@ -1,0 +1,100 @@
+"""Predictions of a model for a whole split: in several processes, and resumable after a kill.
+
+The split is cut into batches once and for all; a process takes every n-th batch that has no result yet and appends the
+result to a file of its own, one line per batch. Whatever the number of processes and wherever a run was killed, a batch
+holds the same articles, so that the predictions are the same.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate import PartialState
+from tqdm.auto import tqdm
+
+from spectra_sum.atomic_write import write_text_atomically
+from spectra_sum.prediction import predict_summaries
+from spectra_sum.pretrained import LoadedModel
+
+
+def predict_resumably(
+    loaded: LoadedModel,
+    records: datasets.Dataset,
+    folder: Path,
+    *,
+    batch_size: int,
+    max_length: int,
+    use_images: bool,
+    seed: int,
+    **generation: Any,
+) -> list[dict[str, Any]]:
+    """
+    Predicts all records, starting from what `folder` holds; every process returns all predictions in order.
+
+    Args:
+        loaded (`LoadedModel`): Model and processor; the model is moved to this process's device.
+        records (`Dataset`): Articles with the columns id, title, article and images.
+        folder (`Path`): Where the finished batches are kept, one file per process. It must belong to these settings.
+        batch_size, max_length, use_images, generation: See [`predict_summaries`].
+        seed (`int`): Seed of sampling; each batch starts from its own.
+    """
+    state = PartialState()
+    model = loaded.model.to(state.device)
+    starts = range(0, len(records), batch_size)
+    if state.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        _drop_torn_lines(folder)
+    state.wait_for_everyone()
+    finished = finished_batches(folder)
+    waiting = [number for number in range(len(starts)) if number not in finished]
+    # Nobody writes before everybody has read: all processes share out the same list.
+    state.wait_for_everyone()
+    own = waiting[state.process_index :: state.num_processes]
+    resumed = len(starts) - len(waiting)
+    bar = tqdm(total=len(waiting) + resumed, initial=resumed, desc="summaries", unit="batch", disable=_quiet(state))
+    with open(folder / f"process-{state.process_index}.jsonl", "a", encoding="utf-8") as file:
+        for position, number in enumerate(own):
+            torch.manual_seed(seed + number)
+            rows = range(starts[number], min(starts[number] + batch_size, len(records)))
+            predictions = predict_summaries(
+                model,
+                loaded.processor,
+                [records[row] for row in rows],
+                batch_size=batch_size,
+                max_length=max_length,
+                use_images=use_images,
+                progress=False,
+                **generation,
+            )
+            print(json.dumps({"batch": number, "predictions": predictions}, ensure_ascii=False), file=file, flush=True)
+            os.fsync(file.fileno())
+            # The other processes keep pace: their batches count as this one's.
+            bar.update(min(state.num_processes, len(waiting) - position * state.num_processes))
+    bar.close()
+    state.wait_for_everyone()
+    batches = finished_batches(folder)
+    return [prediction for number in range(len(starts)) for prediction in batches[number]]
+
+
+def finished_batches(folder: Path) -> dict[int, list[dict[str, Any]]]:
+    """The predictions of every finished batch, by the batch's number."""
+    # Not splitlines: a summary may hold one of Unicode's other line ends.
+    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jsonl"))]
+    batches = [json.loads(line) for text in texts for line in text.split("\n") if line]
+    return {batch["batch"]: batch["predictions"] for batch in batches}
+
+
+def _drop_torn_lines(folder: Path) -> None:
+    """Cut the last line of a file where the process was killed before its end."""
+    for path in folder.glob("*.jsonl"):
+        text = path.read_bytes()
+        if text and not text.endswith(b"\n"):
+            write_text_atomically(path, text[: text.rfind(b"\n") + 1].decode("utf-8"))
+
+
+def _quiet(state: PartialState) -> bool | None:
+    # None: no bar where standard error is no terminal.
+    return None if state.is_main_process else True

@@ -1,0 +1,198 @@
+"""One evaluation from its options to its files."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from accelerate import PartialState
+
+from spectra_sum.atomic_write import write_text_atomically
+from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.evaluation.evaluation_report import write_evaluation_report
+from spectra_sum.evaluation.prediction_files import write_predictions
+from spectra_sum.evaluation.result_files import CONFIDENCE, RESAMPLES, ids_digest, interval_scores, write_results
+from spectra_sum.evaluation.selection_comparison import compare_selections
+from spectra_sum.evaluation.similarity import embed_images, embed_texts, reselect, summary_sentences
+from spectra_sum.evaluation.sources import (
+    GenerationSettings,
+    SystemOutput,
+    from_baseline,
+    from_file,
+    from_model,
+)
+from spectra_sum.metrics.dual_encoder import DualEncoder
+from spectra_sum.msmo.sources import image_counts
+from spectra_sum.pretrained import load_model, load_smollm2
+from spectra_sum.scores import ArticleEmbeddings, score_articles
+from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
+
+PACKAGES = ("torch", "transformers", "datasets", "evaluate", "rouge_score", "spectra-sum")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is evaluated, on what, and how; as the arguments of `spectra-sum evaluate`.
+
+    Attributes:
+        kind: "model", "predictions" or "baseline"; `source` is a folder or Hub id, a file, or one of `choices.BASELINES`.
+        selection: One of `choices.SELECTIONS`; `selection_text` ("generated" or "reference") is what images are compared to.
+        selection_count: Images per article; None for the system's own number.
+        similarity_model: Folder or Hub id of a dual encoder; None computes no similarity score.
+        bertscore: Arguments of the metric `summary_bertscore`; None computes none.
+    """
+
+    kind: str
+    source: str
+    output: Path
+    name: str
+    selection: str
+    generation: GenerationSettings = GenerationSettings()
+    selection_settings: SelectionSettings = SelectionSettings()
+    selection_text: str = "generated"
+    selection_count: int | None = None
+    similarity_model: str | None = None
+    relevance_threshold: float = 0.2
+    bertscore: dict[str, Any] | None = None
+    seed: int = 0
+    report_articles: int = 8
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+def evaluate_system(
+    options: EvaluationOptions, records: datasets.Dataset, data: dict[str, Any]
+) -> dict[str, Any] | None:
+    """
+    Predicts, selects, scores, and writes `predictions.jsonl`, `scores.jsonl`, `metrics.json`, `report.html`, and `run.json`,
+    which holds hardware and time.
+
+    Args:
+        options (`EvaluationOptions`): The options.
+        records (`Dataset`): The articles.
+        data (`dict`): What the result file says of the data: `name` and `split`.
+
+    Returns:
+        The content of `metrics.json`; None in a process that only helped to predict.
+
+    Raises:
+        ValueError: predictions, models or options that do not fit the data.
+    """
+    started = time.perf_counter()
+    # Before hours of generation, not after them.
+    encoder = DualEncoder(options.similarity_model) if options.similarity_model else None
+    output = _predict(options, records)
+    if not PartialState().is_main_process:
+        return None
+    if encoder is not None:
+        encoder.model.to(PartialState().device)
+    predictions, embeddings = _select(options, output, records, encoder)
+    write_predictions(options.output / "predictions.jsonl", predictions)
+    scores = score_articles(
+        predictions,
+        records,
+        embeddings=embeddings,
+        relevance_threshold=options.relevance_threshold,
+        bertscore=options.bertscore,
+    )
+    intervals = interval_scores(scores, seed=options.seed)
+    comparison = {}
+    if embeddings is not None:
+        comparison = compare_selections(
+            options.selection,
+            predictions,
+            embeddings,
+            list(records["gold_images"]),
+            count=options.selection_count or output.selection_count,
+            settings=options.selection_settings,
+            relevance_threshold=options.relevance_threshold,
+            seed=options.seed,
+        )
+    metrics = {
+        "system": options.name,
+        "source": {"kind": options.kind, "name": options.source, "text_only": options.generation.text_only},
+        "variant": output.variant,
+        "selection": options.selection,
+        "data": {**data, "articles": len(records), "ids_sha256": ids_digest(records["id"])},
+        "scores": intervals,
+        "selections": comparison,
+        "not_computed": scores.not_computed,
+        "dropped": {**output.dropped, **scores.counts},
+        "settings": _settings(options, output),
+        "versions": describe_versions(PACKAGES),
+    }
+    run = {
+        "hardware": describe_hardware(),
+        "processes": PartialState().num_processes,
+        "seconds": time.perf_counter() - started,
+    }
+    # What differs from run to run of the same evaluation stands apart.
+    write_text_atomically(options.output / "run.json", json.dumps(run, indent=2) + "\n")
+    write_results(options.output, metrics, records["id"], scores.values)
+    write_evaluation_report(
+        options.output / "report.html", metrics, predictions, records, articles=options.report_articles
+    )
+    return metrics
+
+
+def _predict(options: EvaluationOptions, records: datasets.Dataset) -> SystemOutput:
+    if options.kind == "baseline":
+        return from_baseline(options.source, records)
+    if options.kind == "predictions":
+        return from_file(Path(options.source), records)
+    loaded = load_smollm2() if options.source == "smollm2" else load_model(options.source)
+    folder = options.output / "batches"
+    return from_model(loaded, options.identity, records, folder, options.generation, options.seed)
+
+
+def _select(
+    options: EvaluationOptions, output: SystemOutput, records: datasets.Dataset, encoder: DualEncoder | None
+) -> tuple[list[dict[str, Any]], ArticleEmbeddings | None]:
+    """The predictions with their selections, and the embeddings that the similarity scores need."""
+    predictions, method = output.predictions, options.selection
+    count = options.selection_count or output.selection_count
+    embeddings = None
+    if encoder is not None:
+        sentences = summary_sentences([prediction["summary"] for prediction in predictions])
+        embeddings = ArticleEmbeddings(embed_texts(encoder, sentences), embed_images(encoder, records))
+    if method == "gold":
+        gold = records["gold_images"]
+        predictions = [
+            {**prediction, "selected": list(chosen), "probabilities": []}
+            for prediction, chosen in zip(predictions, gold, strict=True)
+        ]
+    elif method in SELECTION_METHODS:
+        basis = embeddings
+        if method == "random":
+            # It looks at no image; only their number counts.
+            ones = [np.ones((images, 1), dtype=np.float32) for images in image_counts(records)]
+            basis = ArticleEmbeddings([np.ones((0, 1), dtype=np.float32)] * len(records), ones)
+        elif options.selection_text == "reference":
+            basis = ArticleEmbeddings(embed_texts(encoder, list(records["summary"])), embeddings.images)
+        predictions = reselect(
+            method, predictions, basis, count=count, settings=options.selection_settings, seed=options.seed
+        )
+    elif options.selection_count is not None:
+        predictions = [
+            {**prediction, "selected": prediction["selected"][: options.selection_count]} for prediction in predictions
+        ]
+    return predictions, embeddings
+
+
+def _settings(options: EvaluationOptions, output: SystemOutput) -> dict[str, Any]:
+    return {
+        **output.settings,
+        "selection": {
+            "method": options.selection,
+            "count": options.selection_count or output.selection_count,
+            **({"text": options.selection_text} if options.selection in SELECTION_METHODS else {}),
+            **(vars(options.selection_settings) if options.selection in SELECTION_METHODS else {}),
+        },
+        "similarity_model": options.similarity_model,
+        "relevance_threshold": options.relevance_threshold,
+        "bertscore": options.bertscore,
+        "seed": options.seed,
+        "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE},
+    }

@@ -1,0 +1,50 @@
+"""Every way to select images, for the same summaries: relevance against diversity."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from spectra_sum.evaluation.similarity import reselect
+from spectra_sum.scores import ArticleEmbeddings, score_images
+from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
+
+
+def compare_selections(
+    name: str,
+    predictions: Sequence[dict[str, Any]],
+    embeddings: ArticleEmbeddings,
+    gold: Sequence[Sequence[int]],
+    *,
+    count: int,
+    settings: SelectionSettings,
+    relevance_threshold: float,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """
+    Mean scores of the predictions' own selection and of every method of [`select`], for the same summaries.
+
+    Args:
+        name (`str`): What the own selection is called.
+        predictions: In the records' order.
+        embeddings (`ArticleEmbeddings`): Of the predicted summaries and of all images.
+        gold: Per article the indices of its gold images.
+        count (`int`): Images that each method selects.
+        settings (`SelectionSettings`): The methods' parameters.
+        relevance_threshold (`float`): The distance's relevance filter.
+        seed (`int`): Of random selection.
+
+    Returns:
+        By the selection's name its means as far as they are defined: image precision, MaxSim, CLIPScore, distances.
+    """
+    candidates = {name: predictions}
+    for method in SELECTION_METHODS:
+        if method != name:
+            candidates[method] = reselect(method, predictions, embeddings, count=count, settings=settings, seed=seed)
+    return {
+        label: score_images(
+            [prediction["selected"] for prediction in chosen],
+            gold,
+            embeddings=embeddings,
+            relevance_threshold=relevance_threshold,
+        ).means()
+        for label, chosen in candidates.items()
+    }

@@ -1,0 +1,67 @@
+"""Embeddings of summaries and images by a dual encoder, and image selections that rest on them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from spectra_sum.metrics.dual_encoder import DualEncoder
+from spectra_sum.scores import ArticleEmbeddings
+from spectra_sum.selection.methods import SelectionSettings, select
+from spectra_sum.sentences import split_sentences
+
+
+def embed_texts(encoder: DualEncoder, texts: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Unit vectors (S, D) of every article's sentences; (0, D) where there are none."""
+    rows = encoder.embed_texts([sentence for sentences in texts for sentence in sentences])
+    return np.split(rows, np.cumsum([len(sentences) for sentences in texts])[:-1])
+
+
+def embed_images(encoder: DualEncoder, records: Dataset) -> list[np.ndarray]:
+    """Unit vectors (N, D) of every article's images; (0, D) where there are none."""
+    embeddings = []
+    for record in tqdm(records.select_columns("images"), desc="embedding images", unit="article", disable=None):
+        embeddings.append(encoder.embed_images(record["images"]))
+    return embeddings
+
+
+def summary_sentences(summaries: Sequence[str]) -> list[list[str]]:
+    """The sentences of each summary."""
+    return [split_sentences(summary) for summary in summaries]
+
+
+def reselect(
+    method: str,
+    predictions: Sequence[dict[str, Any]],
+    embeddings: ArticleEmbeddings,
+    *,
+    count: int,
+    settings: SelectionSettings,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """The predictions with the images that a method of [`select`] selects for them.
+
+    Args:
+        method (`str`): One of `SELECTION_METHODS`.
+        embeddings (`ArticleEmbeddings`): Its sentences are what images are to be relevant to.
+        count (`int`): Images per article.
+        settings (`SelectionSettings`): The methods' parameters.
+        seed (`int`): For random selection: each article draws from its own place in the split.
+    """
+    changed = []
+    for index, prediction in enumerate(predictions):
+        chosen = select(
+            method,
+            torch.from_numpy(embeddings.images[index]),
+            torch.from_numpy(embeddings.sentences[index]),
+            count=count,
+            settings=settings,
+            seed=seed + index,
+        )
+        # Only the teacher's scores are probabilities.
+        probabilities = [float(score) for score in chosen.scores] if method == "teacher" else []
+        changed.append({**prediction, "selected": chosen.indices, "probabilities": probabilities})
+    return changed

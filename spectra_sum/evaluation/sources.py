@@ -1,0 +1,157 @@
+"""The systems that can be evaluated: a model, a file of predictions, or a baseline; each gives predictions."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+from tqdm.auto import tqdm
+
+from spectra_sum.atomic_write import write_text_atomically
+from spectra_sum.evaluation.baselines import SENTENCES, lead, oracle
+from spectra_sum.evaluation.prediction_files import read_predictions
+from spectra_sum.evaluation.resumable_prediction import predict_resumably
+from spectra_sum.msmo.sources import image_counts
+from spectra_sum.pretrained import LoadedModel
+
+
+@dataclass
+class SystemOutput:
+    """What a system predicts for a split.
+
+    Attributes:
+        predictions: In the records' order.
+        selection_count: How many images the system selects of an article at most.
+        variant: A trained model's `fusion`, `objective` ("lm" or "multi") and `vrp_context`; None for others.
+        dropped: What the system did not read, by name.
+        settings: What the predictions depend on.
+    """
+
+    predictions: list[dict[str, Any]]
+    selection_count: int
+    variant: dict[str, str | None] | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How a model is run; see [`predict_summaries`]."""
+
+    batch_size: int = 8
+    max_length: int = 2048
+    max_new_tokens: int = 256
+    num_beams: int = 1
+    text_only: bool = False
+
+
+# The paper selects at most three images per article.
+SELECTED_IMAGES = 3
+
+
+def from_baseline(name: str, records: datasets.Dataset) -> SystemOutput:
+    """A baseline's summaries; it selects no images by itself."""
+    texts = zip(records["id"], records["article"], records["summary"], strict=True)
+    predictions = []
+    for identifier, article, reference in tqdm(texts, desc=name, total=len(records), unit="article", disable=None):
+        summary = lead(article) if name == "lead-3" else oracle(article, reference)
+        predictions.append({"id": identifier, "summary": summary, "selected": [], "probabilities": []})
+    return SystemOutput(predictions, SELECTED_IMAGES, settings={"sentences": SENTENCES})
+
+
+def from_file(path: Path, records: datasets.Dataset) -> SystemOutput:
+    """Another system's predictions, checked against the records."""
+    predictions = read_predictions(path, records)
+    return SystemOutput(
+        predictions, SELECTED_IMAGES, settings={"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    )
+
+
+def from_model(
+    loaded: LoadedModel,
+    identity: dict[str, Any],
+    records: datasets.Dataset,
+    folder: Path,
+    generation: GenerationSettings,
+    seed: int,
+) -> SystemOutput:
+    """A model's summaries and selections, resumed from `folder` where a run was interrupted.
+
+    Args:
+        loaded (`LoadedModel`): Model and processor.
+        identity (`dict`): What tells this model and these records from others; it is kept with the predictions.
+        records (`Dataset`): The articles.
+        folder (`Path`): Where finished batches are kept.
+        generation (`GenerationSettings`): How the model is run.
+        seed (`int`): Seed of generation.
+
+    Raises:
+        ValueError: when the folder holds predictions of other settings, or a title leaves no room for its body.
+    """
+    model, processor = loaded.model, loaded.processor
+    positions = model.config.text_config.max_position_embeddings
+    visual = processor.max_images * processor.num_image_tokens
+    max_length = min(generation.max_length, positions - generation.max_new_tokens - visual)
+    settings = {**vars(generation), "max_length": max_length, "seed": seed}
+    dropped = _count_dropped(processor, records, max_length)
+    keep_to_settings(folder / "settings.json", {**settings, **identity})
+    predictions = predict_resumably(
+        loaded,
+        records,
+        folder,
+        batch_size=generation.batch_size,
+        max_length=max_length,
+        use_images=not generation.text_only,
+        seed=seed,
+        max_new_tokens=generation.max_new_tokens,
+        num_beams=generation.num_beams,
+    )
+    config = model.config
+    return SystemOutput(
+        predictions,
+        config.max_selected_images,
+        variant=_variant(config) if loaded.trained else None,
+        dropped=dropped,
+        settings=settings,
+    )
+
+
+def _variant(config: Any) -> dict[str, str]:
+    # §7: the variants of the multi-objective row of the paper's tables are trained with all losses.
+    objective = "multi" if config.align_weight > 0 or config.distill_weight > 0 else "lm"
+    return {"fusion": config.fusion, "objective": objective, "vrp_context": config.vrp_context}
+
+
+def keep_to_settings(file: Path, settings: dict[str, Any]) -> None:
+    """Write the settings, or check that they are those of the predictions that are there.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        different = sorted(name for name in {*found, *settings} if found.get(name, ...) != settings.get(name, ...))
+        if different:
+            raise ValueError(
+                f"{file.parent} holds predictions made with other settings ({', '.join(different)}); remove the folder "
+                "or choose another --output."
+            )
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(file, json.dumps(settings, indent=2) + "\n")
+
+
+def _count_dropped(processor: Any, records: datasets.Dataset, max_length: int) -> dict[str, int]:
+    """How many bodies are cut at `max_length`, and how many images lie beyond the scored ones."""
+    cut = 0
+    for identifier, title, body in zip(records["id"], records["title"], records["article"], strict=True):
+        room = processor.room_for_body(title, max_length=max_length)
+        if room < 1:
+            raise ValueError(
+                f"the title of {identifier!r} leaves no room for its body within {max_length} tokens; raise --max-length."
+            )
+        cut += len(processor.tokenizer(body, add_special_tokens=False, verbose=False)["input_ids"]) > room
+    beyond = sum(max(0, count - processor.max_candidate_images) for count in image_counts(records))
+    return {name: count for name, count in (("bodies_cut", cut), ("images_not_scored", beyond)) if count}

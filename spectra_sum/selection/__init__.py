@@ -1,0 +1,1 @@
+"""Ways to select images beside the visual relevance predictor."""

@@ -1,0 +1,208 @@
+"""Reads what `spectra-sum evaluate` wrote: a folder with `metrics.json` and `scores.jsonl`."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..documents import printable
+
+
+class EvaluationError(ValueError):
+    """A folder that holds no readable evaluation, or evaluations that cannot stand in one table."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """
+    A system's mean score, in natural units.
+
+    Args:
+        value (`float`): The mean.
+        low (`float`, *optional*): Lower end of its confidence interval, where the evaluation gives one.
+        high (`float`, *optional*): Upper end.
+        articles (`int`): Number of articles behind the mean.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    articles: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    One system on one data set.
+
+    Args:
+        system (`str`): The system's name.
+        source (`str`): What was evaluated, in words, such as `"model runs/demo/model"`.
+        objective (`str`, *optional*): `"lm"` or `"multi"` for a trained variant; `None` for baselines and peers.
+        selection (`str`): How the images were selected.
+        data_name (`str`): Name of the data set.
+        split (`str`): Its split.
+        articles (`int`): Number of articles evaluated.
+        ids_sha256 (`str`): Digest of the articles' ids; equal digests mean equal articles.
+        scores (`Mapping[str, Score]`): Mean scores by name.
+        not_computed (`Mapping[str, str]`): Reason by name of a score that is missing.
+        dropped (`Mapping[str, int]`): What was left out, with its count.
+        per_article (`Mapping[str, Mapping[str, float | None]]`): Scores by name, by the article's id.
+    """
+
+    system: str
+    source: str
+    objective: str | None
+    selection: str
+    data_name: str
+    split: str
+    articles: int
+    ids_sha256: str
+    scores: Mapping[str, Score]
+    not_computed: Mapping[str, str]
+    dropped: Mapping[str, int]
+    per_article: Mapping[str, Mapping[str, float | None]]
+
+
+def read_evaluations(folders: Sequence[str | Path]) -> list[Evaluation]:
+    """
+    Reads several evaluations, in the order given.
+
+    Raises:
+        EvaluationError: A folder or file is missing or malformed, or two systems have one name.
+    """
+    evaluations = [read_evaluation(folder) for folder in folders]
+    places: dict[str, str | Path] = {}
+    for folder, evaluation in zip(folders, evaluations, strict=True):
+        if evaluation.system in places:
+            raise EvaluationError(
+                f"{printable(places[evaluation.system])} and {printable(folder)} hold systems of the same name "
+                f"({evaluation.system!r}); evaluate one of them again under another name."
+            )
+        places[evaluation.system] = folder
+    return evaluations
+
+
+def read_evaluation(folder: str | Path) -> Evaluation:
+    """
+    Reads one evaluation.
+
+    Args:
+        folder (`str` or `Path`): The folder that was given to `spectra-sum evaluate --output`.
+
+    Raises:
+        EvaluationError: The folder or one of its two files is missing or malformed; the message names the file and key.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise EvaluationError(
+            f"{printable(folder)}: there is no such folder; name one that `spectra-sum evaluate` wrote."
+        )
+    metrics_path = folder / "metrics.json"
+    shown = printable(metrics_path)
+    metrics = _parsed(_read(metrics_path), shown)
+    source = _entry(metrics, "source", dict, shown)
+    objective = _objective(metrics, shown)
+    data = _entry(metrics, "data", dict, shown)
+    articles = _entry(data, "articles", int, shown)
+    dropped = _entry(metrics, "dropped", dict, shown)
+    per_article = _read_per_article(folder / "scores.jsonl")
+    if len(per_article) != articles:
+        raise EvaluationError(
+            f"{printable(folder / 'scores.jsonl')}: {len(per_article)} articles, but metrics.json counts {articles}; "
+            "the two are of different runs, evaluate again."
+        )
+    return Evaluation(
+        system=_entry(metrics, "system", str, shown),
+        source=f"{_entry(source, 'kind', str, shown)} {_entry(source, 'name', str, shown)}",
+        objective=objective,
+        selection=_entry(metrics, "selection", str, shown),
+        data_name=_entry(data, "name", str, shown),
+        split=_entry(data, "split", str, shown),
+        articles=articles,
+        ids_sha256=_entry(data, "ids_sha256", str, shown),
+        scores={
+            name: _score(entry, f"{shown}, score {name!r}")
+            for name, entry in _entry(metrics, "scores", dict, shown).items()
+        },
+        not_computed={name: str(reason) for name, reason in _entry(metrics, "not_computed", dict, shown).items()},
+        dropped={what: _entry(dropped, what, int, f"{shown}, dropped") for what in dropped},
+        per_article=per_article,
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise EvaluationError(
+            f"{printable(path)}: there is no such file; run `spectra-sum evaluate` to its end."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{printable(path)}: the file cannot be read ({error}).") from None
+
+
+def _parsed(text: str, shown: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"{shown}: not valid JSON ({error}); evaluate again.") from None
+    if not isinstance(parsed, dict):
+        raise EvaluationError(f"{shown}: not a JSON object; evaluate again.")
+    return parsed
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _entry(mapping: Mapping[str, Any], key: str, kind: type, shown: str) -> Any:
+    value = mapping.get(key)
+    # In Python, and not in JSON, true and false are integers.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        found = f"is {value!r:.40}" if key in mapping else "is missing"
+        raise EvaluationError(f"{shown}: {key!r} {found}, where a {kind.__name__} is needed; evaluate again.")
+    return value
+
+
+def _objective(metrics: Mapping[str, Any], shown: str) -> str | None:
+    if metrics.get("variant") is None:
+        return None
+    objective = _entry(metrics, "variant", dict, shown).get("objective")
+    if objective not in ("lm", "multi", None):
+        raise EvaluationError(f"{shown}: objective is {objective!r:.40}, where 'lm', 'multi' or null is needed.")
+    return objective
+
+
+def _number(value: Any, shown: str, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise EvaluationError(f"{shown}: {what} is {value!r:.40}, where a finite number is needed; evaluate again.")
+    return float(value)
+
+
+def _score(entry: Any, shown: str) -> Score:
+    if not isinstance(entry, dict):
+        raise EvaluationError(f"{shown}: not a JSON object; evaluate again.")
+    low, high = (None if entry.get(end) is None else _number(entry[end], shown, end) for end in ("low", "high"))
+    return Score(_number(entry.get("value"), shown, "value"), low, high, _entry(entry, "articles", int, shown))
+
+
+def _read_per_article(path: Path) -> dict[str, dict[str, float | None]]:
+    per_article: dict[str, dict[str, float | None]] = {}
+    # Not splitlines(), which also parts at characters that JSON leaves as they are inside a string.
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        shown = f"{printable(path)}, line {number}"
+        record = _parsed(line, shown)
+        article = _entry(record, "id", str, shown)
+        if article in per_article:
+            raise EvaluationError(f"{shown}: the id {article!r:.60} stands there twice; evaluate again.")
+        per_article[article] = {
+            name: None if value is None else _number(value, shown, name)
+            for name, value in record.items()
+            if name != "id"
+        }
+    return per_article

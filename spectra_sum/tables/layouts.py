@@ -1,0 +1,345 @@
+"""The paper's tables, with the evaluated systems beside the published rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..bootstrap import PairedDifference
+from .evaluation import Evaluation
+from .significance import RESAMPLES, Comparisons, compare_with, find_reference, significant
+from .table import DASH, OWN_MARK, Cell, Row, Table
+
+# Copies of the data set differ by a few broken articles; with this share of them, a split is taken for whole.
+WHOLE_SPLIT = 0.95
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """
+    A column of scores.
+
+    Args:
+        key (`str`): The score's name in `metrics.json` and in the published rows.
+        heading (`str`): The paper's name of it.
+        factor (`float`, *optional*, defaults to `100`): From natural units to those of the table.
+        decimals (`int`, *optional*, defaults to `2`): Digits shown.
+    """
+
+    key: str
+    heading: str
+    factor: float = 100
+    decimals: int = 2
+
+    def shown(self, value: float) -> str:
+        """A value that is in the table's units."""
+        return f"{value:.{self.decimals}f}".replace("-", MINUS)
+
+    def shown_difference(self, difference: float) -> str:
+        """A difference in the table's units, with its sign."""
+        return f"{difference:+.{self.decimals}f}".replace("-", MINUS)
+
+
+ROUGE1 = ScoreColumn("rouge1", "R-1")
+ROUGE2 = ScoreColumn("rouge2", "R-2")
+BERTSCORE = ScoreColumn("bertscore_f1", "BERTScore")
+IP = ScoreColumn("image_precision", "IP")
+MAX_SIM = ScoreColumn("max_sim", "MaxSim")
+CLIP_SCORE = ScoreColumn("clip_score", "CLIPScore")
+PCD = (
+    ScoreColumn("pcd_mean_filtered", "PCD mean, filtered"),
+    ScoreColumn("pcd_max_filtered", "PCD max, filtered"),
+    ScoreColumn("pcd_mean", "PCD mean, unfiltered"),
+    ScoreColumn("pcd_max", "PCD max, unfiltered"),
+)
+# Published with two decimals in the comparison, with four among the variants.
+MMAE = ScoreColumn("mmae", "MMAE", factor=1)
+MMAE_OF_VARIANTS = ScoreColumn("mmae", "MMAE", factor=1, decimals=4)
+
+COMPARISON_COLUMNS = (ROUGE1, ROUGE2, IP, MAX_SIM, MMAE)
+VARIANT_COLUMNS = (ROUGE1, ROUGE2, BERTSCORE, IP, CLIP_SCORE, MMAE_OF_VARIANTS, *PCD)
+LM_COLUMNS = (ROUGE1, ROUGE2, BERTSCORE)
+RELEVANCE_COLUMNS = (IP, MAX_SIM, CLIP_SCORE, *PCD)
+PAIRED_COLUMNS = (ROUGE1, ROUGE2, BERTSCORE, IP, MAX_SIM, CLIP_SCORE, *PCD)
+
+
+def build_tables(
+    evaluations: Sequence[Evaluation], published: Mapping[str, Any], reference: str | None = None
+) -> list[Table]:
+    """
+    The four tables, and the paired differences between own systems where there are several.
+
+    Args:
+        evaluations (`Sequence[Evaluation]`): The evaluated systems, at least one, each with a name of its own.
+        published (`Mapping[str, Any]`): From [`load_published`].
+        reference (`str`, *optional*): Name of the system that the others are compared with; the first by default.
+
+    Returns:
+        `comparison` (with published systems), `multi_objective`, `lm_only`, `relevance_diversity` and, with several
+        systems on the same articles, `paired_differences`.
+
+    Raises:
+        EvaluationError: No system is named `reference`.
+    """
+    reference_system = find_reference(evaluations, reference)
+    keys = list(dict.fromkeys(column.key for column in (*COMPARISON_COLUMNS, *VARIANT_COLUMNS, *PAIRED_COLUMNS)))
+    comparisons = compare_with(reference_system, evaluations, keys)
+    builder = _Builder(published, reference_system, comparisons)
+    tables = [
+        builder.comparison(evaluations),
+        builder.variants(
+            "multi_objective",
+            "Variants trained with the multi-objective loss",
+            VARIANT_COLUMNS,
+            [evaluation for evaluation in evaluations if evaluation.objective == "multi"],
+        ),
+        builder.variants(
+            "lm_only",
+            "Variants trained with the language-modelling loss alone",
+            LM_COLUMNS,
+            [evaluation for evaluation in evaluations if evaluation.objective == "lm"],
+        ),
+        builder.relevance_diversity(evaluations),
+    ]
+    if any(isinstance(comparison, PairedDifference) for comparison in comparisons.values()):
+        tables.append(builder.paired_differences(evaluations))
+    return tables
+
+
+def is_comparable(evaluation: Evaluation, published: Mapping[str, Any]) -> bool:
+    """Whether a system was evaluated on the data of the published rows: the whole test split of MSMO."""
+    data = published["data"]
+    return (
+        evaluation.data_name.casefold() == data["name"].casefold()
+        and evaluation.split == data["split"]
+        and evaluation.articles >= WHOLE_SPLIT * data["articles"]
+    )
+
+
+@dataclass(frozen=True)
+class _Builder:
+    published: Mapping[str, Any]
+    reference: Evaluation
+    comparisons: Comparisons
+
+    def comparison(self, evaluations: Sequence[Evaluation]) -> Table:
+        table = _empty("comparison", "Comparison with published systems", ("System",), COMPARISON_COLUMNS)
+        part = self.published["comparison"]
+        self._fill(table, COMPARISON_COLUMNS, part, part["rows"], evaluations)
+        table.note(_implied_rouge_l(part["rows"], self.published["mmae"]))
+        return table
+
+    def variants(
+        self, name: str, title: str, columns: Sequence[ScoreColumn], evaluations: Sequence[Evaluation]
+    ) -> Table:
+        table = _empty(name, title, ("System",), columns)
+        part = self.published[name]
+        self._fill(table, columns, part, part["rows"], evaluations)
+        if not evaluations:
+            table.note("No evaluated system was trained with this objective.")
+        return table
+
+    def relevance_diversity(self, evaluations: Sequence[Evaluation]) -> Table:
+        title = "Relevance against diversity of the selected images"
+        table = _empty("relevance_diversity", title, ("System", "Selection"), RELEVANCE_COLUMNS)
+        part = self.published["multi_objective"]
+        compared = {row["system"]: row for row in self.published["comparison"]["rows"]}
+        rows = [
+            # The relevance table prints no MaxSim; the comparison gives it for the system that is in both.
+            {"max_sim": compared.get(row["system"], {}).get("max_sim"), **row}
+            for row in part["rows"]
+        ]
+        self._fill(table, RELEVANCE_COLUMNS, part, rows, evaluations, selection=True)
+        table.note(
+            "IP, MaxSim and CLIPScore measure relevance; PCD, the pairwise cosine distance among the selected images, "
+            "measures diversity, filtered: among those relevant to the summary. A published MaxSim is that of the "
+            "comparison table."
+        )
+        return table
+
+    def paired_differences(self, evaluations: Sequence[Evaluation]) -> Table:
+        others = [evaluation for evaluation in evaluations if evaluation.system != self.reference.system]
+        tested = {key for (_, key), comparison in self.comparisons.items() if isinstance(comparison, PairedDifference)}
+        columns = [column for column in PAIRED_COLUMNS if column.key in tested]
+        table = _empty("paired_differences", f"Paired differences to {self.reference.system}", ("System",), columns)
+        for evaluation in others:
+            found = [self.comparisons.get((evaluation.system, column.key)) for column in columns]
+            if evaluation.ids_sha256 != self.reference.ids_sha256:
+                table.note(self._not_compared(evaluation))
+                continue
+            table.rows += self._paired_rows(table, evaluation, columns, found)
+        table.note(
+            "Mean difference to the reference system on the articles that both scored, with its 95 % interval and p-value "
+            f"(paired percentile bootstrap, {RESAMPLES} resamples of articles; p-values are two-sided and not corrected for the "
+            "number of comparisons)."
+        )
+        return table
+
+    def _paired_rows(
+        self,
+        table: Table,
+        evaluation: Evaluation,
+        columns: Sequence[ScoreColumn],
+        found: Sequence[PairedDifference | str | None],
+    ) -> list[Row]:
+        means, intervals, p_values, articles = [], [], [], []
+        for column, comparison in zip(columns, found, strict=True):
+            if not isinstance(comparison, PairedDifference):
+                reason = comparison or f"not computed for it or for {self.reference.system}"
+                means.append(Cell(DASH, notes=(table.note(f"{evaluation.system}: {reason}."),)))
+                for cells in (intervals, p_values, articles):
+                    cells.append(Cell(""))
+                continue
+            mean, low, high = (
+                column.shown_difference(column.factor * value)
+                for value in (comparison.mean, comparison.low, comparison.high)
+            )
+            means.append(Cell(mean + _direction(comparison)))
+            intervals.append(Cell(f"{low} to {high}"))
+            p_values.append(Cell(f"{comparison.p_value:.3f}"))
+            articles.append(Cell(str(comparison.articles)))
+        return [
+            Row("own", (Cell(f"{OWN_MARK} {evaluation.system}"), *means)),
+            Row("detail", (Cell("95 % interval"), *intervals)),
+            Row("detail", (Cell("p-value"), *p_values)),
+            Row("detail", (Cell("articles"), *articles)),
+        ]
+
+    def _fill(
+        self,
+        table: Table,
+        columns: Sequence[ScoreColumn],
+        part: Mapping[str, Any],
+        published_rows: Sequence[Mapping[str, Any]],
+        evaluations: Sequence[Evaluation],
+        selection: bool = False,
+    ) -> None:
+        source = self.published["sources"][part["source"]]
+        citation = table.note(f"Published, {part['where']}: {source['citation']}, {source['url']}")
+        best = {
+            column.key: max(row[column.key] for row in published_rows if row.get(column.key) is not None)
+            for column in columns
+        }
+        # All published rows with image scores select by the visual relevance predictor.
+        texts = [Cell("vrp")] if selection else []
+        for row in published_rows:
+            head = Cell(row["system"], notes=(citation,))
+            scores = [_published_cell(table, column, row.get(column.key), best[column.key]) for column in columns]
+            table.rows.append(Row("published", (head, *texts, *scores)))
+        for evaluation in evaluations:
+            table.rows += self._own_rows(table, columns, evaluation, best, selection)
+        if evaluations:
+            self._explain(table, evaluations)
+
+    def _own_rows(
+        self,
+        table: Table,
+        columns: Sequence[ScoreColumn],
+        evaluation: Evaluation,
+        best: Mapping[str, float],
+        selection: bool,
+    ) -> list[Row]:
+        head = Cell(f"{OWN_MARK} {evaluation.system}", notes=(table.note(self._described(evaluation, columns)),))
+        values, intervals, differences = [], [], []
+        for column in columns:
+            score = evaluation.scores.get(column.key)
+            if score is None:
+                reason = evaluation.not_computed.get(column.key, "the evaluation gives no reason")
+                values.append(Cell(DASH, notes=(table.note(f"{evaluation.system}: not computed: {reason}"),)))
+                intervals.append(Cell(""))
+                differences.append(Cell(""))
+                continue
+            value = column.factor * score.value
+            direction = _direction(self.comparisons.get((evaluation.system, column.key)))
+            values.append(Cell(column.shown(value) + direction))
+            ends = [end for end in (score.low, score.high) if end is not None]
+            shown = " to ".join(column.shown(column.factor * end) for end in ends)
+            intervals.append(Cell(shown if len(ends) == 2 else ""))
+            differences.append(Cell(column.shown_difference(value - best[column.key])))
+        texts = [Cell(evaluation.selection)] if selection else []
+        blank = [Cell("")] * len(texts)
+        rows = [Row("own", (head, *texts, *values))]
+        if any(cell.text for cell in intervals):
+            rows.append(Row("detail", (Cell("interval"), *blank, *intervals)))
+        if is_comparable(evaluation, self.published):
+            rows.append(Row("detail", (Cell("to best published"), *blank, *differences)))
+        return rows
+
+    def _explain(self, table: Table, evaluations: Sequence[Evaluation]) -> None:
+        elsewhere = [evaluation for evaluation in evaluations if not is_comparable(evaluation, self.published)]
+        if elsewhere:
+            data = self.published["data"]
+            where = "; ".join(f"{evaluation.system}: {_data(evaluation)}" for evaluation in elsewhere)
+            table.warnings.append(
+                f"Not comparable with the published rows, which are on the whole {data['split']} split of {data['name']} "
+                f"(about {data['articles']:,} articles): {where}. No difference to published rows is given for these."
+            )
+        table.note(
+            f"{OWN_MARK} evaluated by spectra-sum evaluate; interval: the confidence interval that it gives. "
+            "To best published: own value minus the largest published value of the column, which is set in bold."
+        )
+        others = [evaluation for evaluation in evaluations if evaluation.system != self.reference.system]
+        tested = [evaluation.system for evaluation in others if evaluation.ids_sha256 == self.reference.ids_sha256]
+        if tested:
+            table.note(
+                f"↑ ↓ significantly above or below {self.reference.system} at the 5 % level (paired bootstrap over the "
+                "articles that both scored, not corrected for the number of comparisons). MMAE is computed from means of "
+                "the whole set and is not tested."
+            )
+        for evaluation in others:
+            if evaluation.system not in tested:
+                table.note(self._not_compared(evaluation))
+
+    def _not_compared(self, evaluation: Evaluation) -> str:
+        return f"{evaluation.system} and {self.reference.system} are not compared: they scored different articles."
+
+    def _described(self, evaluation: Evaluation, columns: Sequence[ScoreColumn]) -> str:
+        counts = [
+            f"{column.heading} over {evaluation.scores[column.key].articles:,}"
+            for column in columns
+            if column.key in evaluation.scores and evaluation.scores[column.key].articles != evaluation.articles
+        ]
+        dropped = [f"{what.replace('_', ' ')}: {count:,}" for what, count in evaluation.dropped.items() if count]
+        parts = [f"{evaluation.system}: {evaluation.source}", f"images by {evaluation.selection}", _data(evaluation)]
+        return "; ".join([*parts, *counts, *dropped])
+
+
+def _empty(name: str, title: str, text_columns: tuple[str, ...], columns: Sequence[ScoreColumn]) -> Table:
+    headings = (*text_columns, *(column.heading for column in columns))
+    return Table(name, title, headings, len(text_columns))
+
+
+def _published_cell(table: Table, column: ScoreColumn, value: float | None, best: float) -> Cell:
+    if value is None:
+        return Cell(DASH, notes=(table.note("Not published."),))
+    return Cell(column.shown(value), best=value == best)
+
+
+def _data(evaluation: Evaluation) -> str:
+    return f"{evaluation.data_name}, {evaluation.split}, {evaluation.articles:,} articles"
+
+
+def _direction(comparison: PairedDifference | str | None) -> str:
+    if not significant(comparison):
+        return ""
+    return " ↑" if comparison.mean > 0 else " ↓"
+
+
+def _implied_rouge_l(rows: Sequence[Mapping[str, Any]], weights: Mapping[str, Any]) -> str:
+    # ROUGE-L cannot exceed ROUGE-1: the longest common subsequence is a subset of the common words.
+    shown = []
+    for row in rows:
+        if row["mmae"] is None:
+            continue
+        images = (
+            weights["max_sim_weight"] * row["max_sim"] + weights["image_precision_weight"] * row["image_precision"]
+        )
+        rouge_l = (100 * (row["mmae"] - weights["intercept"]) - images) / weights["rougeL_weight"]
+        rounding = 100 * 0.005 / weights["rougeL_weight"]
+        impossible = " (above its own ROUGE-1)" if rouge_l - rounding > row["rouge1"] else ""
+        shown.append(f"{row['system']} {rouge_l:.1f}{impossible}")
+    return (
+        "ROUGE-L that a published MMAE implies under its published weights: "
+        + ", ".join(shown)
+        + ". The published MMAE cannot all come from one formula."
+    )
