@@ -21,7 +21,7 @@ REQUIREMENTS = [
     "pyyaml>=6,<7",
     "rouge_score>=0.1.2,<0.2",
     "safetensors>=0.5,<1",
-    "scipy>=1.11,<2",
+    "scipy>=1.15,<2",
     "tqdm>=4.66,<5",
     "trl>=1.16,<2",
 ]

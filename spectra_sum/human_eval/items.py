@@ -64,7 +64,7 @@ def build_batch(
     Samples articles and makes one item per article and system, in an order shuffled by the seed.
 
     Articles without images are not sampled: two of the four questions ask about images. The sampled articles depend on
-    the data and the seed only, so that a later batch with other systems shows the same ones.
+    the data, their number and the seed, not on the systems: a later batch with other systems shows the same ones.
 
     An attention check looks like any other item, on an article of its own and with the summary and images of a randomly
     drawn system, but its summary ends with an instruction to choose a certain rating (1 and 2 in turn) for all
@@ -100,14 +100,19 @@ def build_batch(
         drawn.append((row, generator.choice(list(predictions)), CHECK_RATINGS[number % len(CHECK_RATINGS)]))
     generator.shuffle(drawn)
 
-    content = [seed, [(records[row]["id"], system, predictions[system][row]) for row, system, _ in drawn]]
+    ids = list(records["id"])
+    content = [seed, [(ids[row], system, predictions[system][row]) for row, system, _ in drawn]]
     batch_id = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     width = max(3, len(str(len(drawn))))
     return Batch(
         batch_id,
         [
             _item(
-                f"item-{batch_id}-{number:0{width}d}", _read(records, row), system, predictions[system][row], expected
+                f"item-{batch_id}-{number:0{width}d}",
+                _read(records, row, ids[row]),
+                system,
+                predictions[system][row],
+                expected,
             )
             for number, (row, system, expected) in enumerate(drawn, start=1)
         ],
@@ -115,13 +120,12 @@ def build_batch(
     )
 
 
-def _read(records: datasets.Dataset, row: int) -> dict[str, Any]:
+def _read(records: datasets.Dataset, row: int, article_id: str) -> dict[str, Any]:
     try:
         return records[row]
     except OSError as error:
-        name = records.select_columns("id")[row]["id"]
         raise HumanEvalError(
-            f"article {name!r}: an image cannot be decoded ({error}); mend it or drop the article."
+            f"article {article_id!r}: an image cannot be decoded ({error}); mend it or drop the article."
         ) from None
 
 

@@ -9,8 +9,8 @@ from .evaluation import Evaluation
 from .significance import RESAMPLES, Comparisons, compare_with, find_reference, significant
 from .table import DASH, OWN_MARK, Cell, Row, Table
 
-# Copies of the data set differ by a few broken articles; with this share of them, a split is taken for whole.
-WHOLE_SPLIT = 0.95
+# Copies of the data set differ by a few broken articles; within this share, a split is taken for the published one.
+SPLIT_TOLERANCE = 0.05
 MINUS = "−"
 
 
@@ -107,12 +107,17 @@ def build_tables(
 
 
 def is_comparable(evaluation: Evaluation, published: Mapping[str, Any]) -> bool:
-    """Whether a system was evaluated on the data of the published rows: the whole test split of MSMO."""
+    """
+    Whether a system was evaluated on the data of the published rows: the whole test split of MSMO.
+
+    An evaluation names its data by the user's folder, so the folder's name must contain "msmo" (in any case), the split be
+    "test", and the number of articles be that of the split within 5 %.
+    """
     data = published["data"]
     return (
-        evaluation.data_name.casefold() == data["name"].casefold()
+        data["name"].casefold() in evaluation.data_name.casefold()
         and evaluation.split == data["split"]
-        and evaluation.articles >= WHOLE_SPLIT * data["articles"]
+        and abs(evaluation.articles - data["articles"]) <= SPLIT_TOLERANCE * data["articles"]
     )
 
 
@@ -273,6 +278,7 @@ class _Builder:
             table.warnings.append(
                 f"Not comparable with the published rows, which are on the whole {data['split']} split of {data['name']} "
                 f"(about {data['articles']:,} articles): {where}. No difference to published rows is given for these."
+                f" Comparable is data named after {data['name']}, split {data['split']}, with that number of articles."
             )
         table.note(
             f"{OWN_MARK} evaluated by spectra-sum evaluate; interval: the confidence interval that it gives. "

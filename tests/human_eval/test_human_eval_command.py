@@ -90,7 +90,7 @@ def test_names_of_systems(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("predictions", "message"),
+    ("given", "message"),
     [
         (["{good}", "{good}"], "two systems are called 'zebra-secret'; write NAME=FILE"),
         (["x={tmp}/none.jsonl"], "there is no file {tmp}/none.jsonl"),
@@ -98,13 +98,13 @@ def test_names_of_systems(files, tmp_path):
         (["{tmp}/bad.jsonl"], "{tmp}/bad.jsonl, line 1: this is no JSON"),
     ],
 )
-def test_predictions_that_cannot_be_used(files, tmp_path, predictions, message):
+def test_predictions_that_cannot_be_used(files, tmp_path, given, message):
     (tmp_path / "bad.jsonl").write_text("no json\n")
     names = {"good": files[SYSTEMS[0]], "tmp": tmp_path}
     with pytest.raises(UsageError) as error:
         run(
             "export",
-            *("--predictions", *(text.format(**names) for text in predictions)),
+            *("--predictions", *(text.format(**names) for text in given)),
             *("--data", files["data"], "--items", 1, "--output", tmp_path / "out"),
         )
     assert message.format(**names) in str(error.value) and "\n" not in str(error.value)

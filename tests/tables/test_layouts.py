@@ -22,10 +22,10 @@ def texts(row):
     return [cell.text for cell in row.values()]
 
 
-def whole_split(make_evaluation, system, scores, **keywords):
+def whole_split(make_evaluation, system, scores, data=("MSMO", "test"), articles=FULL_SPLIT, **keywords):
     """An evaluation on as many articles as the published rows."""
-    per_article = [{name: score["value"] for name, score in scores.items()}] * FULL_SPLIT
-    return make_evaluation(system, per_article, scores=scores, data=("MSMO", "test"), **keywords)
+    per_article = [{name: score["value"] for name, score in scores.items()}] * articles
+    return make_evaluation(system, per_article, scores=scores, data=data, **keywords)
 
 
 def score(value, low=None, high=None, articles=FULL_SPLIT):
@@ -87,7 +87,14 @@ def test_values_intervals_and_differences_to_the_best_published_row(make_evaluat
 
 
 @pytest.mark.parametrize(
-    ("data", "articles"), [(("closed-world", "test"), 40), (("MSMO", "valid"), 40), (("MSMO", "test"), 18)]
+    ("data", "articles"),
+    [
+        (("closed-world", "test"), 40),
+        (("MSMO", "valid"), 40),
+        (("MSMO", "test"), 18),
+        (("other", "test"), FULL_SPLIT),
+        (("MSMO", "test"), 12_000),
+    ],
 )
 def test_other_data_is_said_to_be_incomparable_and_gets_no_difference(make_evaluation, data, articles):
     folder = make_evaluation("mine", [{"rouge1": 0.5}] * articles, data=data, objective="multi")
@@ -95,8 +102,17 @@ def test_other_data_is_said_to_be_incomparable_and_gets_no_difference(make_evalu
     for name in ("comparison", "multi_objective", "relevance_diversity"):
         (warning,) = tables[name].warnings
         assert warning.startswith("Not comparable with the published rows")
-        assert f"mine: {data[0]}, {data[1]}, {articles} articles" in warning
+        assert f"mine: {data[0]}, {data[1]}, {articles:,} articles" in warning
         assert "to best published" not in [row.cells[0].text for row in tables[name].rows]
+
+
+@pytest.mark.parametrize(("name", "articles"), [("msmo_copy", FULL_SPLIT), ("MSMO", 10_200), ("my-MSMO-2018", 10_300)])
+def test_copies_of_the_test_split_are_comparable(make_evaluation, name, articles):
+    folder = whole_split(make_evaluation, "mine", {"rouge1": score(0.45)}, data=(name, "test"), articles=articles)
+    table = tables_of(folder)["comparison"]
+    assert table.warnings == []
+    # No interval is given, so that the difference follows the values: 45.00 - 44.29.
+    assert texts(row_of(table, "★ mine", 1)) == ["to best published", "+0.71", "", "", "", ""]
 
 
 def test_each_system_stands_in_the_tables_of_its_kind(make_evaluation):
