@@ -45,12 +45,16 @@ class ArticleEmbeddings(NamedTuple):
 
 
 class SimilarityInputs:
-    """Mixin before `evaluate.Metric`: no articles are an error that says so."""
+    """Mixin before `evaluate.Metric`: no articles are an error that says so; PIL images and paths may be mixed."""
 
     def add_batch(self, *, predictions: Sequence | None = None, references: Sequence | None = None, **kwargs) -> None:
         """Add a batch of predictions and references."""
         if predictions is not None and not len(predictions):
             raise ValueError(f"{self.name}: there are no articles; there is nothing to average over.")
+        if predictions is not None and isinstance(predictions[0], str):
+            # Of a list, `datasets` looks at the first item only to learn whether it has to encode the others.
+            encode = datasets.Image().encode_example
+            references = [images if images is None else [encode(image) for image in images] for images in references]
         super().add_batch(predictions=predictions, references=references, **kwargs)
 
 

@@ -81,7 +81,9 @@ def test_rouge_lies_in_its_bounds_and_duplication_or_order_of_the_corpus_changes
     for kind in KINDS:
         low, high = result["confidence_intervals"][kind]
         scores = result["per_example"][kind]
-        assert 0 <= min(scores) <= low <= high <= max(scores) <= 1
+        assert 0 <= min(scores) <= max(scores) <= 1
+        # Means and percentiles of equal scores are off in their last digit.
+        assert min(scores) - 1e-12 <= low <= high + 1e-12 <= max(scores) + 2e-12
     # A common subsequence is made of common words.
     assert all(
         long <= single + 1e-12

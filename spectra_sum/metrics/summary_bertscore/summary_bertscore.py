@@ -63,7 +63,7 @@ def load_scorer(model: str, num_layers: int | None, device: str | None) -> BERTS
     except OSError as error:
         raise ValueError(
             f"summary_bertscore: the model {model!r} could not be loaded; give the folder of an encoder or a Hub id that "
-            f"can be reached. {error}"
+            f"can be reached. {str(error).splitlines()[0]}"
         ) from error
     # The library goes by the name: with "t5" in it the weights are read as a T5 (and drawn at random where they are not),
     # and what begins with "scibert" is fetched from an address of its own.
