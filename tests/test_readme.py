@@ -1,5 +1,6 @@
 """The README: its commands and its Python run, its file tree is true, and its figures come from committed results."""
 
+import ast
 import json
 import re
 import shlex
@@ -11,7 +12,7 @@ import pytest
 
 from spectra_sum.cli import main as spectra_sum
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from tests.tiny import save_text_folder, save_vision_folder
+from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
 from trainer.demo_report import write_example
 from trainer.train import parse_arguments
 
@@ -48,15 +49,19 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model, processor = SpectraSumForConditionalGeneration.from_backbones(
         str(vision), str(text), num_latents=2, dvp_num_layers=2, gate_layers=[1, 2], gate_init=0.5, sampler_depth=1
     )
-    target = folder / "runs" / "demo" / "model"
-    model.save_pretrained(target)
-    processor.save_pretrained(target)
-    write_example(folder / "runs" / "demo" / "example", closed_world_dataset({"test": 1}, seed=0)["test"][0])
+    demo = folder / "runs" / "demo"
+    for target in (demo / "model", demo / "variants" / "text-only" / "model"):
+        model.save_pretrained(target)
+        processor.save_pretrained(target)
+    articles = closed_world_dataset({"test": 24}, seed=0)
+    articles.save_to_disk(demo / "articles")
+    write_example(demo / "example", articles["test"][0])
+    tiny_tokenizer().save_pretrained(save_vision_folder(demo / "backbones" / "siglip"))
     return folder
 
 
 def test_python_example_runs(checkout):
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     assert len([line for line in code.splitlines() if line]) <= 10
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -64,9 +69,51 @@ def test_python_example_runs(checkout):
     assert sorted(selected[0]) == [0, 1]
 
 
+def test_metric_example_runs():
+    _, code = blocks("python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = ast.literal_eval(done.stdout)
+    # One of the two selected images is gold, the first one at that; the second article has no gold.
+    assert (result["image_precision"], result["ip_at_k"], result["articles_without_gold"]) == (0.5, 1.0, 1)
+
+
+def test_metrics_are_all_listed():
+    rows = [line for line in README.splitlines() if re.match(r"\| `\w+` \|", line)]
+    folders = {path.parent.name for path in (ROOT / "spectra_sum" / "metrics").glob("*/__init__.py")}
+    assert {re.findall(r"`(\w+)`", row)[0] for row in rows} == folders
+
+
+def test_evaluation_commands_run(checkout, monkeypatch, capsys):
+    monkeypatch.chdir(checkout)
+    for command in commands(".venv/bin/spectra-sum evaluate"):
+        assert spectra_sum([*command[1:], "--max-new-tokens", "8"]) == 0
+    capsys.readouterr()
+    for command in commands(".venv/bin/spectra-sum tables"):
+        assert spectra_sum(command[1:]) == 0
+    printed = capsys.readouterr().out
+    for name in ("mm-dvp", "lead-3", "text-only", "oracle"):
+        metrics = json.loads((checkout / "runs" / "evaluation" / name / "metrics.json").read_text())
+        assert f"{100 * metrics['scores']['rouge1']['value']:.2f}" in printed
+    _export_and_analyse(checkout)
+
+
+def _export_and_analyse(checkout: Path) -> None:
+    export, analyse = commands(".venv/bin/spectra-sum human-eval")
+    assert spectra_sum(export[1:]) == 0
+    key = json.loads((checkout / "runs" / "human_eval" / "key.json").read_text())
+    lines = ["item_id,worker_id,text_quality,image_relevance,image_diversity,overall"]
+    for item_id, item in key["items"].items():
+        lines.append(",".join([item_id, "rater", *[str(item["expected"] or 4)] * 4]))
+    (checkout / "ANSWERS.csv").write_text("\n".join([*lines, ""]))
+    assert spectra_sum(analyse[1:]) == 0
+    result = json.loads((checkout / "runs" / "human_eval" / "results" / "human_eval.json").read_text())
+    assert result["systems"]["mm-dvp"]["overall"]["mean"] == 4
+
+
 def test_summarize_commands_run(checkout, monkeypatch):
     monkeypatch.chdir(checkout)
-    for command in commands(".venv/bin/spectra-sum"):
+    for command in commands(".venv/bin/spectra-sum summarize"):
         assert spectra_sum(command[1:]) == 0
     assert (checkout / "report.html").stat().st_size > 1000
     assert len((checkout / "out.jsonl").read_text().splitlines()) == 1

@@ -9,7 +9,6 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from trainer.closed_world_backbones import (
 )
 from trainer.data import load_records
 from trainer.image_selection import embed_articles, select_by_each, train_predictor
-from trainer.jobs import Job
+from trainer.jobs import Job, print_into
 from trainer.train import build_teacher, build_trainer, checkpoint_to_resume, parse_arguments, write_json
 
 CONFIG = Path(__file__).parent / "configs" / "closed_world.yaml"
@@ -151,11 +150,10 @@ def make_backbones(experiment: Experiment) -> None:
     """The small SigLIP, in a process of its own, beside the small text model."""
     make_tokenizer(experiment)
     log = experiment.output / "logs" / "siglip.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
 
     def logged() -> None:
-        with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
-            make_siglip(experiment)
+        print_into(log)
+        make_siglip(experiment)
 
     siglip = multiprocessing.get_context("fork").Process(target=logged)
     siglip.start()
@@ -214,7 +212,9 @@ def select_images(loaded: LoadedModel, experiment: Experiment, records: DatasetD
     train = records["train"].select(range(min(experiment.predictor_articles, len(records["train"]))))
     embedded = embed_articles(model, processor, teacher, train, max_length=max_length)
     predictors = {}
-    for vrp_context in {"none", "article", "article_set"} - {model.config.vrp_context}:
+    for vrp_context in ("none", "article", "article_set"):
+        if vrp_context == model.config.vrp_context:
+            continue
         config = type(model.config).from_dict({**model.config.to_dict(), "vrp_context": vrp_context})
         predictors[f"vrp_{vrp_context}"] = train_predictor(
             config, embedded, steps=experiment.predictor_steps, seed=experiment.seed

@@ -2,8 +2,8 @@
 
 import multiprocessing
 import queue
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,8 @@ def run_jobs(jobs: Sequence[Job], *, processes: int, description: str) -> None:
     )
 
     def advance(name: str, share: float) -> None:
+        # A message may be read after the end of its job.
+        share = max(share, shares[name])
         bar.update(costs[name] * (share - shares[name]))
         shares[name] = share
 
@@ -90,9 +92,13 @@ def run_jobs(jobs: Sequence[Job], *, processes: int, description: str) -> None:
         raise RuntimeError(f"failed: {logs}; not started for that reason: {len(waiting)} jobs")
 
 
+def print_into(log: Path) -> None:
+    """Append what this process prints to a file, up to the traceback that may end it: the parent owns the terminal."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout = sys.stderr = log.open("a", buffering=1)
+
+
 def _run_logged(job: Job, messages: "multiprocessing.Queue") -> None:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    # The parent alone owns the terminal.
-    with job.log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
-        torch.set_num_threads(1)
-        job.work(lambda share: messages.put((job.name, share)))
+    print_into(job.log)
+    torch.set_num_threads(1)
+    job.work(lambda share: messages.put((job.name, share)))

@@ -18,13 +18,15 @@ from transformers import (
 )
 
 from modeling_spectra.processing_spectra import PLAIN_PROMPT
-from spectra_sum.msmo.closed_world import caption_pairs, closed_world_dataset
+from spectra_sum.msmo.closed_world import caption_pairs, closed_world_dataset, generate_articles
+from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
 from trainer.closed_world_backbones import (
     SiglipSettings,
     TextModelSettings,
     TokenizerSettings,
     _facts_only,
     _siglip_loss,
+    siglip_settings,
     train_siglip,
     train_text_model,
     train_tokenizer,
@@ -71,6 +73,34 @@ def test_each_word_of_the_closed_world_is_one_token(tmp_path, articles):
     for row in articles:
         for word in (row["article"] + " " + " ".join(row["summary"])).replace(".", " ").split():
             assert len(tokenizer(" " + word)["input_ids"]) == 1, word
+
+
+@pytest.mark.parametrize("difficulty", [name for name in DIFFICULTIES if name != "standard"])
+def test_words_and_sentences_of_every_difficulty_fit(tmp_path, difficulty):
+    settings = TokenizerSettings(difficulty=difficulty)
+    tokenizer = AutoTokenizer.from_pretrained(train_tokenizer(tmp_path / "tokenizer", settings))
+    for row in generate_articles(50, seed=0, split="validation", difficulty=difficulty):
+        for word in (row["article"] + " " + " ".join(row["summary"])).replace(".", " ").split():
+            assert len(tokenizer(" " + word)["input_ids"]) == 1, word
+        for sentence in row["summary"]:
+            assert len(tokenizer(sentence)["input_ids"]) <= SiglipSettings().text_length
+
+
+def test_the_siglip_learns_the_pairs_of_its_difficulty(tmp_path, folders, monkeypatch):
+    asked = []
+
+    def record(*args, **kwargs):
+        asked.append(kwargs["difficulty"])
+        return caption_pairs(*args, **kwargs)
+
+    monkeypatch.setattr("trainer.closed_world_backbones.caption_pairs", record)
+    settings = SiglipSettings(steps=1, batch_size=2, difficulty="counts")
+    train_siglip(tmp_path / "siglip", folders["tokenizer"], settings)
+    assert asked == ["counts"]
+    # At most twice the steps of the standard world.
+    assert {siglip_settings(1, name).steps for name in ("standard", "far", "paired")} == {240}
+    assert {siglip_settings(1, name).steps for name in ("thin", "counts")} == {480}
+    assert siglip_settings(1, "thin", steps=2) == SiglipSettings(seed=1, difficulty="thin", steps=2)
 
 
 def test_the_siglip_folder_loads_and_reads_pixels_as_it_was_trained(folders):
@@ -154,6 +184,14 @@ def test_copying_articles_hold_the_facts_of_the_text_only():
         "article": "It is a shop of Oslo and more. They hired Anna.",
         "summary": ["The red group of Oslo hired Anna."],
     }
+
+
+def test_copying_articles_of_two_groups_hold_no_trend():
+    (article,) = generate_articles(1, seed=0, split="train", difficulty="paired")
+    shortened = _facts_only(article)
+    assert shortened["summary"] == article["summary"][:1]
+    assert shortened["title"] == article["title"]
+    assert len(shortened["article"]) < len(article["article"])
 
 
 def test_a_complete_folder_is_kept_and_other_settings_are_refused(folders, articles):
