@@ -330,6 +330,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--predictor-articles", type=int, default=1500, help="articles that train other predictors")
     parser.add_argument("--predictor-steps", type=int, default=400, help="steps that train other predictors")
     parser.add_argument("--processes", type=int, default=2, help="jobs at a time, one thread each")
+    parser.add_argument("--collect", action="store_true", help="write the result of what is finished, and run nothing")
     return parser.parse_args(argv)
 
 
@@ -349,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     failure = ""
     try:
-        jobs = [job for world in worlds for job in jobs_of(world)]
+        jobs = [] if options.collect else [job for world in worlds for job in jobs_of(world)]
         run_jobs(jobs, processes=options.processes, description="closed world")
     except KeyboardInterrupt:
         raise SystemExit(f"\ninterrupted; the same command goes on from what is in {options.output}") from None

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from spectra_sum.metrics import load_metric
+from spectra_sum.sentences import split_sentences
 
 MMAE_PARTS = ("rougeL", "max_sim", "image_precision")
 _ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+_BERTSCORE = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
+_BERTSCORE_CUTS = ("predictions_cut", "references_cut")
 _IMAGE = ("image_precision", "hit_at_1", "recall")
 _DISTANCE = ("pcd_mean", "pcd_max", "pcd_mean_filtered", "pcd_max_filtered")
 
@@ -105,19 +108,27 @@ def score_articles(
     summaries = [prediction["summary"] for prediction in predictions]
     selected = [prediction["selected"] for prediction in predictions]
     gold = list(records["gold_images"])
-    references = ["\n".join(sentences) for sentences in records["summary"]]
+    references = list(records["summary"])
 
+    # ROUGE-Lsum compares sentences, which the metric takes line by line; the other kinds do not see line breaks.
     result = load_metric("summary_rouge").compute(
-        predictions=summaries, references=references, resamples=0, per_example=True
+        predictions=["\n".join(split_sentences(summary)) for summary in summaries],
+        references=["\n".join(sentences) for sentences in references],
+        resamples=0,
+        per_example=True,
     )
     scores.add(result, _ROUGE, ["empty_predictions"])
     if bertscore is None:
-        scores.not_computed["bertscore_f1"] = "no BERTScore model was named"
+        scores.not_computed.update(dict.fromkeys(_BERTSCORE, "no BERTScore model was named"))
     else:
         result = load_metric("summary_bertscore").compute(
-            predictions=summaries, references=references, per_example=True, **bertscore
+            predictions=summaries,
+            references=[" ".join(sentences) for sentences in references],
+            per_example=True,
+            **bertscore,
         )
-        scores.add(result, ["bertscore_precision", "bertscore_recall", "bertscore_f1"])
+        scores.add(result, _BERTSCORE)
+        scores.counts.update({f"bertscore_{name}": result[name] for name in _BERTSCORE_CUTS if result[name]})
     scores.merge(score_images(selected, gold, embeddings=embeddings, relevance_threshold=relevance_threshold))
     if any(name not in scores.values for name in MMAE_PARTS):
         scores.not_computed["mmae"] = "it needs ROUGE-L, MaxSim and image precision"
@@ -144,13 +155,17 @@ def score_images(
     else:
         result = load_metric("image_precision").compute(predictions=selected, references=gold, per_example=True)
         scores.add(result, _IMAGE, ["articles_without_gold", "empty_selections"])
-    metrics: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-        "max_sim": (("max_sim",), {}),
-        "clip_score": (("clip_score",), {}),
-        "pairwise_cosine_distance": (_DISTANCE, {"relevance_threshold": relevance_threshold}),
+    metrics: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]] = {
+        "max_sim": (("max_sim",), ("articles_without_images",), {}),
+        "clip_score": (("clip_score",), (), {}),
+        "pairwise_cosine_distance": (
+            _DISTANCE,
+            ("images_filtered_out",),
+            {"relevance_threshold": relevance_threshold},
+        ),
     }
     if embeddings is None:
-        names = [name for names, _ in metrics.values() for name in names]
+        names = [name for names, _, _ in metrics.values() for name in names]
         scores.not_computed.update(dict.fromkeys(names, "no similarity model was named"))
         return scores
     sentences = [rows.tolist() for rows in embeddings.sentences]
@@ -158,14 +173,14 @@ def score_images(
         rows[list(chosen)].tolist() if len(rows) else None
         for rows, chosen in zip(embeddings.images, selected, strict=True)
     ]
-    for name, (names, arguments) in metrics.items():
+    for name, (names, counts, arguments) in metrics.items():
         try:
             result = load_metric(name).compute(predictions=sentences, references=images, per_example=True, **arguments)
         except ValueError as error:
             # A metric refuses to average over nothing, such as distances where no selection has two images.
             scores.not_computed.update(dict.fromkeys(names, str(error)))
         else:
-            scores.add(result, names)
+            scores.add(result, names, counts)
     return scores
 
 

@@ -21,7 +21,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "evaluate",
         help="score a model, predictions or a baseline on a dataset",
         description="Writes predictions.jsonl, scores.jsonl, metrics.json and report.html. A killed run goes on where it "
-        "was. Several processes: accelerate launch --num_processes 2 -m spectra_sum.cli evaluate …",
+        "was. Several processes: accelerate launch --multi_gpu --num_processes 2 -m spectra_sum.cli evaluate …",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model")
@@ -32,7 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     data.add_argument("--data", required=True, help="folder in the MSMO layout or of save_to_disk, or closed_world")
     data.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
     data.add_argument("--limit", type=_positive, help="only the first articles (default: all)")
-    data.add_argument("--closed-world-seed", type=int, default=0, help="default: 0")
+    data.add_argument("--closed-world-seed", type=_natural, default=0, help="default: 0")
     data.add_argument("--closed-world-articles", type=_positive, default=200, help="default: 200")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--name", help="the system's name in tables (default: from model, file or baseline)")
@@ -68,7 +68,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     scores.add_argument("--relevance-threshold", type=float, default=0.2, help="of filtered distances (default: 0.2)")
     scores.add_argument("--bertscore-model", metavar="FOLDER_OR_ID", help="for BERTScore (default: not computed)")
     scores.add_argument("--bertscore-layers", type=_positive, help="layer of its embeddings (default: the library's)")
-    parser.add_argument("--seed", type=int, default=0, help="of sampling, random selection, bootstrap (default: 0)")
+    parser.add_argument(
+        "--seed", type=_natural, default=0, help="of sampling, random selection, bootstrap (default: 0)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -83,13 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
     selection = arguments.selection or own
     _check(arguments, kind, selection)
     # These imports take seconds: a wrong argument is told at once.
+    import torch
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
     from ..evaluation.run import EvaluationOptions, evaluate_system
     from ..evaluation.sources import GenerationSettings
     from ..selection.methods import SelectionSettings
 
-    state = PartialState()
+    # Unless told, accelerate joins no processes on CPUs: each would take itself for the only one.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
     try:
         with state.main_process_first():
             records = _records(arguments)
@@ -118,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
             identity=_identity(kind, source, records),
         )
         arguments.output.mkdir(parents=True, exist_ok=True)
-        data = {"name": Path(arguments.data).name, "split": arguments.split}
+        data = {"name": Path(arguments.data).absolute().name, "split": arguments.split}
         metrics = evaluate_system(options, records, data)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -166,6 +171,8 @@ def _check(arguments: argparse.Namespace, kind: str, selection: str) -> None:
         raise UsageError("--selection given takes what a file of predictions holds; pass --predictions.")
     if selection in NEED_SIMILARITY and not arguments.similarity_model:
         raise UsageError(f"--selection {selection} compares images with text; pass --similarity-model, too.")
+    if not -1 <= arguments.relevance_threshold <= 1:
+        raise UsageError(f"--relevance-threshold {arguments.relevance_threshold}: it is a cosine in [-1, 1].")
     if arguments.bertscore_layers and not arguments.bertscore_model:
         raise UsageError("--bertscore-layers belongs to --bertscore-model; pass it, too.")
     if arguments.output.exists() and not arguments.output.is_dir():
@@ -216,4 +223,11 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
     return value

@@ -1,7 +1,6 @@
 """Predictions as JSON lines: the format in which systems, ours or not, are compared."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,18 +60,20 @@ def read_predictions(path: Path, records: datasets.Dataset) -> list[dict[str, An
 def _checked(line: str, place: str, images: dict[str, int]) -> dict[str, Any]:
     try:
         content = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place}: this is no JSON ({error}); write one JSON object per line.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{place}: this is no JSON object; write {{'id', 'summary', 'selected'}}.")
     lacking = [name for name in ("id", "summary", "selected") if name not in content]
     if lacking:
         raise ValueError(f"{place}: the prediction has no {' and no '.join(map(repr, lacking))}; add it.")
-    name, selected, probabilities = content["id"], content["selected"], content.get("probabilities") or []
+    name, selected, probabilities = content["id"], content["selected"], content.get("probabilities")
     if not isinstance(name, str) or name not in images:
         raise ValueError(f"{place}: no article has the id {name!r}; are these predictions of another split?")
     if not isinstance(content["summary"], str):
         raise ValueError(f"{place}: the summary of {name!r} is no text.")
+    if any("\ud800" <= character <= "\udfff" for character in content["summary"]):
+        raise ValueError(f"{place}: the summary of {name!r} holds half a character (a lone surrogate); remove it.")
     count = images[name]
     if not isinstance(selected, list) or not all(type(index) is int for index in selected):
         raise ValueError(f"{place}: 'selected' of {name!r} is no list of image indices (whole numbers from 0).")
@@ -84,9 +85,11 @@ def _checked(line: str, place: str, images: dict[str, int]) -> dict[str, Any]:
         )
     if len(set(selected)) < len(selected):
         raise ValueError(f"{place}: 'selected' of {name!r} names an image twice: {selected}.")
+    if probabilities is None:
+        probabilities = []
     if not isinstance(probabilities, list) or len(probabilities) > count:
         raise ValueError(f"{place}: 'probabilities' of {name!r} is no list of at most {count} numbers, one per image.")
     for value in probabilities:
-        if type(value) not in (int, float) or math.isnan(value) or not 0 <= value <= 1:
+        if type(value) not in (int, float) or not 0 <= value <= 1:
             raise ValueError(f"{place}: a probability of {name!r} is {value!r}; it must lie in [0, 1].")
     return {"id": name, "summary": content["summary"], "selected": selected, "probabilities": probabilities}

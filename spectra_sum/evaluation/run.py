@@ -98,8 +98,13 @@ def evaluate_system(
         bertscore=options.bertscore,
     )
     intervals = interval_scores(scores, seed=options.seed)
+    dropped = {**output.dropped, **scores.counts}
     comparison = {}
-    if embeddings is not None:
+    if encoder is not None:
+        sentences = summary_sentences([prediction["summary"] for prediction in predictions])
+        sentences_cut = encoder.count_cut([sentence for row in sentences for sentence in row])
+        if sentences_cut:
+            dropped["summary_sentences_cut"] = sentences_cut
         comparison = compare_selections(
             options.selection,
             predictions,
@@ -119,7 +124,7 @@ def evaluate_system(
         "scores": intervals,
         "selections": comparison,
         "not_computed": scores.not_computed,
-        "dropped": {**output.dropped, **scores.counts},
+        "dropped": dropped,
         "settings": _settings(options, output),
         "versions": describe_versions(PACKAGES),
     }
@@ -143,6 +148,9 @@ def _predict(options: EvaluationOptions, records: datasets.Dataset) -> SystemOut
     if options.kind == "predictions":
         return from_file(Path(options.source), records)
     loaded = load_smollm2() if options.source == "smollm2" else load_model(options.source)
+    limit = loaded.model.config.max_selected_images
+    if options.selection == "vrp" and (options.selection_count or 0) > limit:
+        raise ValueError(f"this model's predictor selects at most {limit} images; lower --selection-count.")
     folder = options.output / "batches"
     return from_model(loaded, options.identity, records, folder, options.generation, options.seed)
 

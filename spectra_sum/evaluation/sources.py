@@ -95,7 +95,7 @@ def from_model(
     visual = processor.max_images * processor.num_image_tokens
     max_length = min(generation.max_length, positions - generation.max_new_tokens - visual)
     settings = {**vars(generation), "max_length": max_length, "seed": seed}
-    dropped = _count_dropped(processor, records, max_length)
+    dropped = _count_dropped(processor, records, max_length, use_images=not generation.text_only)
     keep_to_settings(folder / "settings.json", {**settings, **identity})
     predictions = predict_resumably(
         loaded,
@@ -143,15 +143,19 @@ def keep_to_settings(file: Path, settings: dict[str, Any]) -> None:
         write_text_atomically(file, json.dumps(settings, indent=2) + "\n")
 
 
-def _count_dropped(processor: Any, records: datasets.Dataset, max_length: int) -> dict[str, int]:
+def _count_dropped(processor: Any, records: datasets.Dataset, max_length: int, *, use_images: bool) -> dict[str, int]:
     """How many bodies are cut at `max_length`, and how many images lie beyond the scored ones."""
     cut = 0
     for identifier, title, body in zip(records["id"], records["title"], records["article"], strict=True):
         room = processor.room_for_body(title, max_length=max_length)
         if room < 1:
             raise ValueError(
-                f"the title of {identifier!r} leaves no room for its body within {max_length} tokens; raise --max-length."
+                f"the title of {identifier!r} leaves no room for its body within {max_length} tokens; raise --max-length, "
+                "or lower --max-new-tokens where the model's positions set the limit."
             )
-        cut += len(processor.tokenizer(body, add_special_tokens=False, verbose=False)["input_ids"]) > room
-    beyond = sum(max(0, count - processor.max_candidate_images) for count in image_counts(records))
+        # As the processor does, which reads the spelling of a special token as plain text.
+        tokens = processor.tokenizer(body, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        cut += len(tokens["input_ids"]) > room
+    counts = image_counts(records) if use_images else []
+    beyond = sum(max(0, count - processor.max_candidate_images) for count in counts)
     return {name: count for name, count in (("bodies_cut", cut), ("images_not_scored", beyond)) if count}

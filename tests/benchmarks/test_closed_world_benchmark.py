@@ -82,8 +82,10 @@ def test_a_second_run_trains_only_what_is_missing(run, module, monkeypatch, caps
         module.main([*argv, "--steps", "3"])
 
 
-def test_what_is_not_finished_is_named(run, module):
+def test_what_is_not_finished_is_named_and_the_rest_collected(run, module, monkeypatch):
     folder, _, _ = run
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     argv = [
         "--output",
         str(folder / "runs"),
@@ -99,6 +101,10 @@ def test_what_is_not_finished_is_named(run, module):
     parts = ("articles", "tokenizer", "text", "siglip", "mm-dvp", "sampler", "selection")
     assert sorted(content["missing"]) == sorted(f"paired-3/{part}" for part in parts)
     assert {row["seed"] for row in content["results"]["paired"]["runs"]} == {1}
+    module.main([*argv, "--collect"])
+    collected = json.loads((folder / "part.json").read_text())
+    assert (collected["missing"], collected["results"]) == (content["missing"], content["results"])
+    assert not (folder / "runs" / "paired-3").exists()
     assert content["results"]["paired"]["variants"]["sampler"]["text_facts"]["sd"] is None
 
 
