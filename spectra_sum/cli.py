@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from spectra_sum.commands import evaluate, human_eval, summarize, tables
-from spectra_sum.commands.summarize import UsageError
+from spectra_sum.commands.arguments import UsageError
 from spectra_sum.model_sources import ModelError
 
 COMMANDS = (summarize, evaluate, tables, human_eval)

@@ -1,6 +1,6 @@
 """Scores of predictions against their records: the project's metric modules, applied to what the records have."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,10 +45,10 @@ class ArticleScores:
             own.update(new)
         self.not_computed.update(other.not_computed)
 
-    def add(self, result: dict[str, Any], names: Sequence[str], counts: Sequence[str] = ()) -> None:
-        """Take the scores and counts of these names from a metric's result."""
+    def add(self, result: dict[str, Any], names: Sequence[str], counts: Mapping[str, str]) -> None:
+        """Take scores from a metric's result, and its counts under the names that `counts` gives them, if not zero."""
         self.values.update({name: [_number(value) for value in result["per_example"][name]] for name in names})
-        self.counts.update({name: int(result[name]) for name in counts if result[name]})
+        self.counts.update({label: int(result[name]) for name, label in counts.items() if result[name]})
 
 
 @dataclass
@@ -92,6 +92,7 @@ def score_articles(
     *,
     embeddings: ArticleEmbeddings | None = None,
     relevance_threshold: float = 0.2,
+    without_choice: Collection[int] = (),
     bertscore: dict[str, Any] | None = None,
 ) -> ArticleScores:
     """ROUGE, and as far as records and arguments allow it, the scores of images, similarity and facts.
@@ -102,6 +103,8 @@ def score_articles(
             world.
         embeddings (`ArticleEmbeddings`, *optional*): For MaxSim, CLIPScore and pairwise cosine distance.
         relevance_threshold (`float`, *optional*, defaults to `0.2`): The distance's relevance filter.
+        without_choice (`Collection[int]`, *optional*, defaults to `()`): Articles in which the system could not choose,
+            as gold images are no choice where none are annotated: MaxSim, CLIPScore and distances leave them out.
         bertscore (`dict`, *optional*): Arguments of the metric `summary_bertscore`.
     """
     scores = ArticleScores()
@@ -117,7 +120,8 @@ def score_articles(
         resamples=0,
         per_example=True,
     )
-    scores.add(result, _ROUGE, ["empty_predictions"])
+    same = ("empty_predictions", "articles_without_reference")
+    scores.add(result, _ROUGE, {name: name for name in same})
     if bertscore is None:
         scores.not_computed.update(dict.fromkeys(_BERTSCORE, "no BERTScore model was named"))
     else:
@@ -127,16 +131,23 @@ def score_articles(
             per_example=True,
             **bertscore,
         )
-        scores.add(result, _BERTSCORE)
-        scores.counts.update({f"bertscore_{name}": result[name] for name in _BERTSCORE_CUTS if result[name]})
-    scores.merge(score_images(selected, gold, embeddings=embeddings, relevance_threshold=relevance_threshold))
+        scores.add(result, _BERTSCORE, {name: f"bertscore_{name}" for name in _BERTSCORE_CUTS})
+    scores.merge(
+        score_images(
+            selected,
+            gold,
+            embeddings=embeddings,
+            relevance_threshold=relevance_threshold,
+            without_choice=without_choice,
+        )
+    )
     if any(name not in scores.values for name in MMAE_PARTS):
         scores.not_computed["mmae"] = "it needs ROUGE-L, MaxSim and image precision"
     if "facts" in records.column_names:
         result = load_metric("visual_facts").compute(
             predictions=summaries, references=list(records["facts"]), per_example=True
         )
-        scores.add(result, list(result["per_example"]))
+        scores.add(result, list(result["per_example"]), {"articles_without_facts": "articles_without_facts"})
         scores.values["coverage"] = coverage_by_article(selected, list(records["captions"]), gold)
     return scores
 
@@ -147,20 +158,33 @@ def score_images(
     *,
     embeddings: ArticleEmbeddings | None = None,
     relevance_threshold: float = 0.2,
+    without_choice: Collection[int] = (),
 ) -> ArticleScores:
-    """The scores of selections alone: image precision, and with embeddings MaxSim, CLIPScore and distances."""
+    """The scores of selections alone: image precision, and with embeddings MaxSim, CLIPScore and distances.
+
+    Arguments as in [`score_articles`].
+    """
     scores = ArticleScores()
     if not any(gold):
         scores.not_computed.update(dict.fromkeys(_IMAGE, "no article has gold images"))
     else:
         result = load_metric("image_precision").compute(predictions=selected, references=gold, per_example=True)
-        scores.add(result, _IMAGE, ["articles_without_gold", "empty_selections"])
-    metrics: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, Any]]] = {
-        "max_sim": (("max_sim",), ("articles_without_images",), {}),
-        "clip_score": (("clip_score",), (), {}),
+        counts = {"articles_without_gold": "articles_without_gold"}
+        scores.add(result, _IMAGE, {**counts, "empty_selections": "articles_with_gold_but_no_selection"})
+    metrics: dict[str, tuple[tuple[str, ...], dict[str, str], dict[str, Any]]] = {
+        "max_sim": (
+            ("max_sim",),
+            {"empty_selections": "articles_with_images_but_no_selection", "empty_summaries": "empty_summaries"},
+            {},
+        ),
+        "clip_score": (("clip_score",), {}, {}),
         "pairwise_cosine_distance": (
             _DISTANCE,
-            ("images_filtered_out",),
+            {
+                "images_filtered_out": "images_filtered_out",
+                "articles_undefined": "articles_without_two_selected_images",
+                "articles_filtered_undefined": "articles_without_two_relevant_images",
+            },
             {"relevance_threshold": relevance_threshold},
         ),
     }
@@ -170,9 +194,12 @@ def score_images(
         return scores
     sentences = [rows.tolist() for rows in embeddings.sentences]
     images = [
-        rows[list(chosen)].tolist() if len(rows) else None
-        for rows, chosen in zip(embeddings.images, selected, strict=True)
+        rows[list(chosen)].tolist() if len(rows) and index not in without_choice else None
+        for index, (rows, chosen) in enumerate(zip(embeddings.images, selected, strict=True))
     ]
+    without_images = sum(not len(rows) for rows in embeddings.images)
+    if without_images:
+        scores.counts["articles_without_images"] = without_images
     for name, (names, counts, arguments) in metrics.items():
         try:
             result = load_metric(name).compute(predictions=sentences, references=images, per_example=True, **arguments)

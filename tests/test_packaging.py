@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = {".py", ".j2", ".css", ".js", ".json"}
 INSTALLED = {"configuration_spectra", "modeling_spectra", "spectra_sum"}
 
 
@@ -35,7 +36,7 @@ def test_a_build_holds_all_of_the_package_and_nothing_of_the_checkout(tmp_path):
     built = {path.relative_to(tmp_path / "lib") for path in (tmp_path / "lib").rglob("*") if path.is_file()}
     assert {path.parts[0] for path in built} == INSTALLED
     for folder in INSTALLED:
-        sources = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".j2", ".css", ".js", ".json")}
+        sources = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.suffix in SHIPPED}
         assert sources <= built, sources - built
 
 

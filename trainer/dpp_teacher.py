@@ -92,7 +92,7 @@ class DPPTeacher:
         *,
         beta: float,
         sigma: float,
-        kappa: int,
+        kappa: float,
         epsilon: float,
         long_summary: Literal["sentences", "truncate"],
     ):

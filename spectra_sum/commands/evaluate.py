@@ -1,18 +1,15 @@
 """`spectra-sum evaluate`: scores of a model, of another system's predictions, or of a baseline, on one split."""
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.choices import BASELINES, NEED_SIMILARITY, OWN_SELECTION, SELECTIONS
+from ..evaluation.choices import BASELINES, DIFFICULTIES, NEED_SIMILARITY, OWN_SELECTION, SELECTIONS
 from ..model_sources import check_model, find_smollm2
-from .summarize import UsageError
+from .arguments import UsageError, natural, positive
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -31,24 +28,26 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     data = parser.add_argument_group("data")
     data.add_argument("--data", required=True, help="folder in the MSMO layout or of save_to_disk, or closed_world")
     data.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
-    data.add_argument("--limit", type=_positive, help="only the first articles (default: all)")
-    data.add_argument("--closed-world-seed", type=_natural, default=0, help="default: 0")
-    data.add_argument("--closed-world-articles", type=_positive, default=200, help="default: 200")
+    data.add_argument("--limit", type=positive, help="only the first articles (default: all)")
+    data.add_argument("--closed-world-seed", type=natural, default=0, help="default: 0")
+    data.add_argument("--closed-world-articles", type=positive, default=200, help="default: 200")
+    data.add_argument("--closed-world-difficulty", choices=DIFFICULTIES, default="standard", help="default: standard")
+    data.add_argument("--data-name", help="what the results call the data (default: the folder's name)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--name", help="the system's name in tables (default: from model, file or baseline)")
     generation = parser.add_argument_group("generation (models)")
     generation.add_argument("--text-only", action="store_true", help="withhold the images from the summarizer")
-    generation.add_argument("--batch-size", type=_positive, default=8, help="articles per batch (default: 8)")
-    generation.add_argument("--max-length", type=_positive, default=2048, help="most text tokens (default: 2048)")
-    generation.add_argument("--max-new-tokens", type=_positive, default=256, help="of a summary (default: 256)")
-    generation.add_argument("--num-beams", type=_positive, default=1, help="default: 1, greedy")
+    generation.add_argument("--batch-size", type=positive, default=8, help="articles per batch (default: 8)")
+    generation.add_argument("--max-length", type=positive, default=2048, help="most text tokens (default: 2048)")
+    generation.add_argument("--max-new-tokens", type=positive, default=256, help="of a summary (default: 256)")
+    generation.add_argument("--num-beams", type=positive, default=1, help="default: 1, greedy")
     selection = parser.add_argument_group("image selection")
     selection.add_argument(
         "--selection",
         choices=SELECTIONS,
         help="default: the model's predictor (vrp), what the predictions hold (given), random for lead-3, gold for oracle",
     )
-    selection.add_argument("--selection-count", type=_positive, help="most images (default: the model's number, or 3)")
+    selection.add_argument("--selection-count", type=positive, help="most images (default: the model's number, or 3)")
     selection.add_argument(
         "--selection-text",
         choices=("generated", "reference"),
@@ -67,9 +66,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     scores.add_argument("--relevance-threshold", type=float, default=0.2, help="of filtered distances (default: 0.2)")
     scores.add_argument("--bertscore-model", metavar="FOLDER_OR_ID", help="for BERTScore (default: not computed)")
-    scores.add_argument("--bertscore-layers", type=_positive, help="layer of its embeddings (default: the library's)")
+    scores.add_argument("--bertscore-layers", type=positive, help="layer of its embeddings (default: the library's)")
     parser.add_argument(
-        "--seed", type=_natural, default=0, help="of sampling, random selection, bootstrap (default: 0)"
+        "--seed", type=natural, default=0, help="of sampling, random selection, bootstrap (default: 0)"
     )
     parser.set_defaults(run=run)
 
@@ -120,10 +119,9 @@ def run(arguments: argparse.Namespace) -> int:
             relevance_threshold=arguments.relevance_threshold,
             bertscore=_bertscore(arguments),
             seed=arguments.seed,
-            identity=_identity(kind, source, records),
         )
         arguments.output.mkdir(parents=True, exist_ok=True)
-        data = {"name": Path(arguments.data).absolute().name, "split": arguments.split}
+        data = {"name": arguments.data_name or Path(arguments.data).absolute().name, "split": arguments.split}
         metrics = evaluate_system(options, records, data)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -142,6 +140,7 @@ def shown(metrics: dict[str, Any]) -> str:
         lines.append(f"  {name:<24} {score['value']:8.4f}  {interval}  {score['articles']:>6} articles")
     lines += [f"  not computed: {name} ({reason})" for name, reason in metrics["not_computed"].items()]
     lines += [f"  counted: {count} {name}" for name, count in metrics["dropped"].items()]
+    lines += [f"  note: {note}" for note in metrics["notes"]]
     return "\n".join(lines)
 
 
@@ -169,6 +168,8 @@ def _check(arguments: argparse.Namespace, kind: str, selection: str) -> None:
         raise UsageError("this model sees no images or has no trained predictor; choose --selection clip or random.")
     if selection == "given" and kind != "predictions":
         raise UsageError("--selection given takes what a file of predictions holds; pass --predictions.")
+    if selection == "gold" and arguments.selection_count:
+        raise UsageError("--selection gold takes all gold images; leave --selection-count out.")
     if selection in NEED_SIMILARITY and not arguments.similarity_model:
         raise UsageError(f"--selection {selection} compares images with text; pass --similarity-model, too.")
     if not -1 <= arguments.relevance_threshold <= 1:
@@ -187,6 +188,7 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
         arguments.split,
         closed_world_seed=arguments.closed_world_seed,
         closed_world_articles=arguments.closed_world_articles,
+        closed_world_difficulty=arguments.closed_world_difficulty,
     )
     return records.select(range(min(arguments.limit or len(records), len(records))))
 
@@ -203,31 +205,3 @@ def _name(kind: str, source: str, selection: str, own: str, text_only: bool) -> 
     if text_only:
         name += " text-only"
     return name if selection == own and kind != "baseline" else f"{name} + {selection} images"
-
-
-def _identity(kind: str, source: str, records: "Dataset") -> dict[str, Any]:
-    """What tells one model and split from another without reading gigabytes: the weights' names, sizes and times."""
-    files = (
-        sorted(path for path in Path(source).glob("*") if path.suffix in _WEIGHT_SUFFIXES) if kind == "model" else []
-    )
-    listing = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
-    texts = [*records["id"], *records["title"], *records["article"]]
-    return {
-        "model": source,
-        "model_files": hashlib.sha256("\n".join(listing).encode()).hexdigest(),
-        "articles": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
-    }
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value

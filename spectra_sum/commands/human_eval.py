@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..atomic_write import write_text_atomically
 from ..documents import printable
-from .summarize import UsageError
+from .arguments import UsageError, natural, positive
 
 SPLITS = ("train", "validation", "test")
 
@@ -39,13 +39,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     export.add_argument("--data", required=True, help="closed_world, or a folder with articles (MSMO or save_to_disk)")
     export.add_argument("--split", choices=SPLITS, default="test", help="split of the data (default: test)")
     export.add_argument(
-        "--items", type=_positive, default=200, help="articles, each rated once per system (default: 200)"
+        "--items", type=positive, default=200, help="articles, each rated once per system (default: 200)"
     )
-    export.add_argument("--attention-checks", type=_count, default=10, help="items that test attention (default: 10)")
+    export.add_argument("--attention-checks", type=natural, default=10, help="items that test attention (default: 10)")
     export.add_argument("--seed", type=int, default=0, help="of the sampling and the order (default: 0)")
     export.add_argument("--closed-world-seed", type=int, default=0, help="the closed world's seed (default: 0)")
     export.add_argument(
-        "--closed-world-articles", type=_positive, default=200, help="articles of the closed world (default: 200)"
+        "--closed-world-articles", type=positive, default=200, help="articles of the closed world (default: 200)"
     )
     export.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     analyse = steps.add_parser(
@@ -57,7 +57,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     analyse.add_argument("--answers", type=Path, nargs="+", required=True, metavar="FILE", help="answers as CSV")
     analyse.add_argument(
         "--min-checks-passed",
-        type=_count,
+        type=natural,
         metavar="N",
         help="attention checks a worker must pass (default: all that were answered, at least one; 0: keep everybody)",
     )
@@ -213,17 +213,3 @@ def _check_folder(path: Path) -> None:
         raise UsageError(f"--output {shown}: there is no folder {printable(path.parent)}; make it first.")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(f"--output {shown}: the folder cannot be written; check the permissions.")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
-    return value

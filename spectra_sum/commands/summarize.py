@@ -15,13 +15,10 @@ from tqdm import tqdm
 from ..documents import Document, DocumentError, printable, read_document
 from ..model_sources import check_model, find_smollm2
 from ..report import ReportArticle, ReportImage, write_report
+from .arguments import UsageError, positive, share
 
 if TYPE_CHECKING:
     from ..summarizer import DocumentSummary, Summarizer
-
-
-class UsageError(ValueError):
-    """Arguments that contradict each other, or a place that cannot be written."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,11 +39,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--images", nargs="+", default=[], metavar="IMG", help="images of a single .txt document")
     parser.add_argument("--output", type=Path, metavar="FILE.html", help="write an HTML report")
     parser.add_argument("--json", type=Path, metavar="FILE.jsonl", help="write one JSON line per document")
-    parser.add_argument(
-        "--max-new-tokens", type=_positive, default=128, help="most tokens of a summary (default: 128)"
-    )
-    parser.add_argument("--num-beams", type=_positive, default=1, help="beams of the search (default: 1, greedy)")
-    parser.add_argument("--threshold", type=_probability, help="least probability of a selected image (default: none)")
+    parser.add_argument("--max-new-tokens", type=positive, default=128, help="most tokens of a summary (default: 128)")
+    parser.add_argument("--num-beams", type=positive, default=1, help="beams of the search (default: 1, greedy)")
+    parser.add_argument("--threshold", type=share, help="least probability of a selected image (default: none)")
     parser.set_defaults(run=run)
 
 
@@ -102,20 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not failures:
         return 0
     return 1 if articles else 2
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _probability(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def _check_writable(option: str, path: Path, inputs: Sequence[Path]) -> None:

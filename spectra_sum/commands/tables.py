@@ -6,22 +6,9 @@ from pathlib import Path
 
 from ..atomic_write import write_text_atomically
 from ..documents import printable
-from ..tables import (
-    EvaluationError,
-    build_tables,
-    load_published,
-    read_evaluations,
-    render_html,
-    render_latex,
-    render_markdown,
-)
-from .summarize import UsageError
+from .arguments import UsageError
 
-FORMATS = {
-    "markdown": (render_markdown, "tables.md"),
-    "latex": (render_latex, "tables.tex"),
-    "html": (render_html, "tables.html"),
-}
+FORMATS = {"markdown": "tables.md", "latex": "tables.tex", "html": "tables.html"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -56,19 +43,31 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--format all writes several files; name a folder by --output.")
     if arguments.output is not None and arguments.output.exists() and not arguments.output.is_dir():
         raise UsageError(f"--output {printable(arguments.output)}: this is a file; name a folder.")
+
+    # The metrics' libraries take seconds to import, which --help and a wrong argument need not cost.
+    from ..tables import (
+        EvaluationError,
+        build_tables,
+        load_published,
+        read_evaluations,
+        render_html,
+        render_latex,
+        render_markdown,
+    )
+
+    renderers = {"markdown": render_markdown, "latex": render_latex, "html": render_html}
     try:
         tables = build_tables(read_evaluations(arguments.folders), load_published(), arguments.reference_system)
     except EvaluationError as error:
         raise UsageError(str(error)) from None
 
-    chosen = FORMATS if arguments.format == "all" else {arguments.format: FORMATS[arguments.format]}
-    for render, name in chosen.values():
-        text = render(tables)
+    for format in FORMATS if arguments.format == "all" else (arguments.format,):
+        text = renderers[format](tables)
         if arguments.output is None:
             _print(text)
             continue
         arguments.output.mkdir(parents=True, exist_ok=True)
-        path = arguments.output / name
+        path = arguments.output / FORMATS[format]
         write_text_atomically(path, text)
         _print(f"Tables: {printable(path)}\n")
     return 0

@@ -9,3 +9,6 @@ SELECTIONS = ("vrp", "given", "gold", "random", *NEED_SIMILARITY)
 
 OWN_SELECTION = {"model": "vrp", "predictions": "given", "lead-3": "random", "oracle": "gold"}
 """How a system selects images unless the options say otherwise."""
+
+DIFFICULTIES = ("standard", "far", "paired", "thin", "counts")
+"""Of the closed world; what they are stands in [`spectra_sum.msmo.closed_world_difficulty`]."""

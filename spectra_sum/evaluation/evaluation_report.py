@@ -64,7 +64,7 @@ def write_evaluation_report(
         relevance_label="Image precision" if relevance == "image_precision" else "MaxSim",
         precision_curves=precision_curves,
         calibration=calibration_curves,
-        notes=[f"The first {min(articles, len(records))} of {len(records)} articles are shown."],
+        notes=[*metrics["notes"], f"The first {min(articles, len(records))} of {len(records)} articles are shown."],
     )
 
 

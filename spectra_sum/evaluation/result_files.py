@@ -1,6 +1,5 @@
 """`metrics.json` and `scores.jsonl` of an evaluation: means with confidence intervals, and every article's scores."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,6 @@ from spectra_sum.scores import MMAE_PARTS, ArticleScores
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-
-
-def ids_digest(ids: Sequence[str]) -> str:
-    """SHA-256 of the articles' ids in order: equal for equal data."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def interval_scores(scores: ArticleScores, *, seed: int) -> dict[str, dict[str, float | int]]:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.prediction import predict_summaries
 from spectra_sum.pretrained import LoadedModel
+from spectra_sum.seeds import stable_seed
 
 
 def predict_resumably(
@@ -55,9 +56,11 @@ def predict_resumably(
     own = waiting[state.process_index :: state.num_processes]
     resumed = len(starts) - len(waiting)
     bar = tqdm(total=len(waiting) + resumed, initial=resumed, desc="summaries", unit="batch", disable=_quiet(state))
-    with open(folder / f"process-{state.process_index}.jsonl", "a", encoding="utf-8") as file:
+    # A file of its own for every process of every run: whatever a killed launch left behind may still be writing.
+    own_file = folder / f"process-{state.process_index}-{os.getpid()}.jsonl"
+    with open(own_file, "a", encoding="utf-8") as file:
         for position, number in enumerate(own):
-            torch.manual_seed(seed + number)
+            torch.manual_seed(stable_seed(seed, number))
             rows = range(starts[number], min(starts[number] + batch_size, len(records)))
             predictions = predict_summaries(
                 model,

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_hardware, describe_versions
 from spectra_sum.evaluation.evaluation_report import write_evaluation_report
 from spectra_sum.evaluation.prediction_files import write_predictions
-from spectra_sum.evaluation.result_files import CONFIDENCE, RESAMPLES, ids_digest, interval_scores, write_results
+from spectra_sum.evaluation.result_files import CONFIDENCE, RESAMPLES, interval_scores, write_results
 from spectra_sum.evaluation.selection_comparison import compare_selections
 from spectra_sum.evaluation.similarity import embed_images, embed_texts, reselect, summary_sentences
 from spectra_sum.evaluation.sources import (
@@ -23,14 +23,20 @@ from spectra_sum.evaluation.sources import (
     from_baseline,
     from_file,
     from_model,
+    keep_to_settings,
+    model_identity,
 )
+from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
-from spectra_sum.msmo.sources import image_counts
+from spectra_sum.msmo.sources import articles_digest, image_counts
 from spectra_sum.pretrained import load_model, load_smollm2
 from spectra_sum.scores import ArticleEmbeddings, score_articles
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 
-PACKAGES = ("torch", "transformers", "datasets", "evaluate", "rouge_score", "spectra-sum")
+PACKAGES = (
+    *("torch", "transformers", "accelerate", "datasets", "evaluate", "rouge_score", "bert_score"),
+    *("numpy", "scipy", "pillow", "spectra-sum"),
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,6 @@ class EvaluationOptions:
     bertscore: dict[str, Any] | None = None
     seed: int = 0
     report_articles: int = 8
-    identity: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate_system(
@@ -82,19 +87,28 @@ def evaluate_system(
     """
     started = time.perf_counter()
     # Before hours of generation, not after them.
+    system = {"name": options.name, "kind": options.kind, "source": options.source, "selection": options.selection}
+    articles = articles_digest(records)
+    keep_to_settings(options.output / "system.json", {**system, "articles_sha256": articles})
     encoder = DualEncoder(options.similarity_model) if options.similarity_model else None
-    output = _predict(options, records)
+    bertscore = None
+    if options.bertscore is not None:
+        probe = load_metric("summary_bertscore").compute(predictions=["a"], references=["a"], **options.bertscore)
+        bertscore = {**options.bertscore, "num_layers": probe["num_layers"], "hashcode": probe["hashcode"]}
+    output = _predict(options, records, articles)
     if not PartialState().is_main_process:
         return None
     if encoder is not None:
         encoder.model.to(PartialState().device)
-    predictions, embeddings = _select(options, output, records, encoder)
+    predictions, embeddings, compared = _select(options, output, records, encoder)
     write_predictions(options.output / "predictions.jsonl", predictions)
+    without_gold = [index for index, gold in enumerate(records["gold_images"]) if not gold]
     scores = score_articles(
         predictions,
         records,
         embeddings=embeddings,
         relevance_threshold=options.relevance_threshold,
+        without_choice=without_gold if options.selection == "gold" else (),
         bertscore=options.bertscore,
     )
     intervals = interval_scores(scores, seed=options.seed)
@@ -108,6 +122,7 @@ def evaluate_system(
         comparison = compare_selections(
             options.selection,
             predictions,
+            compared,
             embeddings,
             list(records["gold_images"]),
             count=options.selection_count or output.selection_count,
@@ -120,12 +135,13 @@ def evaluate_system(
         "source": {"kind": options.kind, "name": options.source, "text_only": options.generation.text_only},
         "variant": output.variant,
         "selection": options.selection,
-        "data": {**data, "articles": len(records), "ids_sha256": ids_digest(records["id"])},
+        "data": {**data, "articles": len(records), "articles_sha256": articles},
         "scores": intervals,
         "selections": comparison,
         "not_computed": scores.not_computed,
         "dropped": dropped,
-        "settings": _settings(options, output),
+        "notes": output.notes if options.selection == "vrp" else [],
+        "settings": _settings(options, output, bertscore),
         "versions": describe_versions(PACKAGES),
     }
     run = {
@@ -142,7 +158,7 @@ def evaluate_system(
     return metrics
 
 
-def _predict(options: EvaluationOptions, records: datasets.Dataset) -> SystemOutput:
+def _predict(options: EvaluationOptions, records: datasets.Dataset, articles: str) -> SystemOutput:
     if options.kind == "baseline":
         return from_baseline(options.source, records)
     if options.kind == "predictions":
@@ -151,20 +167,21 @@ def _predict(options: EvaluationOptions, records: datasets.Dataset) -> SystemOut
     limit = loaded.model.config.max_selected_images
     if options.selection == "vrp" and (options.selection_count or 0) > limit:
         raise ValueError(f"this model's predictor selects at most {limit} images; lower --selection-count.")
-    folder = options.output / "batches"
-    return from_model(loaded, options.identity, records, folder, options.generation, options.seed)
+    identity = {**model_identity(options.source, loaded), "articles_sha256": articles}
+    return from_model(loaded, identity, records, options.output / "batches", options.generation, options.seed)
 
 
 def _select(
     options: EvaluationOptions, output: SystemOutput, records: datasets.Dataset, encoder: DualEncoder | None
-) -> tuple[list[dict[str, Any]], ArticleEmbeddings | None]:
-    """The predictions with their selections, and the embeddings that the similarity scores need."""
+) -> tuple[list[dict[str, Any]], ArticleEmbeddings | None, ArticleEmbeddings | None]:
+    """The predictions with their selections, the embeddings that are scored, and those that selections compare."""
     predictions, method = output.predictions, options.selection
-    count = options.selection_count or output.selection_count
-    embeddings = None
+    embeddings = compared = None
     if encoder is not None:
         sentences = summary_sentences([prediction["summary"] for prediction in predictions])
-        embeddings = ArticleEmbeddings(embed_texts(encoder, sentences), embed_images(encoder, records))
+        embeddings = compared = ArticleEmbeddings(embed_texts(encoder, sentences), embed_images(encoder, records))
+        if options.selection_text == "reference":
+            compared = ArticleEmbeddings(embed_texts(encoder, list(records["summary"])), embeddings.images)
     if method == "gold":
         gold = records["gold_images"]
         predictions = [
@@ -172,35 +189,37 @@ def _select(
             for prediction, chosen in zip(predictions, gold, strict=True)
         ]
     elif method in SELECTION_METHODS:
-        basis = embeddings
+        basis = compared
         if method == "random":
             # It looks at no image; only their number counts.
             ones = [np.ones((images, 1), dtype=np.float32) for images in image_counts(records)]
             basis = ArticleEmbeddings([np.ones((0, 1), dtype=np.float32)] * len(records), ones)
-        elif options.selection_text == "reference":
-            basis = ArticleEmbeddings(embed_texts(encoder, list(records["summary"])), embeddings.images)
         predictions = reselect(
-            method, predictions, basis, count=count, settings=options.selection_settings, seed=options.seed
+            method,
+            predictions,
+            basis,
+            count=options.selection_count or output.selection_count,
+            settings=options.selection_settings,
+            seed=options.seed,
         )
     elif options.selection_count is not None:
         predictions = [
             {**prediction, "selected": prediction["selected"][: options.selection_count]} for prediction in predictions
         ]
-    return predictions, embeddings
+    return predictions, embeddings, compared
 
 
-def _settings(options: EvaluationOptions, output: SystemOutput) -> dict[str, Any]:
+def _settings(options: EvaluationOptions, output: SystemOutput, bertscore: dict[str, Any] | None) -> dict[str, Any]:
+    count = options.selection_count or output.selection_count
+    # Gold images and those that a file names are taken as they are.
+    own_count = options.selection_count if options.selection in ("gold", "given") else count
     return {
         **output.settings,
-        "selection": {
-            "method": options.selection,
-            "count": options.selection_count or output.selection_count,
-            **({"text": options.selection_text} if options.selection in SELECTION_METHODS else {}),
-            **(vars(options.selection_settings) if options.selection in SELECTION_METHODS else {}),
-        },
+        "selection": {"method": options.selection, "count": own_count},
+        "compared_selections": {"count": count, "text": options.selection_text, **vars(options.selection_settings)},
         "similarity_model": options.similarity_model,
         "relevance_threshold": options.relevance_threshold,
-        "bertscore": options.bertscore,
+        "bertscore": bertscore,
         "seed": options.seed,
         "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE},
     }

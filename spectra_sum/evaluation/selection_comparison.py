@@ -11,6 +11,7 @@ from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 def compare_selections(
     name: str,
     predictions: Sequence[dict[str, Any]],
+    compared: ArticleEmbeddings,
     embeddings: ArticleEmbeddings,
     gold: Sequence[Sequence[int]],
     *,
@@ -25,7 +26,9 @@ def compare_selections(
     Args:
         name (`str`): What the own selection is called.
         predictions: In the records' order.
-        embeddings (`ArticleEmbeddings`): Of the predicted summaries and of all images.
+        compared (`ArticleEmbeddings`): What the methods compare: the sentences that images are to be relevant to, and
+            all images.
+        embeddings (`ArticleEmbeddings`): What is scored: the predicted summaries and the same images.
         gold: Per article the indices of its gold images.
         count (`int`): Images that each method selects.
         settings (`SelectionSettings`): The methods' parameters.
@@ -38,7 +41,7 @@ def compare_selections(
     candidates = {name: predictions}
     for method in SELECTION_METHODS:
         if method != name:
-            candidates[method] = reselect(method, predictions, embeddings, count=count, settings=settings, seed=seed)
+            candidates[method] = reselect(method, predictions, compared, count=count, settings=settings, seed=seed)
     return {
         label: score_images(
             [prediction["selected"] for prediction in chosen],

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.scores import ArticleEmbeddings
+from spectra_sum.seeds import stable_seed
 from spectra_sum.selection.methods import SelectionSettings, select
 from spectra_sum.sentences import split_sentences
 
@@ -49,7 +50,7 @@ def reselect(
         embeddings (`ArticleEmbeddings`): Its sentences are what images are to be relevant to.
         count (`int`): Images per article.
         settings (`SelectionSettings`): The methods' parameters.
-        seed (`int`): For random selection: each article draws from its own place in the split.
+        seed (`int`): For random selection: an article's draw depends on it and on the article's id alone.
     """
     changed = []
     for index, prediction in enumerate(predictions):
@@ -59,7 +60,7 @@ def reselect(
             torch.from_numpy(embeddings.sentences[index]),
             count=count,
             settings=settings,
-            seed=seed + index,
+            seed=stable_seed(seed, prediction["id"]),
         )
         # Only the teacher's scores are probabilities.
         probabilities = [float(score) for score in chosen.scores] if method == "teacher" else []

@@ -27,6 +27,7 @@ class SystemOutput:
         variant: A trained model's `fusion`, `objective` ("lm" or "multi") and `vrp_context`; None for others.
         dropped: What the system did not read, by name.
         settings: What the predictions depend on.
+        notes: Remarks on the results.
     """
 
     predictions: list[dict[str, Any]]
@@ -34,6 +35,7 @@ class SystemOutput:
     variant: dict[str, str | None] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class GenerationSettings:
     text_only: bool = False
 
 
+UNTRAINED_PREDICTOR = (
+    "the model's relevance predictor was not trained: selections and probabilities by it mean nothing"
+)
 # The paper selects at most three images per article.
 SELECTED_IMAGES = 3
 
@@ -67,6 +72,25 @@ def from_file(path: Path, records: datasets.Dataset) -> SystemOutput:
     return SystemOutput(
         predictions, SELECTED_IMAGES, settings={"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     )
+
+
+def model_identity(source: str, loaded: LoadedModel) -> dict[str, Any]:
+    """
+    What tells one model from another without reading gigabytes: a folder's weights and settings by name, size and time
+    (an adapter's base included), a Hub model by its commit.
+    """
+    folder = Path(source)
+    folders = [folder, folder / "base"]
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        folders.append(Path(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]))
+    files = [path for place in folders for path in sorted(place.glob("*")) if path.suffix in (".safetensors", ".json")]
+    listing = [f"{path.parent.name}/{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    return {
+        "model": source,
+        "model_files": hashlib.sha256("\n".join(listing).encode()).hexdigest(),
+        "model_commit": getattr(loaded.model.config, "_commit_hash", None),
+    }
 
 
 def from_model(
@@ -115,6 +139,7 @@ def from_model(
         variant=_variant(config) if loaded.trained else None,
         dropped=dropped,
         settings=settings,
+        notes=[] if loaded.trained and config.distill_weight > 0 else [UNTRAINED_PREDICTOR],
     )
 
 
@@ -135,7 +160,7 @@ def keep_to_settings(file: Path, settings: dict[str, Any]) -> None:
         different = sorted(name for name in {*found, *settings} if found.get(name, ...) != settings.get(name, ...))
         if different:
             raise ValueError(
-                f"{file.parent} holds predictions made with other settings ({', '.join(different)}); remove the folder "
+                f"{file.parent} holds the results of other settings ({', '.join(different)}); remove the folder "
                 "or choose another --output."
             )
     else:

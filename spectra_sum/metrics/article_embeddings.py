@@ -22,9 +22,12 @@ Args:
     references: Per article either the embeddings of its selected images (K x D numbers), or the images themselves (PIL
         images, or paths of JPEG, PNG, GIF, WebP, BMP or TIFF files). `[]`: nothing was selected. `None`: the article
         has no images at all; it is left out and counted.
-    model (`str`, *optional*): Only with summaries and images: folder or Hub id of a SigLIP, SigLIP 2 or CLIP (only
-        safetensors are read, no remote code is run). Sentences longer than its text tower are cut and counted.
-    device (`str`, *optional*, defaults to `"cpu"`): Where the model runs.
+    model (`str` or `PreTrainedModel`, *optional*): Only with summaries and images: folder or Hub id of a SigLIP, SigLIP 2
+        or CLIP (only safetensors are read, no remote code is run), or the loaded model. Sentences longer than its text
+        tower are cut and counted.
+    processor (`ProcessorMixin`, *optional*): The model's tokenizer and image processor; needed with a loaded model, and by
+        default the one saved with the model otherwise.
+    device (`str`, *optional*, defaults to `"cpu"`): Where the model runs; a loaded model is moved there, too.
     batch_size (`int`, *optional*, defaults to 32): Texts or images per forward pass.
     per_example (`bool`, *optional*, defaults to `False`): Also return `per_example`: each score per article, in order;
         `None` where the article is left out of the mean.
@@ -37,7 +40,7 @@ CLIP's), so compare scores of the same encoder only.
 READABLE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 
 
-class ArticleEmbeddings(NamedTuple):
+class EmbeddedArticle(NamedTuple):
     """Unit rows, float64: `sentences` (S, D) of the summary, `images` (K, D) of the selection; None: no images at all."""
 
     sentences: np.ndarray
@@ -51,7 +54,12 @@ class SimilarityInputs:
         """Add a batch of predictions and references."""
         if predictions is not None and not len(predictions):
             raise ValueError(f"{self.name}: there are no articles; there is nothing to average over.")
+        if predictions is not None:
+            _check_summaries(self.name, predictions)
         if predictions is not None and isinstance(predictions[0], str):
+            for index, images in enumerate(references):
+                if images is not None and any(image is None for image in images):
+                    raise ValueError(f"{self.name}: references of article {index} hold None in place of an image.")
             # Of a list, `datasets` looks at the first item only to learn whether it has to encode the others.
             encode = datasets.Image().encode_example
             references = [images if images is None else [encode(image) for image in images] for images in references]
@@ -75,7 +83,7 @@ def embed_articles(
     references: Sequence[Sequence[Any] | None],
     load_encoder: Callable[[], DualEncoder] | None,
     batch_size: int = 32,
-) -> tuple[list[ArticleEmbeddings], dict[str, int]]:
+) -> tuple[list[EmbeddedArticle], dict[str, int]]:
     """
     Reads the articles of a similarity metric.
 
@@ -94,9 +102,7 @@ def embed_articles(
     """
     if batch_size < 1:
         raise ValueError(f"{metric}: batch_size must be at least 1, got {batch_size}.")
-    for index, prediction in enumerate(predictions):
-        if prediction is None:
-            raise ValueError(f"{metric}: article {index} has no summary; give an empty one if it is empty.")
+    _check_summaries(metric, predictions)
     if all(images is None for images in references):
         raise ValueError(f"{metric}: no article has images; there is nothing to average over.")
     if not isinstance(predictions[0], str):
@@ -107,7 +113,9 @@ def embed_articles(
             for index, (sentences, images) in enumerate(zip(predictions, references, strict=True))
         ], {}
     if load_encoder is None:
-        raise ValueError(f"{metric}: summaries and images need a dual encoder; give its folder or Hub id as `model`.")
+        raise ValueError(
+            f"{metric}: summaries and images need a dual encoder; give its folder or Hub id as `model`, or it loaded."
+        )
     for index, images in enumerate(references):
         for image in images or ():
             if image["bytes"] is None and not Path(image["path"]).is_file():
@@ -136,8 +144,16 @@ def embed_articles(
     return articles, {"texts_cut": encoder.count_cut(lines)}
 
 
-def _unit_article(place: str, sentences: Sequence, images: Sequence | None) -> ArticleEmbeddings:
-    article = ArticleEmbeddings(
+def _check_summaries(metric: str, predictions: Sequence) -> None:
+    for index, prediction in enumerate(predictions):
+        if prediction is None:
+            raise ValueError(
+                f"{metric}: article {index} has no summary, predictions hold None; give an empty one if it is empty."
+            )
+
+
+def _unit_article(place: str, sentences: Sequence, images: Sequence | None) -> EmbeddedArticle:
+    article = EmbeddedArticle(
         _unit_rows(f"{place}: sentence", sentences),
         None if images is None else _unit_rows(f"{place}: image", images),
     )

@@ -30,8 +30,8 @@ class DualEncoder:
             Where the model runs.
 
     Raises:
-        ValueError: The model is no dual encoder of these kinds, its weights are incomplete, or a loaded model comes
-            without its processor.
+        ValueError: The model is no dual encoder of these kinds, its weights are incomplete, a loaded model comes
+            without its processor, or the processor lacks a part.
     """
 
     def __init__(
@@ -58,6 +58,9 @@ class DualEncoder:
             _check_type(type(model).__name__, model.config.model_type)
             if processor is None:
                 raise ValueError(f"{type(model).__name__}: a loaded model needs its processor; give `processor`.")
+        for part in ("tokenizer", "image_processor"):
+            if not hasattr(processor, part):
+                raise ValueError(f"{type(processor).__name__}: `processor` needs a tokenizer and an image processor.")
         self.model = model.to(device).eval()
         self.tokenizer = processor.tokenizer
         self.image_processor = processor.image_processor

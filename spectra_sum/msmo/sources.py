@@ -1,9 +1,12 @@
 """The articles of one split, from wherever a command's `--data` points."""
 
+import hashlib
 import itertools
+import json
 from pathlib import Path
 
 import datasets
+import pyarrow.compute as pc
 
 from spectra_sum.msmo.builder import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
@@ -21,7 +24,12 @@ _COLUMNS = {
 
 
 def load_split(
-    data: str, split: str, *, closed_world_seed: int = 0, closed_world_articles: int = 200
+    data: str,
+    split: str,
+    *,
+    closed_world_seed: int = 0,
+    closed_world_articles: int = 200,
+    closed_world_difficulty: str = "standard",
 ) -> datasets.Dataset:
     """
     Loads one split.
@@ -31,6 +39,7 @@ def load_split(
         split (`str`): ``"train"``, ``"validation"`` or ``"test"``.
         closed_world_seed (`int`, *optional*, defaults to `0`): The closed world's seed.
         closed_world_articles (`int`, *optional*, defaults to `200`): Its number of articles.
+        closed_world_difficulty (`str`, *optional*, defaults to `"standard"`): One of `DIFFICULTIES`.
 
     Raises:
         ValueError: when the folder or the split does not exist, or the split has no article, lacks a column or has one
@@ -38,7 +47,8 @@ def load_split(
             folder.
     """
     if data == CLOSED_WORLD:
-        return closed_world_dataset({split: closed_world_articles}, seed=closed_world_seed)[split]
+        sizes = {split: closed_world_articles}
+        return closed_world_dataset(sizes, seed=closed_world_seed, difficulty=closed_world_difficulty)[split]
     folder = Path(data)
     if not folder.is_dir():
         raise ValueError(f"{data}: there is no such folder; pass a folder in the MSMO layout or {CLOSED_WORLD!r}.")
@@ -88,6 +98,25 @@ def _check_columns(data: str, records: datasets.Dataset) -> None:
     for name, feature in _COLUMNS.items():
         if records.features[name] != feature:
             raise ValueError(f"{data}: the column {name} is {records.features[name]}; it must be {feature}.")
+
+
+def articles_digest(records: datasets.Dataset) -> str:
+    """
+    SHA-256 of what the articles are: ids, titles, bodies, summaries, gold images, and each image's name and size in bytes.
+
+    Equal for equal data in equal order. Images are not read: gigabytes would be.
+    """
+    digest = hashlib.sha256()
+    names = ["id", "title", "article", "summary", "gold_images"]
+    for batch in records.with_format("arrow").iter(batch_size=256):
+        images = batch["images"].combine_chunks()
+        files = images.flatten()
+        sizes = pc.binary_length(files.field("bytes")).to_pylist()
+        paths = [path and Path(path).name for path in files.field("path").to_pylist()]
+        content = [batch[name].to_pylist() for name in names]
+        content += [pc.list_value_length(images).to_pylist(), sizes, paths]
+        digest.update(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def image_counts(records: datasets.Dataset) -> list[int]:

@@ -13,8 +13,9 @@ from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.selection.methods import SELECTION_METHODS
 from spectra_sum.sentences import split_sentences
+from tests import tiny
 
-FILES = {"predictions.jsonl", "scores.jsonl", "metrics.json", "report.html", "run.json"}
+FILES = {"system.json", "predictions.jsonl", "scores.jsonl", "metrics.json", "report.html", "run.json"}
 SHORT = ("--max-length", 200, "--max-new-tokens", 6, "--batch-size", 4)
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SIMILARITY = ("max_sim", "clip_score", "pcd_mean", "pcd_max", "pcd_mean_filtered", "pcd_max_filtered")
@@ -143,7 +144,8 @@ def test_own_predictions_as_a_file_give_the_same_scores(model_run, data_folder, 
     assert given["scores"] == own["scores"]
     assert (given["system"], given["selection"], given["variant"]) == ("peer", "given", None)
     # A peer's number of images is unknown: the methods that it is compared to take three, the paper's number.
-    assert given["settings"]["selection"]["count"] == 3
+    assert given["settings"]["selection"]["count"] is None
+    assert given["settings"]["compared_selections"]["count"] == 3
 
 
 def test_run_again_generates_nothing(model_run, model_folder, data_folder, encoder_folder, monkeypatch):
@@ -156,12 +158,15 @@ def test_run_again_generates_nothing(model_run, model_folder, data_folder, encod
 
 def test_other_settings_in_the_same_folder(model_run, model_folder, data_folder, capsys):
     arguments = ("--model", model_folder, "--data", data_folder, "--output", model_run)
-    assert evaluate(*arguments, *SHORT, "--num-beams", 2, "--limit", 3) == 2
-    error = capsys.readouterr().err.strip().split("\n")[-1]
-    assert error == (
-        f"spectra-sum: error: {model_run / 'batches'} holds predictions made with other settings (articles, num_beams); "
-        "remove the folder or choose another --output."
-    )
+    end = "; remove the folder or choose another --output."
+    for changed, place, names in (
+        (("--num-beams", 2), model_run / "batches", "num_beams"),
+        (("--limit", 3), model_run, "articles_sha256"),
+        (("--name", "x", "--selection", "random"), model_run, "name, selection"),
+    ):
+        assert evaluate(*arguments, *SHORT, *changed) == 2
+        error = capsys.readouterr().err.strip().split("\n")[-1]
+        assert error == f"spectra-sum: error: {place} holds the results of other settings ({names}){end}"
 
 
 def test_baselines(data_folder, records, tmp_path):
@@ -195,15 +200,18 @@ def test_text_only_with_clip_images_and_limit(model_folder, data_folder, encoder
         cosines = encoder.embed_images(record["images"]) @ encoder.embed_texts(record["summary"]).T
         assert row["selected"] == [int(cosines.max(axis=1).argmax())]
         assert row["probabilities"] == []
-    assert result["settings"]["selection"]["text"] == "reference"
+    assert result["settings"]["compared_selections"]["text"] == "reference"
+    # The others select by the same text.
+    assert result["selections"]["clip"]["max_sim"] == pytest.approx(result["scores"]["max_sim"]["value"])
 
 
 @pytest.mark.parametrize("selection", ["teacher", "dpp-map", "mmr", "clip", "random", "gold", "given"])
 def test_each_selection(model_run, data_folder, encoder_folder, records, tmp_path, selection):
     similarity = () if selection in ("random", "gold") else ("--similarity-model", encoder_folder)
+    count = () if selection == "gold" else ("--selection-count", 1)
     code = evaluate(
         *("--predictions", model_run / "predictions.jsonl", "--data", data_folder, "--output", tmp_path / "o"),
-        *("--selection", selection, "--selection-count", 1, *similarity),
+        *("--selection", selection, *count, *similarity),
     )
     assert code == 0
     result, predictions = metrics(tmp_path / "o"), lines(tmp_path / "o" / "predictions.jsonl")
@@ -233,7 +241,41 @@ def test_bertscore(data_folder, bert_folder, tmp_path):
     assert evaluate(*arguments, "--bertscore-model", bert_folder, "--bertscore-layers", 1) == 0
     result = metrics(tmp_path / "o")
     assert result["scores"]["bertscore_f1"]["articles"] == 7
-    assert result["settings"]["bertscore"] == {"model": str(bert_folder), "num_layers": 1}
+    settings = result["settings"]["bertscore"]
+    assert (settings["model"], settings["num_layers"]) == (str(bert_folder), 1)
+    assert "_L1_" in settings["hashcode"]
+
+
+def test_wrong_bertscore_model_is_told_before_generation(model_folder, data_folder, tmp_path, capsys):
+    arguments = ("--model", model_folder, "--data", data_folder, "--output", tmp_path / "o", *SHORT)
+    assert evaluate(*arguments, "--bertscore-model", tmp_path) == 2
+    assert capsys.readouterr().err.strip().split("\n")[-1].startswith("spectra-sum: error: ")
+    assert not (tmp_path / "o" / "batches").exists()
+
+
+def test_gold_images_leave_articles_without_gold_out(data_folder, encoder_folder, records, tmp_path):
+    arguments = ("--baseline", "oracle", "--data", data_folder, "--output", tmp_path / "o")
+    assert evaluate(*arguments, "--similarity-model", encoder_folder) == 0
+    with_gold = sum(bool(gold) for gold in records["gold_images"])
+    scores = metrics(tmp_path / "o")["scores"]
+    assert {scores[name]["articles"] for name in ("max_sim", "clip_score", "image_precision")} == {with_gold}
+
+
+def test_untrained_predictor_is_told(data_folder, model_run, tmp_path, capsys):
+    folder = tmp_path / "model"
+    tiny.tiny_model(gate=0.8, align_weight=0.0, distill_weight=0.0).save_pretrained(folder)
+    tiny.tiny_processor().save_pretrained(folder)
+    arguments = ("--model", folder, "--data", data_folder, "--output", tmp_path / "o", *SHORT, "--limit", 1)
+    assert evaluate(*arguments) == 0
+    assert "note: the model's relevance predictor was not trained" in capsys.readouterr().out
+    assert metrics(tmp_path / "o")["variant"]["objective"] == "lm"
+    assert metrics(model_run)["notes"] == []
+
+
+def test_data_name(data_folder, tmp_path):
+    arguments = ("--baseline", "lead-3", "--data", data_folder, "--output", tmp_path / "o", "--data-name", "MSMO")
+    assert evaluate(*arguments) == 0
+    assert metrics(tmp_path / "o")["data"]["name"] == "MSMO"
 
 
 @pytest.fixture
@@ -260,6 +302,7 @@ MODEL, LEAD, GIVEN = ("--model", "MODEL"), ("--baseline", "lead-3"), ("--predict
         ((*MODEL, "--text-only"), "this model sees no images or has no trained predictor; choose --selection clip"),
         ((*MODEL, "--selection", "given"), "--selection given takes what a file of predictions holds; pass"),
         ((*GIVEN, "--selection", "teacher"), "--selection teacher compares images with text; pass --similarity-model"),
+        ((*LEAD, "--selection", "gold", "--selection-count", "1"), "--selection gold takes all gold images; leave"),
         ((*MODEL, "--bertscore-layers", "2"), "--bertscore-layers belongs to --bertscore-model; pass it, too."),
         ((*MODEL, "--relevance-threshold", "nan"), "--relevance-threshold nan: it is a cosine in [-1, 1]."),
         ((*MODEL, "--output", "PREDICTIONS"), "this is a file; name a folder."),

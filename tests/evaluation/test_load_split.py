@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from spectra_sum.msmo.sources import image_counts, load_split
+from spectra_sum.msmo.sources import articles_digest, image_counts, load_split
 
 HASH = "0" * 40
 
@@ -54,6 +54,26 @@ def test_image_counts_hold_after_a_selection(records):
     assert image_counts(records) == counts
     assert counts[-1] == 0
     assert image_counts(records.select([6, 1])) == [0, counts[1]]
+
+
+def test_difficulty_of_the_closed_world():
+    records = load_split("closed_world", "test", closed_world_articles=2, closed_world_difficulty="paired")
+    assert "alliance" in records["article"][0]
+
+
+def test_digest_tells_articles_apart(records):
+    whole = articles_digest(records)
+    assert articles_digest(records.select(range(len(records)))) == whole
+    assert len(whole) == 64
+    worlds = [closed_world_dataset({"test": len(records)}, seed=seed)["test"] for seed in (0, 1)]
+    # The same ids in both.
+    assert list(worlds[0]["id"]) == list(worlds[1]["id"])
+    order = [1, 0, *range(2, len(records))]
+    other_gold = records.map(lambda record: {"gold_images": []})
+    picture = Image.new("RGB", (9, 9))
+    other_images = records.map(lambda record: {"images": [picture for _ in record["images"]]})
+    others = [*worlds, records.select(order), records.select([0]), other_gold, other_images]
+    assert len({whole, *map(articles_digest, others)}) == 7
 
 
 def test_missing_folder_and_split(tmp_path, data_folder):

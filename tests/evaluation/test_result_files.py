@@ -1,12 +1,11 @@
 """Means with intervals, MMAE among them, and the files that hold them."""
 
-import hashlib
 import json
 
 import numpy as np
 import pytest
 
-from spectra_sum.evaluation.result_files import ids_digest, interval_scores, write_results
+from spectra_sum.evaluation.result_files import interval_scores, write_results
 from spectra_sum.scores import ArticleScores
 
 ROUGE_L, MAX_SIM, PRECISION = [0.2, 0.4, 0.3, 0.1], [0.1, None, 0.3, 0.2], [1.0, 0.5, None, 0.0]
@@ -67,8 +66,3 @@ def test_files(tmp_path):
         {"id": "b\u2028", "rouge1": None},
     ]
     assert lines[-1] == ""
-
-
-def test_digest_depends_on_ids_and_their_order():
-    assert ids_digest(["a", "b"]) == hashlib.sha256(b"a\nb").hexdigest()
-    assert len({ids_digest(ids) for ids in (["a", "b"], ["b", "a"], ["a"], ["ab"])}) == 4

@@ -14,6 +14,12 @@ from spectra_sum.pretrained import load_model
 OPTIONS = {"batch_size": 2, "max_length": 200, "use_images": True, "seed": 0, "max_new_tokens": 6}
 
 
+def written_lines(folder: Path) -> list[str]:
+    """The lines of a run in one process."""
+    (file,) = folder.glob("process-0-*.jsonl")
+    return file.read_text(encoding="utf-8").split("\n")
+
+
 @pytest.fixture(scope="module")
 def loaded(model_folder):
     return load_model(str(model_folder))
@@ -53,7 +59,7 @@ def test_predictions_are_those_of_the_model(loaded, records, whole):
 
 @pytest.mark.parametrize("torn", ["", '{"batch": 2, "predictions": [{"id": "x", "summary": "caf\u00e9'])
 def test_killed_run_continues_where_it_was(loaded, records, whole, tmp_path, generated, torn):
-    lines = (whole[1] / "process-0.jsonl").read_text(encoding="utf-8").split("\n")
+    lines = written_lines(whole[1])
     # A cut in the middle of a character, as in the two bytes of é.
     tail = torn.encode("utf-8")[:-1]
     (tmp_path / "process-0.jsonl").write_bytes("".join(f"{line}\n" for line in lines[:2]).encode() + tail)
@@ -65,7 +71,7 @@ def test_killed_run_continues_where_it_was(loaded, records, whole, tmp_path, gen
 
 
 def test_batches_of_several_processes_are_put_together(loaded, records, whole, tmp_path, generated):
-    lines = (whole[1] / "process-0.jsonl").read_text(encoding="utf-8").split("\n")
+    lines = written_lines(whole[1])
     (tmp_path / "process-0.jsonl").write_text(f"{lines[2]}\n", encoding="utf-8")
     (tmp_path / "process-1.jsonl").write_text(f"{lines[3]}\n{lines[0]}\n{lines[1][:40]}", encoding="utf-8")
     assert predict_resumably(loaded, records, tmp_path, **OPTIONS) == whole[0]
@@ -75,7 +81,7 @@ def test_batches_of_several_processes_are_put_together(loaded, records, whole, t
 def test_sampling_does_not_depend_on_where_a_run_was_killed(loaded, records, tmp_path):
     options = {**OPTIONS, "do_sample": True, "temperature": 2.0}
     whole = predict_resumably(loaded, records, tmp_path / "whole", **options)
-    lines = (tmp_path / "whole" / "process-0.jsonl").read_text(encoding="utf-8").split("\n")
+    lines = written_lines(tmp_path / "whole")
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "process-0.jsonl").write_text(f"{lines[0]}\n", encoding="utf-8")
     assert predict_resumably(loaded, records, tmp_path / "part", **options) == whole
@@ -94,8 +100,8 @@ def test_other_settings_are_refused(tmp_path):
     keep_to_settings(file, {"seed": 0, "num_beams": 1, "model": "m"})
     keep_to_settings(file, {"model": "m", "num_beams": 1, "seed": 0})
     expected = (
-        f"{file.parent} holds predictions made with other settings (added, model, seed); remove the folder or choose "
-        "another --output."
+        f"{file.parent} holds the results of other settings (added, model, seed); remove the folder or choose another "
+        "--output."
     )
     with pytest.raises(ValueError) as raised:
         keep_to_settings(file, {"seed": 1, "num_beams": 1, "added": None})

@@ -7,6 +7,7 @@ from spectra_sum.evaluation import choices
 from spectra_sum.evaluation.selection_comparison import compare_selections
 from spectra_sum.evaluation.similarity import embed_images, embed_texts, reselect, summary_sentences
 from spectra_sum.metrics.dual_encoder import DualEncoder
+from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
 from spectra_sum.scores import ArticleEmbeddings
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 
@@ -37,6 +38,7 @@ def test_choices_agree_with_the_methods():
     assert set(choices.NEED_SIMILARITY) == set(SELECTION_METHODS) - {"random"}
     assert set(choices.OWN_SELECTION) == {"model", "predictions", *choices.BASELINES}
     assert set(choices.OWN_SELECTION.values()) <= set(choices.SELECTIONS)
+    assert choices.DIFFICULTIES == tuple(DIFFICULTIES)
 
 
 def test_clip_ranks_by_the_largest_cosine():
@@ -93,6 +95,7 @@ def test_comparison_by_hand():
         "vrp",
         PREDICTIONS,
         EMBEDDINGS,
+        EMBEDDINGS,
         [[1], [1], []],
         count=2,
         settings=SelectionSettings(),
@@ -118,6 +121,7 @@ def test_comparison_by_hand():
         "clip",
         reselect("clip", PREDICTIONS, EMBEDDINGS, count=2, settings=SelectionSettings(), seed=0),
         EMBEDDINGS,
+        EMBEDDINGS,
         [[1], [1], []],
         count=2,
         settings=SelectionSettings(),
@@ -126,6 +130,21 @@ def test_comparison_by_hand():
     )
     assert sorted(own) == sorted(SELECTION_METHODS)
     assert own["clip"] == result["clip"]
+    # Selected by other sentences, scored by the summaries': images 1 and 0 of the second article change places.
+    swapped = ArticleEmbeddings([-rows for rows in EMBEDDINGS.sentences], EMBEDDINGS.images)
+    other = compare_selections(
+        "vrp",
+        PREDICTIONS,
+        swapped,
+        EMBEDDINGS,
+        [[1], [1], []],
+        count=1,
+        settings=SelectionSettings(),
+        relevance_threshold=0.2,
+        seed=0,
+    )
+    assert other["vrp"] == result["vrp"]
+    assert other["clip"]["hit_at_1"] == 0.0
 
 
 def test_embeddings_stay_with_their_articles(records, encoder_folder):

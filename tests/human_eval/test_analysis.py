@@ -120,3 +120,17 @@ def test_markdown_stands_beside_the_published_numbers(analysis):
     assert "200 articles, 3 annotations each" in table and "arXiv:2605.11753" in table
     assert "Answers of 2 of 4 workers count. Left out:" in lines
     assert "- 1 workers who failed the attention checks" in lines
+
+
+def test_a_system_of_which_no_answer_counts_is_listed():
+    key = {"i1": KeyEntry("a_*b*<i>", "x", None), "i2": KeyEntry("silent", "x", None), "c": KeyEntry("checks", "z", 2)}
+    answers = [answer("c", "w1", 2, 2, 2, 2), answer("i1", "w1", 5, 4, 3, 4), answer("i2", "w2", 1, 1, 1, 1)]
+    analysis = analyse(filter_answers(answers, key), key)
+    assert list(analysis["systems"]) == ["a_*b*<i>", "silent"]
+    scores = analysis["systems"]["silent"]["overall"]
+    assert (scores["mean"], scores["share_good"], scores["ratings"], scores["items"]) == (None, None, 0, 0)
+    lines = markdown(analysis, published_human_evaluation()).splitlines()
+    assert "| silent | Overall | – | – | 0 | – | – | – |" in lines
+    # A name stays text.
+    assert r"| a\_\*b\*\<i\> | Overall | 4.00 (–) | 100.0 | 1 | – | – | – |" in lines
+    assert r"| *all systems* | Overall | 4.00 (–) | 100.0 | 1 | – | – | – |" in lines

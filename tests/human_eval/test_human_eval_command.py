@@ -8,7 +8,7 @@ import json
 import pytest
 
 from spectra_sum.commands import human_eval
-from spectra_sum.commands.summarize import UsageError
+from spectra_sum.commands.arguments import UsageError
 from spectra_sum.human_eval.questions import ANSWER_COLUMNS
 from tests.human_eval.conftest import SYSTEMS
 

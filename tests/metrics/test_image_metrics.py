@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import processors
-from torchmetrics.functional.multimodal.clip_score import _clip_score_update
+from torchmetrics.functional.multimodal import clip_score as torchmetrics_clip_score
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -161,16 +161,21 @@ def test_clip_score_is_that_of_torchmetrics_on_the_same_embeddings(seed):
     generator = torch.Generator().manual_seed(seed)
     text = torch.randn(1, 6, generator=generator, dtype=torch.float64)
     images = text + 1.5 * torch.randn(4, 6, generator=generator, dtype=torch.float64)
-    # torchmetrics pairs texts and images: the one summary stands before each image. Its score is 100 · cos per pair.
-    model = GivenFeatures(text.expand(4, 6), images)
-    pixels = [torch.zeros(3, 2, 2)] * 4
-    pairs, count = _clip_score_update(pixels, ["a summary"] * 4, model, processor_of_nothing)
-    assert count == 4
+    # The module cuts each pair at 0, torchmetrics the mean: one call per pair. Its score is 100 · cos.
+    pairs = torch.stack(
+        [
+            torchmetrics_clip_score(
+                torch.zeros(3, 2, 2),
+                "a summary",
+                lambda image=image: (GivenFeatures(text, image), processor_of_nothing),
+            )
+            for image in images.split(1)
+        ]
+    )
     cosines = (images @ text[0]) / (images.norm(dim=1) * text.norm())
-    assert torch.allclose(pairs, 100 * cosines, atol=1e-9)
+    assert torch.allclose(pairs, 100 * cosines.clamp(min=0), atol=1e-9)
     inputs = {"predictions": [text.tolist()], "references": [images.tolist()]}
-    # The module cuts each pair at 0, torchmetrics the mean: Hessel et al. define the score of a pair.
-    expected = pairs.clamp(min=0).mean().item()
+    expected = pairs.mean().item()
     assert load_metric("clip_score").compute(**inputs, weight=100)["clip_score"] == pytest.approx(expected, abs=1e-9)
     assert load_metric("clip_score").compute(**inputs)["clip_score"] == pytest.approx(expected / 40, abs=1e-9)
 
@@ -322,6 +327,25 @@ def test_a_loaded_model_needs_its_processor(siglip_folder):
         DualEncoder(model)
     rows = DualEncoder(model, processor).embed_texts([SHORT])
     np.testing.assert_array_equal(rows, DualEncoder(str(siglip_folder)).embed_texts([SHORT]))
+
+
+@pytest.mark.parametrize("name", SIMILARITY_METRICS)
+def test_a_loaded_model_with_its_processor_scores_as_its_folder(name, siglip_folder):
+    images = [picture(seed) for seed in range(3)]
+    inputs = {"predictions": [SHORT, LONG], "references": [images[:2], images[1:]]}
+    config = SiglipConfig.from_pretrained(siglip_folder)
+    config.vision_config.attention_dropout = 0.5
+    # In training mode, as a model is that somebody has just trained.
+    model = SiglipModel.from_pretrained(siglip_folder, config=config).train()
+    processor = SiglipProcessor.from_pretrained(siglip_folder)
+    of_folder = METRICS[name].compute(**inputs, model=str(siglip_folder))
+    assert of_folder["texts_cut"] == 1
+    assert METRICS[name].compute(**inputs, model=model, processor=processor) == of_folder
+    assert METRICS[name].compute(**inputs, model=str(siglip_folder), processor=processor) == of_folder
+    with pytest.raises(ValueError, match="SiglipModel: a loaded model needs its processor"):
+        METRICS[name].compute(**inputs, model=model)
+    with pytest.raises(ValueError, match="`processor` needs a tokenizer and an image processor"):
+        METRICS[name].compute(**inputs, model=model, processor=processor.tokenizer)
 
 
 def test_parts_saved_one_by_one_load_as_a_processor(siglip_folder, tmp_path):

@@ -13,9 +13,9 @@ METRICS = sorted(path.parent.name for path in FOLDER.glob("*/__init__.py"))
 FILES = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.glob("cases/*.json")
 }
-# A file that "needs" a model built in a fixture is run by its metric's own test.
+# A file that "needs" a model, which a fixture builds, is run by its metric's own test (in test_text_metrics.py).
 CASES = [
-    pytest.param(name, case, file.get("needs"), id=f"{name}-{case['name'].replace(' ', '-')}")
+    pytest.param(name, case, id=f"{name}-{case['name'].replace(' ', '-')}")
     for name, file in sorted(FILES.items())
     if "needs" not in file
     for case in file["cases"]
@@ -54,22 +54,18 @@ def test_every_metric_has_at_least_eight_cases_with_their_reasons():
             assert ("expected" in case) != ("error" in case), f"{name}: {case['name']}"
 
 
-@pytest.mark.parametrize(("name", "case", "fixture"), CASES)
-def test_case(name, case, fixture, request):
-    """A file that `needs` a fixture (a folder) writes it as `<its-name>` where an input is that folder."""
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_case(name, case):
     # After an error evaluate keeps its cache file locked, and the next metric waits for it.
     metric = evaluate.load(str(FOLDER / name / f"{name}.py"), keep_in_memory="error" in case)
-    inputs = dict(case["inputs"])
-    if fixture:
-        placeholder = f"<{fixture.replace('_', '-')}>"
-        folder = str(request.getfixturevalue(fixture))
-        inputs = {key: folder if value == placeholder else value for key, value in inputs.items()}
     if "error" in case:
         with pytest.raises(ValueError) as caught:
-            metric.compute(**inputs)
+            metric.compute(**case["inputs"])
         assert case["error"] in str(caught.value)
     else:
-        assert_equal(metric.compute(**inputs), case["expected"], case.get("tolerance", 1e-9), name)
+        result = metric.compute(**case["inputs"])
+        assert_equal(result, case["expected"], case.get("tolerance", 1e-9), name)
+        assert [key for key in result if f"`{key}`" not in metric.inputs_description] == []
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -15,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 from tokenizers import ByteLevelBPETokenizer
-from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel, RobertaTokenizer, T5Config, T5Model
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    EuroBertConfig,
+    EuroBertModel,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizer,
+    T5Config,
+    T5Model,
+)
 
 import spectra_sum
 from spectra_sum.metrics import load_metric
@@ -131,6 +141,7 @@ def test_bertscore_case(case, tiny_bert):
             metric.compute(**inputs)
         return
     result = metric.compute(**inputs)
+    assert [key for key in result if f"`{key}`" not in metric.inputs_description] == []
     per_example = result.pop("per_example", None)
     assert result.pop("hashcode").startswith(f"{tiny_bert}_L{case['expected']['num_layers']}_no-idf")
     expected = dict(case["expected"])
@@ -229,6 +240,74 @@ def test_bertscore_cuts_at_the_positions_that_a_roberta_has(tmp_path):
     )
     assert result["bertscore_f1"] == pytest.approx(1, abs=1e-6)
     assert (result["predictions_cut"], result["references_cut"]) == (1, 1)
+
+
+def bertscore_of(folder: Path) -> float:
+    inputs = {"predictions": ["the cat"], "references": ["dog ran"], "model": str(folder), "device": "cpu"}
+    return load_metric("summary_bertscore").compute(**inputs)["bertscore_f1"]
+
+
+def test_pickled_weights_are_refused_and_never_read_beside_safetensors(tiny_bert, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_bert, folder)
+    expected = bertscore_of(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"no pickle")
+    assert bertscore_of(folder) == expected
+    model = AutoModel.from_pretrained(tiny_bert)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match="summary_bertscore: the model .*pickled' could not be loaded.* in safetensors"
+    ):
+        bertscore_of(folder)
+
+
+def test_weights_that_lack_a_layer_are_refused_and_a_pooler_may_be_missing(tiny_bert, tmp_path):
+    model = AutoModel.from_pretrained(tiny_bert)
+    weights = model.state_dict()
+    without_pooler = {name: value for name, value in weights.items() if not name.startswith("pooler.")}
+    assert len(without_pooler) == len(weights) - 2
+    without_layer = {name: value for name, value in without_pooler.items() if not name.startswith("encoder.layer.2.")}
+    folder = tmp_path / "partial"
+    shutil.copytree(tiny_bert, folder)
+    model.save_pretrained(folder, state_dict=without_pooler)
+    assert bertscore_of(folder) == bertscore_of(tiny_bert)
+    model.save_pretrained(folder, state_dict=without_layer)
+    # 16 tensors of a BERT's layer: query, key, value, three dense ones and two norms, each with weight and bias.
+    with pytest.raises(ValueError, match=r"The weights lack 16 tensors, encoder\.layer\.2\."):
+        bertscore_of(folder)
+
+
+def with_own_code(folder: Path, file: str, **changed) -> None:
+    """Lets the settings in `file` point to code in the folder that ends the tests when it is run."""
+    (folder / "own_code.py").write_text("raise SystemExit('own code was run')\n")
+    own = {"AutoConfig": "own_code.Own", "AutoModel": "own_code.Own", "AutoTokenizer": ["own_code.Own", None]}
+    (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), "auto_map": own, **changed}))
+
+
+def test_a_model_that_is_code_of_its_own_is_refused(tiny_bert, tmp_path):
+    folder = tmp_path / "coded"
+    shutil.copytree(tiny_bert, folder)
+    with_own_code(folder, "config.json")
+    # transformers knows the type bert itself.
+    assert bertscore_of(folder) == bertscore_of(tiny_bert)
+    with_own_code(folder, "config.json", model_type="own")
+    with pytest.raises(ValueError, match="could not be loaded.* without code of its own"):
+        bertscore_of(folder)
+
+
+def test_a_tokenizer_that_is_code_of_its_own_is_refused_without_asking(tmp_path, monkeypatch):
+    # A type for which transformers has a model, but no tokenizer.
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "mask_token_id": 4}
+    EuroBertModel(EuroBertConfig(vocab_size=15, **shape, **ids)).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with_own_code(tmp_path, "tokenizer_config.json")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *question: asked.append(question) or "y")
+    with pytest.raises(ValueError, match="could not be loaded.* without code of its own"):
+        bertscore_of(tmp_path)
+    assert not asked
 
 
 @pytest.mark.parametrize("name", ["bert5", "scibert-of-mine"])

@@ -21,7 +21,7 @@ from tests.selection.dpp_enumeration import (
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 5.0, 20.0])
-@pytest.mark.parametrize(("images", "kappa"), [(2, 1), (4, 3), (5, 2), (6, 5), (8, 3)])
+@pytest.mark.parametrize(("images", "kappa"), [(2, 1), (4, 3), (5, 2), (6, 5), (8, 3), (6, 2.5)])
 def test_marginals_equal_enumeration_of_all_subsets(images, kappa, beta):
     embeds, relevance = make_article(images, seed=images)
     expected = enumerate_marginals(likelihood_kernel(embeds, relevance, beta, 0.8, 1e-6), kappa)
@@ -200,6 +200,7 @@ def test_default_beta_discriminates_on_siglip_like_cosines():
     [
         ({"sigma": 0.0}, "sigma > 0"),
         ({"kappa": 0}, "kappa >= 1"),
+        ({"beta": torch.nan}, "finite numbers, got beta=nan"),
         ({"embeds": torch.ones(1, 2, 4)}, "not L2-normalised"),
         ({"embeds": torch.full((1, 2, 4), torch.nan)}, "not finite"),
         ({"relevance": torch.tensor([[0.1, torch.nan]])}, "relevance is not finite"),

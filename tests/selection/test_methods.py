@@ -156,7 +156,17 @@ def test_bad_input_is_named(changed, message):
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [({"mmr_trade_off": 1.1}, "mmr_trade_off"), ({"sigma": 0.0}, "sigma > 0"), ({"beta": -1.0}, "beta >= 0")],
+    [
+        ({"mmr_trade_off": 1.1}, "mmr_trade_off"),
+        ({"mmr_trade_off": float("nan")}, "mmr_trade_off"),
+        ({"sigma": 0.0}, "sigma > 0"),
+        ({"beta": -1.0}, "beta >= 0"),
+        *(
+            ({name: float("nan")}, f"finite numbers, got .*{name}=nan")
+            for name in ("beta", "sigma", "kappa", "epsilon")
+        ),
+        ({"kappa": float("inf")}, "finite numbers, got .*kappa=inf"),
+    ],
 )
 def test_settings_out_of_range_are_named(numbers, message):
     with pytest.raises(ValueError, match=message):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from spectra_sum.commands import tables
-from spectra_sum.commands.summarize import UsageError
+from spectra_sum.commands.arguments import UsageError
 
 
 def run(*arguments):
@@ -107,6 +107,11 @@ def test_malformed_metrics(folder, text, message):
         (("scores", "rouge1"), 0.5, "score 'rouge1': not a JSON object"),
         (("variant",), {"fusion": "dvp", "objective": "both"}, "objective is 'both'"),
         (("dropped",), {"images": "two"}, "'images' is 'two'"),
+        (("settings",), {}, "settings: 'similarity_model' is missing"),
+        (("settings", "relevance_threshold"), None, "relevance_threshold is None, where a finite number is needed"),
+        (("settings", "bertscore"), {"model": "m"}, "settings, bertscore: 'num_layers' is missing"),
+        (("selections",), {"mmr": {"max_sim": "x"}}, "selection 'mmr': max_sim is 'x'"),
+        (("data",), {"name": "d", "split": "test", "articles": 2}, "'articles_sha256' is missing"),
     ],
 )
 def test_wrong_entries_of_metrics(folder, path, value, message):

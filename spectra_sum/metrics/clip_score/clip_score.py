@@ -1,21 +1,26 @@
 """CLIPScore of multimodal summaries, as an `evaluate` module."""
 
+from __future__ import annotations
+
 import math
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import evaluate
 import numpy as np
 
 from .article_embeddings import (
     INPUTS_DESCRIPTION,
-    ArticleEmbeddings,
+    EmbeddedArticle,
     SimilarityInputs,
     embed_articles,
     similarity_features,
 )
 from .dual_encoder import DualEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
 
 _DESCRIPTION = """
 CLIPScore = weight * max(cos(summary, image), 0) with weight 2.5, the mean over the selected images of an article, then the
@@ -66,7 +71,8 @@ class ClipScore(SimilarityInputs, evaluate.Metric):
         self,
         predictions: list,
         references: list,
-        model: str | None = None,
+        model: str | PreTrainedModel | None = None,
+        processor: ProcessorMixin | None = None,
         device: str = "cpu",
         batch_size: int = 32,
         weight: float = 2.5,
@@ -74,7 +80,7 @@ class ClipScore(SimilarityInputs, evaluate.Metric):
     ) -> dict[str, Any]:
         if not (math.isfinite(weight) and weight > 0):
             raise ValueError(f"clip_score: weight must be a positive number, got {weight}.")
-        load_encoder = partial(DualEncoder, model, device=device) if model else None
+        load_encoder = partial(DualEncoder, model, processor, device) if model else None
         articles, cut = embed_articles(self.name, predictions, references, load_encoder, batch_size)
         scores = [_article_score(index, article, weight) for index, article in enumerate(articles)]
         averaged = [article for article in articles if article.images is not None]
@@ -91,7 +97,7 @@ class ClipScore(SimilarityInputs, evaluate.Metric):
         return result
 
 
-def _article_score(index: int, article: ArticleEmbeddings, weight: float) -> float | None:
+def _article_score(index: int, article: EmbeddedArticle, weight: float) -> float | None:
     if article.images is None:
         return None
     if not len(article.images) or not len(article.sentences):

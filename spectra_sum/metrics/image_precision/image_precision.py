@@ -26,7 +26,7 @@ _CITATION = """
 _KWARGS_DESCRIPTION = """
 Args:
     predictions (`list[list[int]]`): Per article the indices of the selected images, best first, each once.
-    references (`list[list[int]]`): Per article the indices of its gold images; empty where there are none.
+    references (`list[list[int]]`): Per article the indices of its gold images; empty or None where there are none.
     k (`int`, *optional*): Also compute `ip_at_k` for this k, at least 1.
     per_example (`bool`, *optional*, defaults to `False`): Also return `per_example`: each score per article, in order;
         `None` where there are no gold images.
@@ -36,8 +36,8 @@ Returns:
     `articles_without_gold`: how many were left out; `empty_selections`: how many of the averaged ones selected nothing.
 
 Raises:
-    ValueError: no article has gold images, an index is negative, a selection is missing or names an image twice, or k is
-        under 1.
+    ValueError: no article has gold images, an index is negative or None, a selection is missing or names an image twice,
+        or k is under 1.
 """
 
 
@@ -102,6 +102,9 @@ def _precision(selected: list[int], gold: set[int]) -> float:
 def _check_indices(index: int, selected: list[int] | None, gold: set[int]) -> None:
     if selected is None:
         raise ValueError(f"image_precision: article {index} has no selection; give an empty list if it is empty.")
+    for argument, images in (("predictions", selected), ("references", gold)):
+        if None in images:
+            raise ValueError(f"image_precision: {argument} of article {index} hold None in place of an image's index.")
     if len(set(selected)) != len(selected):
         raise ValueError(f"image_precision: the selection of article {index} names an image twice: {selected}.")
     if any(image < 0 for image in (*selected, *gold)):

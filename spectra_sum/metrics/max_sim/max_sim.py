@@ -1,14 +1,19 @@
 """MaxSim of multimodal summaries, as an `evaluate` module."""
 
+from __future__ import annotations
+
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import evaluate
 import numpy as np
 
 from .article_embeddings import INPUTS_DESCRIPTION, SimilarityInputs, embed_articles, similarity_features
 from .dual_encoder import DualEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
 
 _DESCRIPTION = """
 MaxSim = the largest cosine between a sentence of the summary and a selected image in the joint space of a dual encoder,
@@ -52,12 +57,13 @@ class MaxSim(SimilarityInputs, evaluate.Metric):
         self,
         predictions: list,
         references: list,
-        model: str | None = None,
+        model: str | PreTrainedModel | None = None,
+        processor: ProcessorMixin | None = None,
         device: str = "cpu",
         batch_size: int = 32,
         per_example: bool = False,
     ) -> dict[str, Any]:
-        load_encoder = partial(DualEncoder, model, device=device) if model else None
+        load_encoder = partial(DualEncoder, model, processor, device) if model else None
         articles, cut = embed_articles(self.name, predictions, references, load_encoder, batch_size)
         scores: list[float | None] = []
         for article in articles:

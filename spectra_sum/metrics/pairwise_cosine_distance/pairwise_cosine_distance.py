@@ -1,14 +1,19 @@
 """Pairwise cosine distance (PCD) of selected images, as an `evaluate` module."""
 
+from __future__ import annotations
+
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import evaluate
 import numpy as np
 
 from .article_embeddings import INPUTS_DESCRIPTION, SimilarityInputs, embed_articles, similarity_features
 from .dual_encoder import DualEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
 
 _DESCRIPTION = """
 Diversity of the selected images: PCD(i, j) = 1 - cos(image i, image j) for every unordered pair of an article's selected
@@ -61,7 +66,8 @@ class PairwiseCosineDistance(SimilarityInputs, evaluate.Metric):
         self,
         predictions: list,
         references: list,
-        model: str | None = None,
+        model: str | PreTrainedModel | None = None,
+        processor: ProcessorMixin | None = None,
         device: str = "cpu",
         batch_size: int = 32,
         relevance_threshold: float = 0.2,
@@ -71,7 +77,7 @@ class PairwiseCosineDistance(SimilarityInputs, evaluate.Metric):
             raise ValueError(
                 f"pairwise_cosine_distance: relevance_threshold is a cosine in [-1, 1], got {relevance_threshold}."
             )
-        load_encoder = partial(DualEncoder, model, device=device) if model else None
+        load_encoder = partial(DualEncoder, model, processor, device) if model else None
         articles, cut = embed_articles(self.name, predictions, references, load_encoder, batch_size)
         scores: dict[str, list[float | None]] = {
             name: [] for name in ("pcd_mean", "pcd_max", "pcd_mean_filtered", "pcd_max_filtered")

@@ -1,5 +1,8 @@
 """BERTScore of summaries by the `bert_score` library, as an `evaluate` module."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import datasets
 import evaluate
 from bert_score import BERTScorer
@@ -22,10 +25,10 @@ _CITATION = """
 """
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions (`list[str]`): The summaries.
-    references (`list[str]`): One reference per summary.
-    model (`str`, *optional*, defaults to `"roberta-large"`): Folder or Hub id of an encoder. The default is the library's
-        for English.
+    predictions (`list[str]`): The summaries; `""` where empty.
+    references (`list[str]`): One reference per summary; `""` where there is none.
+    model (`str`, *optional*, defaults to `"roberta-large"`): Folder or Hub id of an encoder, of which only safetensors are
+        read and no code is run. The default is the library's for English.
     num_layers (`int`, *optional*): The layer whose hidden states are compared, from 1. By default the library's choice for
         the models in its table, which are Hub ids; for any other model, and for every folder, the last layer.
     batch_size (`int`, *optional*, defaults to `1`): Texts per forward pass. With 1 an article's score does not depend on the
@@ -36,14 +39,16 @@ Args:
 
 Returns:
     `bertscore_precision`, `bertscore_recall`, `bertscore_f1`: means over the articles; `articles`: how many were averaged;
-    `articles_without_reference`: how many were left out; `empty_predictions`: how many of the averaged ones have no token;
+    `articles_without_reference`: how many were left out, as their reference has no token; `empty_predictions`: how many of
+    the averaged ones have no token, and so score 0;
     `predictions_cut`, `references_cut`: how many texts were longer than the model takes; `num_layers`: the layer used;
     `hashcode`: the library's description of the setting; `per_example` (on demand): per score one value per article, None
     where it was left out.
 
 Raises:
-    ValueError: when no article has a reference, so that there is nothing to average; when the model cannot be loaded or
-        has not that many layers; when neither the model nor its tokenizer states a longest input.
+    ValueError: when a summary or reference is None; when no article has a reference, so that there is nothing to average;
+        when the model cannot be loaded, comes without safetensors or with incomplete ones (a pooler, which BERTScore does
+        not use, may be missing), or has not that many layers; when neither the model nor its tokenizer states a longest input.
 """
 
 SCORES = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
@@ -56,15 +61,10 @@ def load_scorer(model: str, num_layers: int | None, device: str | None) -> BERTS
     Raises:
         ValueError: as described for the metric.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
 
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except OSError as error:
-        raise ValueError(
-            f"summary_bertscore: the model {model!r} could not be loaded; give the folder of an encoder or a Hub id that "
-            f"can be reached. {str(error).splitlines()[0]}"
-        ) from error
+    with _named(model):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     # The library goes by the name: with "t5" in it the weights are read as a T5 (and drawn at random where they are not),
     # and what begins with "scibert" is fetched from an address of its own.
     if ("t5" in model and config.model_type not in T5_TYPES) or model.startswith("scibert"):
@@ -77,9 +77,44 @@ def load_scorer(model: str, num_layers: int | None, device: str | None) -> BERTS
         num_layers = model2layers.get(model, layers)
     if not 1 <= num_layers <= layers:
         raise ValueError(f"summary_bertscore: num_layers is 1 to {layers} for {model!r}, not {num_layers}.")
+    with _named(model):
+        check_weights(model)
+        # The library itself would ask on the terminal whether to run a tokenizer's code.
+        AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     scorer = BERTScorer(model_type=model, num_layers=num_layers, device=device)
     scorer._tokenizer.model_max_length = longest_input(scorer)
     return scorer
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Gives the errors of transformers at loading the model's name and the fix."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"summary_bertscore: the model {model!r} could not be loaded; give the folder of an encoder or a Hub id that "
+            "can be reached, with its weights whole in safetensors and without code of its own. "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def check_weights(model: str) -> None:
+    """Loads the model as the library does thereafter, which by itself would read pickles and draw missing weights.
+
+    With safetensors there, they are what the library reads as well.
+
+    Raises:
+        OSError: there are no safetensors.
+        ValueError: the model brings code of its own, or weights other than the pooler's are missing.
+    """
+    from transformers import AutoModel, T5EncoderModel
+
+    loader = T5EncoderModel if "t5" in model else AutoModel
+    _, report = loader.from_pretrained(model, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+    lacking = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if lacking:
+        raise ValueError(f"The weights lack {len(lacking)} tensors, {lacking[0]} among them.")
 
 
 def longest_input(scorer: BERTScorer) -> int:
@@ -122,6 +157,16 @@ class SummaryBertscore(evaluate.Metric):
                 {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
             ),
         )
+
+    def add_batch(self, *, predictions: Sequence[str], references: Sequence[str]) -> None:
+        """Add a batch of predictions and references."""
+        for argument, values in (("predictions", predictions), ("references", references)):
+            for index, value in enumerate(values):
+                if value is None:
+                    raise ValueError(
+                        f"summary_bertscore: {argument} of article {index} is None; give an empty text if it is empty."
+                    )
+        super().add_batch(predictions=predictions, references=references)
 
     def _compute(
         self,

@@ -1,5 +1,7 @@
 """ROUGE of summaries, with bootstrap intervals, as an `evaluate` module."""
 
+from collections.abc import Sequence
+
 import datasets
 import evaluate
 import numpy as np
@@ -21,8 +23,8 @@ _CITATION = """
 """
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions (`list[str]`): The summaries, their sentences separated by newlines.
-    references (`list[str]`): One reference per summary, its sentences separated by newlines.
+    predictions (`list[str]`): The summaries, their sentences separated by newlines; `""` where empty.
+    references (`list[str]`): One reference per summary, its sentences separated by newlines; `""` where there is none.
     confidence (`float`, *optional*, defaults to `0.95`): Confidence level of the intervals, between 0 and 1.
     resamples (`int`, *optional*, defaults to `1000`): Resamples of the bootstrap over articles; 0 for no intervals.
     seed (`int`, *optional*, defaults to `0`): Seed of the bootstrap.
@@ -30,13 +32,14 @@ Args:
 
 Returns:
     `rouge1`, `rouge2`, `rougeL`, `rougeLsum`: mean F1 over the articles, in [0, 1]; `articles`: how many were averaged;
-    `articles_without_reference`: how many were left out; `empty_predictions`: how many of the averaged ones have no text;
+    `articles_without_reference`: how many were left out, as their reference has no text; `empty_predictions`: how many of
+    the averaged ones have no text, and so score 0;
     `confidence_intervals` (unless `resamples` is 0): per score its `[low, high]`, both the mean itself where one article
     is averaged; `per_example` (on demand): per score one value per article, None where it was left out.
 
 Raises:
-    ValueError: when no article has a reference, so that there is nothing to average; for a confidence outside (0, 1) or
-        negative resamples.
+    ValueError: when a summary or reference is None; when no article has a reference, so that there is nothing to average;
+        for a confidence outside (0, 1) or negative resamples.
 """
 
 KINDS = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
@@ -76,6 +79,16 @@ class SummaryRouge(evaluate.Metric):
                 {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
             ),
         )
+
+    def add_batch(self, *, predictions: Sequence[str], references: Sequence[str]) -> None:
+        """Add a batch of predictions and references."""
+        for argument, values in (("predictions", predictions), ("references", references)):
+            for index, value in enumerate(values):
+                if value is None:
+                    raise ValueError(
+                        f"summary_rouge: {argument} of article {index} is None; give an empty text if it is empty."
+                    )
+        super().add_batch(predictions=predictions, references=references)
 
     def _compute(
         self,

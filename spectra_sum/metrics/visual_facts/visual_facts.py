@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 
 import datasets
 import evaluate
@@ -21,7 +22,7 @@ _CITATION = """
 """
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions (`list[str]`): The summaries.
+    predictions (`list[str]`): The summaries; `""` where empty.
     references (`list[list[dict]]`): Per article its facts: `kind` (for image facts anything but "text"), `value`,
         `alternatives` (the other values of the kind) and `source` ("text" or "image").
     per_example (`bool`, *optional*, defaults to `False`): Whether to return each article's shares as well.
@@ -29,12 +30,13 @@ Args:
 Returns:
     `text_facts`: share of the text facts that are stated, in [0, 1], or None without any; `visual_facts`: the same per
     kind of image fact; `counts`: the number of facts behind each share, `text` and one per kind;
-    `articles_without_facts`: how many articles have none; `per_example` (on demand): `text_facts` and
+    `articles_without_facts`: how many articles were left out, as they have none; `per_example` (on demand): `text_facts` and
     `visual_facts_KIND`, the share of each article's own facts, None where it has none of them. Their mean weighs articles
     alike, and is the share above where the articles have equally many.
 
 Raises:
-    ValueError: when there is no fact at all, a source is neither "text" nor "image", or an image fact is of kind "text".
+    ValueError: when a summary, an article's facts or a part of a fact is None, there is no fact at all, a source is neither
+        "text" nor "image", or an image fact is of kind "text".
 """
 
 
@@ -57,12 +59,24 @@ class VisualFacts(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": datasets.List(fact)}),
         )
 
+    def add_batch(self, *, predictions: Sequence[str], references: Sequence[Sequence[dict]]) -> None:
+        """Add a batch of predictions and references."""
+        for argument, values in (("predictions", predictions), ("references", references)):
+            for index, value in enumerate(values):
+                if value is None:
+                    raise ValueError(
+                        f"visual_facts: {argument} of article {index} is None; give an empty text or list if it is empty."
+                    )
+        super().add_batch(predictions=predictions, references=references)
+
     def _compute(
         self, predictions: list[str], references: list[list[dict]], per_example: bool = False
     ) -> dict[str, object]:
         verdicts: dict[str, list[list[bool]]] = defaultdict(lambda: [[] for _ in references])
         for index, (summary, facts) in enumerate(zip(predictions, references, strict=True)):
             for fact in facts:
+                if fact is None or None in fact.values() or None in fact["alternatives"]:
+                    raise ValueError(f"visual_facts: references of article {index} hold None in a fact: {fact}.")
                 if fact["source"] not in ("text", "image"):
                     raise ValueError(
                         f"visual_facts: the source of a fact is 'text' or 'image', not {fact['source']!r} as in article "
