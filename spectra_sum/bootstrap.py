@@ -62,9 +62,7 @@ def paired_difference(
     """
     Paired bootstrap: the articles are resampled, and with each article both systems' values.
 
-    The p-value is twice the smaller share of resampled means on one side of zero, zero included, each count plus one
-    (so that it is never 0). The bootstrap is over-confident on a handful of articles; the p-value is therefore kept at
-    or above 2^(1 - m) for m articles that differ, the smallest value that an exact sign-flip test can take.
+    The p-value is that of [`two_sided_p_value`].
 
     Args:
         a (`Sequence[float]`): Values of one system, one per article.
@@ -80,18 +78,33 @@ def paired_difference(
         raise ValueError(f"a has {len(a)} values and b has {len(b)}; give both for the same articles.")
     differences = _checked(a, "a") - _checked(b, "b")
     (low, high), means = _resampled(differences, confidence, resamples, seed)
-    # Differences that cancel leave a rounding error in the mean, which would put it on one side of zero.
-    zero = 1e-12 * np.abs(differences).max()
-    smaller_side = min(np.count_nonzero(means <= zero), np.count_nonzero(means >= -zero))
-    bootstrap_p = 2 * (smaller_side + 1) / (len(means) + 1)
-    exact_floor = 2.0 ** (1 - np.count_nonzero(differences))
     return PairedDifference(
         mean=float(differences.mean()),
         low=low,
         high=high,
-        p_value=float(min(1.0, max(bootstrap_p, exact_floor))),
+        p_value=two_sided_p_value(means, np.count_nonzero(differences), float(np.abs(differences).max())),
         articles=len(differences),
     )
+
+
+def two_sided_p_value(resampled: np.ndarray, differing: int, scale: float) -> float:
+    """
+    The p-value of the hypothesis that a difference is zero, from its resamples.
+
+    It is twice the smaller share of resamples on one side of zero, zero included, each count plus one (so that it is
+    never 0). The bootstrap is over-confident on a handful of articles; the p-value is therefore kept at or above
+    2^(1 - m) for m articles that differ, the smallest value that an exact sign-flip test can take.
+
+    Args:
+        resampled (`np.ndarray`): The difference in each resample, of shape (R,), R at least 1.
+        differing (`int`): Number of articles on which the systems differ.
+        scale (`float`): Size of the values that the difference is computed from; 1e-12 of it counts as zero.
+    """
+    # Differences that cancel leave a rounding error, which would put them on one side of zero.
+    zero = 1e-12 * scale
+    smaller_side = min(np.count_nonzero(resampled <= zero), np.count_nonzero(resampled >= -zero))
+    bootstrap_p = 2 * (smaller_side + 1) / (len(resampled) + 1)
+    return float(min(1.0, max(bootstrap_p, 2.0 ** (1 - differing))))
 
 
 def _checked(values: Sequence[float], name: str) -> np.ndarray:

@@ -102,13 +102,15 @@ def evaluate_system(
         encoder.model.to(PartialState().device)
     predictions, embeddings, compared = _select(options, output, records, encoder)
     write_predictions(options.output / "predictions.jsonl", predictions)
-    without_gold = [index for index, gold in enumerate(records["gold_images"]) if not gold]
+    without_choice = []
+    if options.selection == "gold":
+        without_choice = [index for index, gold in enumerate(records["gold_images"]) if not gold]
     scores = score_articles(
         predictions,
         records,
         embeddings=embeddings,
         relevance_threshold=options.relevance_threshold,
-        without_choice=without_gold if options.selection == "gold" else (),
+        without_choice=without_choice,
         bertscore=options.bertscore,
     )
     intervals = interval_scores(scores, seed=options.seed)
@@ -129,6 +131,7 @@ def evaluate_system(
             settings=options.selection_settings,
             relevance_threshold=options.relevance_threshold,
             seed=options.seed,
+            without_choice=without_choice,
         )
     metrics = {
         "system": options.name,

@@ -1,6 +1,6 @@
 """Every way to select images, for the same summaries: relevance against diversity."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from spectra_sum.evaluation.similarity import reselect
@@ -19,6 +19,7 @@ def compare_selections(
     settings: SelectionSettings,
     relevance_threshold: float,
     seed: int,
+    without_choice: Collection[int] = (),
 ) -> dict[str, dict[str, float]]:
     """
     Mean scores of the predictions' own selection and of every method of [`select`], for the same summaries.
@@ -34,6 +35,7 @@ def compare_selections(
         settings (`SelectionSettings`): The methods' parameters.
         relevance_threshold (`float`): The distance's relevance filter.
         seed (`int`): Of random selection.
+        without_choice (`Collection[int]`, *optional*, defaults to `()`): As in [`score_articles`], for the own selection.
 
     Returns:
         By the selection's name its means as far as they are defined: image precision, MaxSim, CLIPScore, distances.
@@ -48,6 +50,7 @@ def compare_selections(
             gold,
             embeddings=embeddings,
             relevance_threshold=relevance_threshold,
+            without_choice=without_choice if label == name else (),
         ).means()
         for label, chosen in candidates.items()
     }

@@ -29,16 +29,16 @@ class QuestionScores:
     The scores of one question, as [`DEFINITIONS`] says; shares in [0, 1].
 
     Attributes:
-        mean (`float`), sd (`float`, *optional*): Of the ratings; no `sd` of a single one.
-        share_good (`float`): Share of ratings ≥ 4.
+        mean (`float`, *optional*), sd (`float`, *optional*): Of the ratings; `None` without any, no `sd` of a single one.
+        share_good (`float`, *optional*): Share of ratings ≥ 4; `None` without any.
         ratings (`int`), items (`int`), pairs (`int`): Numbers of ratings, of rated items, of pairs of raters.
         exact_agreement (`float`, *optional*), within_one_agreement (`float`, *optional*): `None` without pairs.
         alpha (`float`, *optional*): At most 1.
     """
 
-    mean: float
+    mean: float | None
     sd: float | None
-    share_good: float
+    share_good: float | None
     ratings: int
     items: int
     pairs: int
@@ -52,14 +52,14 @@ def score_question(ratings: Mapping[str, Sequence[int]]) -> QuestionScores:
     The scores of one question.
 
     Args:
-        ratings (`Mapping[str, Sequence[int]]`): The ratings (1 to 5) that each item got; at least one item with one.
+        ratings (`Mapping[str, Sequence[int]]`): The ratings (1 to 5) that each item got.
     """
     values = [rating for item in ratings.values() for rating in item]
     distances = [abs(a - b) for item in ratings.values() for a, b in itertools.combinations(item, 2)]
     return QuestionScores(
-        mean=statistics.fmean(values),
+        mean=statistics.fmean(values) if values else None,
         sd=statistics.stdev(values) if len(values) > 1 else None,
-        share_good=sum(value >= GOOD_RATING for value in values) / len(values),
+        share_good=sum(value >= GOOD_RATING for value in values) / len(values) if values else None,
         ratings=len(values),
         items=len(ratings),
         pairs=len(distances),
@@ -86,10 +86,11 @@ def analyse(filtered: FilteredAnswers, key: Mapping[str, KeyEntry]) -> dict[str,
     The analysis of the answers that count.
 
     Returns:
-        `systems` (by system in alphabetical order and question, the fields of [`QuestionScores`]), `all_systems` (by
-        question, over the items of all systems), `workers` (the checks of each), `dropped` and `definitions`.
+        `systems` (by every system of the key in alphabetical order, also one of which no answer counts, and question, the
+        fields of [`QuestionScores`]), `all_systems` (by question, over the items of all systems), `workers` (the checks of
+        each), `dropped` and `definitions`.
     """
-    systems = sorted({key[answer.item_id].system for answer in filtered.answers})
+    systems = sorted({entry.system for entry in key.values() if entry.expected is None})
     return {
         "systems": {
             system: _scores([answer for answer in filtered.answers if key[answer.item_id].system == system])

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from ..tables.markdown import escape_markdown
 from .questions import QUESTIONS
 
 _DROPPED = {
@@ -36,12 +37,12 @@ def markdown(analysis: Mapping[str, Any], published: Mapping[str, Any]) -> str:
         ["System", "Question", "Mean (SD)", "% ≥ 4", "Ratings", "Exact", "Within one", "Alpha"],
         ["---", "---", *["---:"] * 6],
     ]
-    groups = dict(analysis["systems"])
+    groups = [(escape_markdown(system), scores) for system, scores in analysis["systems"].items()]
     if len(groups) > 1:
-        groups["*all systems*"] = analysis["all_systems"]
-    for system, scores in groups.items():
+        groups.append(("*all systems*", analysis["all_systems"]))
+    for system, scores in groups:
         for question in QUESTIONS:
-            rows.append([_cell(system), question.label, *_cells(scores[question.name])])
+            rows.append([system, question.label, *_cells(scores[question.name])])
     for question in QUESTIONS:
         rows.append(["published ¹", question.label, f"{published['means'][question.name]:.2f}", *["–"] * 5])
     kept = sum(worker["kept"] for worker in analysis["workers"].values())
@@ -68,15 +69,12 @@ def _cells(scores: Mapping[str, Any]) -> list[str]:
     def shown(value: float | None, form: str) -> str:
         return "–" if value is None else form.format(value)
 
+    mean = shown(scores["mean"], "{:.2f}")
     return [
-        f"{scores['mean']:.2f} ({shown(scores['sd'], '{:.2f}')})",
+        f"{mean} ({shown(scores['sd'], '{:.2f}')})" if scores["ratings"] else mean,
         shown(scores["share_good"], "{:.1%}").rstrip("%"),
         str(scores["ratings"]),
         shown(scores["exact_agreement"], "{:.3f}"),
         shown(scores["within_one_agreement"], "{:.3f}"),
         shown(scores["alpha"], "{:.3f}"),
     ]
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")

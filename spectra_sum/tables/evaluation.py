@@ -45,8 +45,13 @@ class Evaluation:
         data_name (`str`): Name of the data set.
         split (`str`): Its split.
         articles (`int`): Number of articles evaluated.
-        ids_sha256 (`str`): Digest of the articles' ids; equal digests mean equal articles.
+        articles_sha256 (`str`): Digest of the articles' content; equal digests mean equal articles.
+        similarity_model (`str`, *optional*): The dual encoder behind MaxSim, CLIPScore, distances and MMAE.
+        relevance_threshold (`float`): That of the filtered distances.
+        bertscore (`str`, *optional*): Model, layer and the library's hash code of BERTScore, in words.
         scores (`Mapping[str, Score]`): Mean scores by name.
+        selections (`Mapping[str, Mapping[str, float]]`): Mean scores by name, by a selection of images for the same
+            summaries; the system's own is among them.
         not_computed (`Mapping[str, str]`): Reason by name of a score that is missing.
         dropped (`Mapping[str, int]`): What was left out, with its count.
         per_article (`Mapping[str, Mapping[str, float | None]]`): Scores by name, by the article's id.
@@ -59,8 +64,12 @@ class Evaluation:
     data_name: str
     split: str
     articles: int
-    ids_sha256: str
+    articles_sha256: str
+    similarity_model: str | None
+    relevance_threshold: float
+    bertscore: str | None
     scores: Mapping[str, Score]
+    selections: Mapping[str, Mapping[str, float]]
     not_computed: Mapping[str, str]
     dropped: Mapping[str, int]
     per_article: Mapping[str, Mapping[str, float | None]]
@@ -108,6 +117,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     data = _entry(metrics, "data", dict, shown)
     articles = _entry(data, "articles", int, shown)
     dropped = _entry(metrics, "dropped", dict, shown)
+    settings = _entry(metrics, "settings", dict, shown)
+    selections = _entry(metrics, "selections", dict, shown)
     per_article = _read_per_article(folder / "scores.jsonl")
     if len(per_article) != articles:
         raise EvaluationError(
@@ -122,10 +133,20 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         data_name=_entry(data, "name", str, shown),
         split=_entry(data, "split", str, shown),
         articles=articles,
-        ids_sha256=_entry(data, "ids_sha256", str, shown),
+        articles_sha256=_entry(data, "articles_sha256", str, shown),
+        similarity_model=_optional(settings, "similarity_model", str, f"{shown}, settings"),
+        relevance_threshold=_number(settings.get("relevance_threshold"), f"{shown}, settings", "relevance_threshold"),
+        bertscore=_bertscore(settings, f"{shown}, settings"),
         scores={
             name: _score(entry, f"{shown}, score {name!r}")
             for name, entry in _entry(metrics, "scores", dict, shown).items()
+        },
+        selections={
+            name: {
+                score: _number(value, f"{shown}, selection {name!r}", score)
+                for score, value in _entry(selections, name, dict, f"{shown}, selections").items()
+            }
+            for name in selections
         },
         not_computed={name: str(reason) for name, reason in _entry(metrics, "not_computed", dict, shown).items()},
         dropped={what: _entry(dropped, what, int, f"{shown}, dropped") for what in dropped},
@@ -165,6 +186,19 @@ def _entry(mapping: Mapping[str, Any], key: str, kind: type, shown: str) -> Any:
         found = f"is {value!r:.40}" if key in mapping else "is missing"
         raise EvaluationError(f"{shown}: {key!r} {found}, where a {kind.__name__} is needed; evaluate again.")
     return value
+
+
+def _optional(mapping: Mapping[str, Any], key: str, kind: type, shown: str) -> Any:
+    return None if key in mapping and mapping[key] is None else _entry(mapping, key, kind, shown)
+
+
+def _bertscore(settings: Mapping[str, Any], shown: str) -> str | None:
+    setting = _optional(settings, "bertscore", dict, shown)
+    if setting is None:
+        return None
+    shown = f"{shown}, bertscore"
+    model, layer = _entry(setting, "model", str, shown), _entry(setting, "num_layers", int, shown)
+    return f"{model}, layer {layer}, {_entry(setting, 'hashcode', str, shown)}"
 
 
 def _objective(metrics: Mapping[str, Any], shown: str) -> str | None:

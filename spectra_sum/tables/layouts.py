@@ -1,66 +1,20 @@
 """The paper's tables, with the evaluated systems beside the published rows."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..bootstrap import PairedDifference
+from ..metrics.mmae.mmae import implied_rouge_l
+from .columns import COMPARISON_COLUMNS, LM_COLUMNS, PAIRED_COLUMNS, RELEVANCE_COLUMNS, VARIANT_COLUMNS, ScoreColumn
 from .evaluation import Evaluation
+from .measurement import MODEL_BASED, measured_by
 from .significance import RESAMPLES, Comparisons, compare_with, find_reference, significant
 from .table import DASH, OWN_MARK, Cell, Row, Table
 
 # Copies of the data set differ by a few broken articles; within this share, a split is taken for the published one.
 SPLIT_TOLERANCE = 0.05
-MINUS = "−"
-
-
-@dataclass(frozen=True)
-class ScoreColumn:
-    """
-    A column of scores.
-
-    Args:
-        key (`str`): The score's name in `metrics.json` and in the published rows.
-        heading (`str`): The paper's name of it.
-        factor (`float`, *optional*, defaults to `100`): From natural units to those of the table.
-        decimals (`int`, *optional*, defaults to `2`): Digits shown.
-    """
-
-    key: str
-    heading: str
-    factor: float = 100
-    decimals: int = 2
-
-    def shown(self, value: float) -> str:
-        """A value that is in the table's units."""
-        return f"{value:.{self.decimals}f}".replace("-", MINUS)
-
-    def shown_difference(self, difference: float) -> str:
-        """A difference in the table's units, with its sign."""
-        return f"{difference:+.{self.decimals}f}".replace("-", MINUS)
-
-
-ROUGE1 = ScoreColumn("rouge1", "R-1")
-ROUGE2 = ScoreColumn("rouge2", "R-2")
-BERTSCORE = ScoreColumn("bertscore_f1", "BERTScore")
-IP = ScoreColumn("image_precision", "IP")
-MAX_SIM = ScoreColumn("max_sim", "MaxSim")
-CLIP_SCORE = ScoreColumn("clip_score", "CLIPScore")
-PCD = (
-    ScoreColumn("pcd_mean_filtered", "PCD mean, filtered"),
-    ScoreColumn("pcd_max_filtered", "PCD max, filtered"),
-    ScoreColumn("pcd_mean", "PCD mean, unfiltered"),
-    ScoreColumn("pcd_max", "PCD max, unfiltered"),
-)
-# Published with two decimals in the comparison, with four among the variants.
-MMAE = ScoreColumn("mmae", "MMAE", factor=1)
-MMAE_OF_VARIANTS = ScoreColumn("mmae", "MMAE", factor=1, decimals=4)
-
-COMPARISON_COLUMNS = (ROUGE1, ROUGE2, IP, MAX_SIM, MMAE)
-VARIANT_COLUMNS = (ROUGE1, ROUGE2, BERTSCORE, IP, CLIP_SCORE, MMAE_OF_VARIANTS, *PCD)
-LM_COLUMNS = (ROUGE1, ROUGE2, BERTSCORE)
-RELEVANCE_COLUMNS = (IP, MAX_SIM, CLIP_SCORE, *PCD)
-PAIRED_COLUMNS = (ROUGE1, ROUGE2, BERTSCORE, IP, MAX_SIM, CLIP_SCORE, *PCD)
 
 
 def build_tables(
@@ -131,7 +85,7 @@ class _Builder:
         table = _empty("comparison", "Comparison with published systems", ("System",), COMPARISON_COLUMNS)
         part = self.published["comparison"]
         self._fill(table, COMPARISON_COLUMNS, part, part["rows"], evaluations)
-        table.note(_implied_rouge_l(part["rows"], self.published["mmae"]))
+        table.note(_implied_rouge_l(part["rows"], self._citation(self.published["mmae"])))
         return table
 
     def variants(
@@ -169,14 +123,15 @@ class _Builder:
         table = _empty("paired_differences", f"Paired differences to {self.reference.system}", ("System",), columns)
         for evaluation in others:
             found = [self.comparisons.get((evaluation.system, column.key)) for column in columns]
-            if evaluation.ids_sha256 != self.reference.ids_sha256:
-                table.note(self._not_compared(evaluation))
+            if evaluation.articles_sha256 != self.reference.articles_sha256:
+                table.note(self._other_articles(evaluation))
                 continue
-            table.rows += self._paired_rows(table, evaluation, columns, found)
+            notes = self._note_not_compared(table, evaluation, PAIRED_COLUMNS)
+            table.rows += self._paired_rows(table, evaluation, columns, found, notes)
         table.note(
             "Mean difference to the reference system on the articles that both scored, with its 95 % interval and p-value "
             f"(paired percentile bootstrap, {RESAMPLES} resamples of articles; p-values are two-sided and not corrected for the "
-            "number of comparisons)."
+            "number of comparisons). MMAE is computed from each resample's means, each over the articles where it is defined."
         )
         return table
 
@@ -186,12 +141,15 @@ class _Builder:
         evaluation: Evaluation,
         columns: Sequence[ScoreColumn],
         found: Sequence[PairedDifference | str | None],
+        notes: Mapping[str, int],
     ) -> list[Row]:
         means, intervals, p_values, articles = [], [], [], []
         for column, comparison in zip(columns, found, strict=True):
             if not isinstance(comparison, PairedDifference):
-                reason = comparison or f"not computed for it or for {self.reference.system}"
-                means.append(Cell(DASH, notes=(table.note(f"{evaluation.system}: {reason}."),)))
+                missing = (
+                    f"{evaluation.system}: {column.heading} is not computed for it or for {self.reference.system}."
+                )
+                means.append(Cell(DASH, notes=(notes.get(column.key) or table.note(missing),)))
                 for cells in (intervals, p_values, articles):
                     cells.append(Cell(""))
                 continue
@@ -219,8 +177,7 @@ class _Builder:
         evaluations: Sequence[Evaluation],
         selection: bool = False,
     ) -> None:
-        source = self.published["sources"][part["source"]]
-        citation = table.note(f"Published, {part['where']}: {source['citation']}, {source['url']}")
+        citation = table.note(f"Published, {part['where']}: {self._citation(part)}")
         best = {
             column.key: max(row[column.key] for row in published_rows if row.get(column.key) is not None)
             for column in columns
@@ -234,7 +191,11 @@ class _Builder:
         for evaluation in evaluations:
             table.rows += self._own_rows(table, columns, evaluation, best, selection)
         if evaluations:
-            self._explain(table, evaluations)
+            self._explain(table, columns, evaluations)
+
+    def _citation(self, part: Mapping[str, Any]) -> str:
+        source = self.published["sources"][part["source"]]
+        return f"{source['citation']}, {source['url']}"
 
     def _own_rows(
         self,
@@ -260,7 +221,14 @@ class _Builder:
             ends = [end for end in (score.low, score.high) if end is not None]
             shown = " to ".join(column.shown(column.factor * end) for end in ends)
             intervals.append(Cell(shown if len(ends) == 2 else ""))
-            differences.append(Cell(column.shown_difference(value - best[column.key])))
+            if column.key in MODEL_BASED:
+                unknown = table.note(
+                    "No difference to published: the score depends on the model that measures it, and the one behind the "
+                    "published values is not known."
+                )
+                differences.append(Cell(DASH, notes=(unknown,)))
+            else:
+                differences.append(Cell(column.shown_difference(value - best[column.key])))
         texts = [Cell(evaluation.selection)] if selection else []
         blank = [Cell("")] * len(texts)
         rows = [Row("own", (head, *texts, *values))]
@@ -268,9 +236,11 @@ class _Builder:
             rows.append(Row("detail", (Cell("interval"), *blank, *intervals)))
         if is_comparable(evaluation, self.published):
             rows.append(Row("detail", (Cell("to best published"), *blank, *differences)))
+        if selection:
+            rows += _other_selections(table, columns, evaluation)
         return rows
 
-    def _explain(self, table: Table, evaluations: Sequence[Evaluation]) -> None:
+    def _explain(self, table: Table, columns: Sequence[ScoreColumn], evaluations: Sequence[Evaluation]) -> None:
         elsewhere = [evaluation for evaluation in evaluations if not is_comparable(evaluation, self.published)]
         if elsewhere:
             data = self.published["data"]
@@ -285,18 +255,38 @@ class _Builder:
             "To best published: own value minus the largest published value of the column, which is set in bold."
         )
         others = [evaluation for evaluation in evaluations if evaluation.system != self.reference.system]
-        tested = [evaluation.system for evaluation in others if evaluation.ids_sha256 == self.reference.ids_sha256]
+        tested = [
+            evaluation.system for evaluation in others if evaluation.articles_sha256 == self.reference.articles_sha256
+        ]
         if tested:
             table.note(
                 f"↑ ↓ significantly above or below {self.reference.system} at the 5 % level (paired bootstrap over the "
-                "articles that both scored, not corrected for the number of comparisons). MMAE is computed from means of "
-                "the whole set and is not tested."
+                "articles that both scored, not corrected for the number of comparisons)."
             )
         for evaluation in others:
-            if evaluation.system not in tested:
-                table.note(self._not_compared(evaluation))
+            if evaluation.system in tested:
+                self._note_not_compared(table, evaluation, columns)
+            else:
+                table.note(self._other_articles(evaluation))
 
-    def _not_compared(self, evaluation: Evaluation) -> str:
+    def _note_not_compared(
+        self, table: Table, evaluation: Evaluation, columns: Sequence[ScoreColumn]
+    ) -> dict[str, int]:
+        """By the name of a score that is not compared, the number of the note that says why."""
+        by_reason = defaultdict(list)
+        for column in columns:
+            comparison = self.comparisons.get((evaluation.system, column.key))
+            if isinstance(comparison, str):
+                by_reason[comparison].append(column)
+        numbers = {}
+        for reason, apart in by_reason.items():
+            pair = f"{evaluation.system} and {self.reference.system}"
+            headings = ", ".join(column.heading for column in apart)
+            number = table.note(f"{pair} are not compared on {headings}: {reason}.")
+            numbers.update({column.key: number for column in apart})
+        return numbers
+
+    def _other_articles(self, evaluation: Evaluation) -> str:
         return f"{evaluation.system} and {self.reference.system} are not compared: they scored different articles."
 
     def _described(self, evaluation: Evaluation, columns: Sequence[ScoreColumn]) -> str:
@@ -305,9 +295,11 @@ class _Builder:
             for column in columns
             if column.key in evaluation.scores and evaluation.scores[column.key].articles != evaluation.articles
         ]
+        computed = [column.key for column in columns if column.key in evaluation.scores]
+        models = dict.fromkeys(words for key in computed for words in measured_by(evaluation, key))
         dropped = [f"{what.replace('_', ' ')}: {count:,}" for what, count in evaluation.dropped.items() if count]
         parts = [f"{evaluation.system}: {evaluation.source}", f"images by {evaluation.selection}", _data(evaluation)]
-        return "; ".join([*parts, *counts, *dropped])
+        return "; ".join([*parts, *models, *counts, *dropped])
 
 
 def _empty(name: str, title: str, text_columns: tuple[str, ...], columns: Sequence[ScoreColumn]) -> Table:
@@ -331,21 +323,36 @@ def _direction(comparison: PairedDifference | str | None) -> str:
     return " ↑" if comparison.mean > 0 else " ↓"
 
 
-def _implied_rouge_l(rows: Sequence[Mapping[str, Any]], weights: Mapping[str, Any]) -> str:
+def _other_selections(table: Table, columns: Sequence[ScoreColumn], evaluation: Evaluation) -> list[Row]:
+    rows = []
+    for name, scores in evaluation.selections.items():
+        if name == evaluation.selection:
+            continue
+        note = table.note(
+            "Same summaries: images that another method selects for the summaries of the system above; means without "
+            f"interval and test, {DASH} where undefined for every article."
+        )
+        values = [
+            Cell(column.shown(column.factor * scores[column.key]) if column.key in scores else DASH)
+            for column in columns
+        ]
+        rows.append(Row("detail", (Cell("same summaries", notes=(note,)), Cell(name), *values)))
+    return rows
+
+
+def _implied_rouge_l(rows: Sequence[Mapping[str, Any]], citation: str) -> str:
     # ROUGE-L cannot exceed ROUGE-1: the longest common subsequence is a subset of the common words.
     shown = []
     for row in rows:
         if row["mmae"] is None:
             continue
-        images = (
-            weights["max_sim_weight"] * row["max_sim"] + weights["image_precision_weight"] * row["image_precision"]
-        )
-        rouge_l = (100 * (row["mmae"] - weights["intercept"]) - images) / weights["rougeL_weight"]
-        rounding = 100 * 0.005 / weights["rougeL_weight"]
-        impossible = " (above its own ROUGE-1)" if rouge_l - rounding > row["rouge1"] else ""
+        shares = (row["max_sim"] / 100, row["image_precision"] / 100)
+        # The printed value may be rounded up by half of its last digit.
+        least, rouge_l = (100 * implied_rouge_l(row["mmae"] - rounding, *shares) for rounding in (0.005, 0))
+        impossible = " (above its own ROUGE-1)" if least > row["rouge1"] else ""
         shown.append(f"{row['system']} {rouge_l:.1f}{impossible}")
     return (
-        "ROUGE-L that a published MMAE implies under its published weights: "
+        f"ROUGE-L that a published MMAE implies under the weights of its source ({citation}): "
         + ", ".join(shown)
         + ". The published MMAE cannot all come from one formula."
     )

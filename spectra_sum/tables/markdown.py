@@ -15,15 +15,15 @@ def render_markdown(tables: Sequence[Table]) -> str:
 
 
 def _table(table: Table) -> str:
-    grid = [[_escape(heading) for heading in table.columns]]
+    grid = [[escape_markdown(heading) for heading in table.columns]]
     grid += [[_cell(cell, row.kind == "own") for cell in row.cells] for row in table.rows]
     widths = [max(3, *(len(line[column]) for line in grid)) for column in range(len(table.columns))]
     rule = [
         "-" * width if column < table.text_columns else "-" * (width - 1) + ":" for column, width in enumerate(widths)
     ]
-    lines = [f"## {_escape(table.title)}", ""]
+    lines = [f"## {escape_markdown(table.title)}", ""]
     for warning in table.warnings:
-        lines += [f"> **{_escape(warning)}**", ""]
+        lines += [f"> **{escape_markdown(warning)}**", ""]
     for cells in (grid[0], rule, *grid[1:]):
         padded = [
             text.ljust(width) if column < table.text_columns else text.rjust(width)
@@ -31,16 +31,17 @@ def _table(table: Table) -> str:
         ]
         lines.append(f"| {' | '.join(padded)} |")
     lines.append("")
-    lines += [f"{number}. {_escape(note)}" for number, note in enumerate(table.notes, start=1)]
+    lines += [f"{number}. {escape_markdown(note)}" for number, note in enumerate(table.notes, start=1)]
     return "\n".join([*lines, ""])
 
 
 def _cell(cell: Cell, own: bool) -> str:
-    text = _escape(cell.text)
+    text = escape_markdown(cell.text)
     # A reference such as [1] stays plain text: there is no link definition, and no text can add one.
     marks = "".join(f"[{number}]" for number in cell.notes)
     return (f"**{text}**" if cell.best else text) + marks
 
 
-def _escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Text of one line, in which no character is markup."""
     return _SPECIAL.sub(r"\\\1", printable(text))

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 
-from ..bootstrap import PairedDifference, paired_difference
+import numpy as np
+
+from ..bootstrap import PairedDifference, paired_difference, two_sided_p_value
+from ..metrics.mmae.mmae import COMPONENTS, mmae_of
 from .evaluation import Evaluation, EvaluationError
+from .measurement import measured_by
 
 SIGNIFICANCE_LEVEL = 0.05
 RESAMPLES = 1000
 NO_PAIR = "no article has this score from both systems"
-WHOLE_SET_ONLY = "computed from the means of the whole set, not per article: no paired test"
+NO_PART = "a part of it (ROUGE-L, MaxSim, image precision) is defined for no article"
 
 # By system and score: the difference to the reference system in natural units, or why there is none.
 Comparisons = dict[tuple[str, str], PairedDifference | str]
@@ -38,6 +42,8 @@ def compare_with(reference: Evaluation, evaluations: Iterable[Evaluation], score
     """
     Compares every other system of the same data with the reference system, on the articles that both scored.
 
+    A score that different models measured is not compared; the reason names them.
+
     Args:
         reference (`Evaluation`): The reference system.
         evaluations (`Iterable[Evaluation]`): The systems; the reference among them is passed over.
@@ -45,7 +51,7 @@ def compare_with(reference: Evaluation, evaluations: Iterable[Evaluation], score
     """
     comparisons: Comparisons = {}
     for evaluation in evaluations:
-        if evaluation.system == reference.system or evaluation.ids_sha256 != reference.ids_sha256:
+        if evaluation.system == reference.system or evaluation.articles_sha256 != reference.articles_sha256:
             continue
         for score in scores:
             if score in evaluation.scores and score in reference.scores:
@@ -59,8 +65,12 @@ def significant(comparison: PairedDifference | str | None) -> bool:
 
 
 def _compare(system: Evaluation, reference: Evaluation, score: str) -> PairedDifference | str:
+    pairs_of_models = zip(measured_by(system, score), measured_by(reference, score), strict=True)
+    apart = [f"{own} and {other}" for own, other in pairs_of_models if own != other]
+    if apart:
+        return f"measured with {', '.join(apart)}, respectively"
     if score == "mmae":
-        return WHOLE_SET_ONLY
+        return mmae_difference(system, reference)
     pairs = [
         (values[score], reference.per_article[article][score])
         for article, values in system.per_article.items()
@@ -69,3 +79,53 @@ def _compare(system: Evaluation, reference: Evaluation, score: str) -> PairedDif
     if not pairs:
         return NO_PAIR
     return paired_difference(*zip(*pairs, strict=True), resamples=RESAMPLES)
+
+
+def mmae_difference(
+    system: Evaluation, reference: Evaluation, resamples: int = RESAMPLES, seed: int = 0
+) -> PairedDifference | str:
+    """
+    Paired bootstrap of MMAE, whose parts are means over the articles where they are defined.
+
+    The articles are resampled, and with each article the parts of both systems and their gaps; MMAE is computed from each
+    resample's means. A resample in which a part is defined for no article is left out. The p-value is that of
+    [`two_sided_p_value`]; articles differ where any part does. Where every article has all parts, this is
+    [`paired_difference`] of the articles' MMAE.
+
+    Args:
+        system (`Evaluation`): A system.
+        reference (`Evaluation`): Another on the same articles.
+        resamples (`int`, *optional*, defaults to `1000`): Number of resamples.
+        seed (`int`, *optional*, defaults to `0`): Seed of the resampling.
+
+    Returns:
+        The difference with its 95 % interval, or why there is none.
+    """
+    articles = [article for article in system.per_article if article in reference.per_article]
+    rows = [
+        [evaluation.per_article[article].get(part) for evaluation in (system, reference) for part in COMPONENTS]
+        for article in articles
+    ]
+    parts = np.array(rows, dtype=np.float64).reshape(len(articles), 2 * len(COMPONENTS))
+    defined = ~np.isnan(parts)
+    if not defined.any(axis=0).all():
+        return NO_PART
+    values = np.where(defined, parts, 0.0)
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(len(articles), size=len(articles)) for _ in range(resamples))
+    # How often each resample holds each article stands for the resample: sums over it are then products.
+    counts = np.array([np.ones(len(articles)), *(np.bincount(drawn, minlength=len(articles)) for drawn in draws)])
+    sums, numbers = counts @ values, counts @ defined.astype(np.float64)
+    complete = (numbers > 0).all(axis=1)
+    means = sums[complete] / numbers[complete]
+    own, other = (mmae_of(half) for half in np.split(means.T, 2))
+    observed, resampled = (own - other)[0], (own - other)[1:]
+    halves = np.split(np.where(defined, parts, np.inf), 2, axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return PairedDifference(
+        mean=float(observed),
+        low=float(low),
+        high=float(high),
+        p_value=two_sided_p_value(resampled, np.count_nonzero((halves[0] != halves[1]).any(axis=1)), float(own.max())),
+        articles=len(articles),
+    )

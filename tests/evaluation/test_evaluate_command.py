@@ -259,6 +259,8 @@ def test_gold_images_leave_articles_without_gold_out(data_folder, encoder_folder
     with_gold = sum(bool(gold) for gold in records["gold_images"])
     scores = metrics(tmp_path / "o")["scores"]
     assert {scores[name]["articles"] for name in ("max_sim", "clip_score", "image_precision")} == {with_gold}
+    compared = metrics(tmp_path / "o")["selections"]["gold"]
+    assert compared["max_sim"] == pytest.approx(scores["max_sim"]["value"])
 
 
 def test_untrained_predictor_is_told(data_folder, model_run, tmp_path, capsys):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from spectra_sum.msmo.sources import articles_digest, load_split
 from spectra_sum.tables import EvaluationError, build_tables, load_published, read_evaluations
 
 FULL_SPLIT = 10_261
@@ -75,14 +76,15 @@ def test_values_intervals_and_differences_to_the_best_published_row(make_evaluat
         "",
         "3.55 to 3.65",
     ]
-    # 45.00 - 44.29 (ViL-Sum), 20.00 - 20.96 (ViL-Sum), 76.41 - 76.41 (SITA), 3.60 - 3.55
-    assert texts(row_of(table, "★ mine", 2)) == ["to best published", "+0.71", "−0.96", "+0.00", "", "+0.05"]
+    # 45.00 - 44.29 (ViL-Sum), 20.00 - 20.96 (ViL-Sum), 76.41 - 76.41 (SITA)
+    assert texts(row_of(table, "★ mine", 2)) == ["to best published", "+0.71", "−0.96", "+0.00", "", "–"]
     assert table.warnings == []
     reason = row_of(table, "★ mine")["MaxSim"].notes[0]
     assert table.notes[reason - 1] == "mine: not computed: no dual encoder was given"
     described = table.notes[row_of(table, "★ mine")["System"].notes[0] - 1]
     assert described == (
-        "mine: model runs/x; images by vrp; MSMO, test, 10,261 articles; IP over 9,000; broken images: 7"
+        "mine: model runs/x; images by vrp; MSMO, test, 10,261 articles; similarity model siglip; IP over 9,000; "
+        "broken images: 7"
     )
 
 
@@ -239,7 +241,7 @@ def test_reference_system_turns_the_comparison_around(make_evaluation):
 def test_other_articles_are_not_compared_and_that_is_said(make_evaluation):
     folders = [
         make_evaluation("first", [{"rouge1": 0.3}] * 20),
-        make_evaluation("second", [{"rouge1": 0.9}] * 20, ids="others"),
+        make_evaluation("second", [{"rouge1": 0.9}] * 20, digest="others"),
     ]
     tables = tables_of(*folders)
     assert row_of(tables["comparison"], "★ second")["R-1"].text == "90.00"
@@ -254,5 +256,113 @@ def test_scores_that_cannot_be_paired_are_explained(make_evaluation):
     paired = tables_of(first, second, third)["paired_differences"]
     cell = row_of(paired, "★ second")["MaxSim"]
     assert cell.text == "–"
-    assert paired.notes[cell.notes[0] - 1] == "second: no article has this score from both systems."
+    assert paired.notes[cell.notes[0] - 1] == (
+        "second and first are not compared on MaxSim: no article has this score from both systems."
+    )
     assert row_of(paired, "★ third")["MaxSim"].text == "+20.00 ↑"
+
+
+def test_two_closed_worlds_are_not_compared_though_their_ids_are_equal(make_evaluation):
+    worlds = [
+        load_split("closed_world", "test", closed_world_seed=seed, closed_world_articles=20) for seed in (0, 0, 1)
+    ]
+    assert worlds[0]["id"] == worlds[2]["id"]
+    first, same, other = (
+        make_evaluation(name, [{"rouge1": value + 0.01 * i} for i in range(12)], digest=articles_digest(world))
+        for name, value, world in zip(("first", "same", "other"), (0.1, 0.2, 0.3), worlds, strict=True)
+    )
+    tables = tables_of(first, same, other)
+    assert row_of(tables["comparison"], "★ same")["R-1"].text.endswith(" ↑")
+    assert row_of(tables["comparison"], "★ other")["R-1"].text == "35.50"
+    assert "other and first are not compared: they scored different articles." in tables["paired_differences"].notes
+    assert [row.cells[0].text for row in tables["paired_differences"].rows if row.kind == "own"] == ["★ same"]
+
+
+BERT = {"model": "roberta-large", "num_layers": 17, "hashcode": "roberta-large_L17"}
+MODEL_SCORES = ("max_sim", "clip_score", "pcd_mean", "pcd_max", "pcd_mean_filtered", "pcd_max_filtered")
+FILTERED = {"PCD mean, filtered", "PCD max, filtered"}
+SIMILARITY = {"MaxSim", "CLIPScore", "MMAE", "PCD mean, unfiltered", "PCD max, unfiltered", *FILTERED}
+
+
+@pytest.mark.parametrize(
+    ("changed", "apart", "words"),
+    [
+        ({}, set(), None),
+        ({"similarity_model": "clip"}, SIMILARITY, "similarity model clip and similarity model siglip, respectively"),
+        (
+            {"relevance_threshold": 0.3},
+            FILTERED,
+            "measured with relevance threshold 0.3 and relevance threshold 0.2, respectively",
+        ),
+        (
+            {"bertscore": {**BERT, "num_layers": 10, "hashcode": "roberta-large_L10"}},
+            {"BERTScore"},
+            "BERTScore by roberta-large, layer 10, roberta-large_L10 and BERTScore by roberta-large, layer 17",
+        ),
+    ],
+)
+def test_scores_of_different_models_are_not_compared(make_evaluation, changed, apart, words):
+    def per_article(value):
+        names = ("rouge1", "rouge2", "rougeL", "image_precision", "bertscore_f1", *MODEL_SCORES)
+        return [dict.fromkeys(names, value + 0.01 * i) for i in range(12)]
+
+    def scores(value):
+        names = ("rouge1", "rouge2", "image_precision", "bertscore_f1", "mmae", *MODEL_SCORES)
+        return {name: score(value, articles=12) for name in names}
+
+    first = make_evaluation("first", per_article(0.1), scores=scores(0.1), objective="multi", bertscore=BERT)
+    settings = {"objective": "multi", "bertscore": BERT, **changed}
+    second = make_evaluation("second", per_article(0.3), scores=scores(0.3), **settings)
+    tables = tables_of(first, second)
+    for name in ("comparison", "multi_objective", "relevance_diversity"):
+        own = row_of(tables[name], "★ second")
+        shown = {heading for heading in own if heading not in ("System", "Selection")}
+        assert {heading for heading in shown if not own[heading].text.endswith(" ↑")} == apart & shown
+        said = [note for note in tables[name].notes if note.startswith("second and first are not compared on")]
+        assert len(said) == bool(apart & shown)
+    paired = tables["paired_differences"]
+    assert not apart & set(paired.columns)
+    said = [note for note in paired.notes if note.startswith("second and first are not compared on")]
+    if apart:
+        (note,) = said
+        assert all(heading in note for heading in apart) and words in note
+    else:
+        assert said == []
+        assert {"MMAE", "MaxSim", "BERTScore", "PCD max, filtered"} <= set(paired.columns)
+    described = tables["multi_objective"].notes[row_of(tables["multi_objective"], "★ first")["System"].notes[0] - 1]
+    assert "; BERTScore by roberta-large, layer 17, roberta-large_L17; similarity model siglip; " in described
+    assert "; relevance threshold 0.2" in described
+
+
+def test_scores_that_a_model_measures_get_no_difference_to_published_values(make_evaluation):
+    names = ("rouge1", "rouge2", "bertscore_f1", "image_precision", "mmae", *MODEL_SCORES)
+    folder = whole_split(
+        make_evaluation, "mine", {name: score(0.9) for name in names}, objective="multi", bertscore=BERT
+    )
+    table = tables_of(folder)["multi_objective"]
+    differences = row_of(table, "★ mine", 1)
+    # 90.00 - 44.20, 90.00 - 20.78, 90.00 - 74.03
+    expected = {"System": "to best published", "R-1": "+45.80", "R-2": "+69.22", "IP": "+15.97"}
+    assert {heading: cell.text for heading, cell in differences.items() if cell.text != "–"} == expected
+    for heading in differences.keys() - expected:
+        (number,) = differences[heading].notes
+        assert table.notes[number - 1].endswith("the one behind the published values is not known.")
+
+
+def test_other_selections_for_the_same_summaries_stand_under_the_system(make_evaluation):
+    selections = {"vrp": {"image_precision": 0.5}, "teacher": {"image_precision": 0.25, "pcd_max": 0.75}, "random": {}}
+    tables = tables_of(
+        make_evaluation("first", [{"image_precision": 0.1}] * 12),
+        make_evaluation("second", [{"image_precision": 0.5}] * 12, selections=selections),
+    )
+    table = tables["relevance_diversity"]
+    start = next(i for i, row in enumerate(table.rows) if row.cells[0].text == "★ second")
+    rows = [row for row in table.rows[start:] if row.cells[0].text == "same summaries"]
+    assert table.rows[-2:] == rows and {row.kind for row in rows} == {"detail"}
+    assert [[cell.text for cell in row.cells[1:]] for row in rows] == [
+        ["teacher", "25.00", "–", "–", "–", "–", "–", "75.00"],
+        ["random", *["–"] * 7],
+    ]
+    (number,) = rows[0].cells[0].notes
+    assert "selects for the summaries of the system above" in table.notes[number - 1]
+    assert all(row.cells[0].text != "same summaries" for row in tables["comparison"].rows)

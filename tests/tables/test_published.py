@@ -1,7 +1,10 @@
 """The data file against the numbers of the source, typed here as its tables print them."""
 
+import inspect
+
 import pytest
 
+from spectra_sum.metrics.mmae.mmae import implied_rouge_l, mmae_of
 from spectra_sum.tables import load_published
 
 COMPARISON = """
@@ -65,6 +68,14 @@ def test_human_evaluation_and_weights_of_mmae():
     weights = {name: published["mmae"][f"{name}_weight"] for name in ("rougeL", "max_sim", "image_precision")}
     assert weights == {"rougeL": 1.641, "max_sim": 0.854, "image_precision": 0.806}
     assert published["mmae"]["intercept"] == 1.978
+
+
+def test_the_metric_computes_with_the_cited_weights():
+    cited = load_published()["mmae"]
+    names = ["intercept", "rougeL_weight", "max_sim_weight", "image_precision_weight"]
+    for function in (mmae_of, implied_rouge_l):
+        parameters = inspect.signature(function).parameters
+        assert {name: parameters[name].default for name in names} == {name: cited[name] for name in names}
 
 
 def test_every_part_names_a_source():
