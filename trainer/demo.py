@@ -87,7 +87,9 @@ def collect(experiment: Experiment, records: DatasetDict, *, processes: int) -> 
     shown = [records["test"][index] for index in range(min(REPORTED_ARTICLES, len(records["test"])))]
     write_example(output / "example", shown[0])
     logs = {name: result["log_history"] for name, result in results.items()}
-    write_demo_report(output / "report.html", loaded, shown, metrics, logs)
+    probabilities = [prediction["probabilities"] for prediction in results["mm-dvp"]["predictions"]]
+    gold = records["test"]["gold_images"]
+    write_demo_report(output / "report.html", loaded, shown, metrics, logs, probabilities, gold)
     return metrics
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra_sum.documents import Document, DocumentImage
+from spectra_sum.evaluation.evaluation_report import ranking_curves
 from spectra_sum.pretrained import LoadedModel
 from spectra_sum.report import (
     GateOpening,
@@ -94,8 +95,12 @@ def write_demo_report(
     records: Sequence[dict[str, Any]],
     metrics: dict[str, Any],
     logs: dict[str, list[dict[str, Any]]],
+    probabilities: Sequence[Sequence[float]],
+    gold: Sequence[Sequence[int]],
 ) -> None:
-    """Write the report: articles, the tables of `metrics`, and the curves and gates of every variant's log."""
+    """Write the report: articles, the tables of `metrics`, the curves and gates of every variant's log, and how good the
+    image probabilities of all test articles are."""
+    precision, reliability = ranking_curves("mm-dvp", probabilities, gold)
     summarizer = Summarizer(loaded, max_new_tokens=64)
     write_report(
         path,
@@ -106,6 +111,8 @@ def write_demo_report(
         variants=[VariantRow(name=name, **row) for name, row in metrics["variants"].items()],
         selection=[SelectionRow(name=name, **row) for name, row in metrics["selection"].items()],
         chance=metrics["chance"],
+        precision_curves=[precision],
+        calibration=[reliability],
         notes=NOTES,
     )
 

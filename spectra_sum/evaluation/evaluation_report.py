@@ -7,7 +7,6 @@ from typing import Any
 import datasets
 
 from spectra_sum.curves import calibration, precision_over_k
-from spectra_sum.msmo.sources import image_counts
 from spectra_sum.report import (
     CalibrationCurve,
     PrecisionCurve,
@@ -19,6 +18,22 @@ from spectra_sum.report import (
 )
 
 MAX_K = 10
+
+
+def ranking_curves(
+    name: str, probabilities: Sequence[Sequence[float]], gold: Sequence[Sequence[int]]
+) -> tuple[PrecisionCurve, CalibrationCurve]:
+    """The report's curves of one ranking: precision over the first images, at most `MAX_K`, and calibration.
+
+    Raises:
+        ValueError: when no article has both gold and scored images.
+    """
+    largest = min(MAX_K, max(map(len, probabilities)))
+    bins = calibration(probabilities, gold)
+    return (
+        PrecisionCurve(name, precision_over_k(probabilities, gold, largest)),
+        CalibrationCurve(name, bins.points, bins.expected_calibration_error),
+    )
 
 
 def write_evaluation_report(
@@ -42,13 +57,10 @@ def write_evaluation_report(
     data = metrics["data"]
     gold = list(records["gold_images"])
     probabilities = [prediction["probabilities"] for prediction in predictions]
-    rankable = any(wanted and scored for wanted, scored in zip(gold, probabilities, strict=True))
     precision_curves, calibration_curves = [], []
-    if rankable:
-        largest = min(MAX_K, max(image_counts(records)))
-        precision_curves = [PrecisionCurve(metrics["selection"], precision_over_k(probabilities, gold, largest))]
-        bins = calibration(probabilities, gold)
-        calibration_curves = [CalibrationCurve(metrics["selection"], bins.points, bins.expected_calibration_error)]
+    if any(wanted and scored for wanted, scored in zip(gold, probabilities, strict=True)):
+        precision, reliability = ranking_curves(metrics["selection"], probabilities, gold)
+        precision_curves, calibration_curves = [precision], [reliability]
     relevance = "image_precision" if any(gold) else "max_sim"
     points = [
         RelevancePoint(name, scores[relevance], scores["pcd_mean"])

@@ -62,6 +62,7 @@ def test_summaries_selections_and_report_are_written(demo):
     page = (output / "report.html").read_text()
     assert lines[0]["reference"].split(".")[0] in page
     assert "<script" not in page
+    assert "Precision of the first k images" in page and "Expected calibration error" in page
 
 
 def test_the_model_is_mm_dvp_and_summarizes_the_example(demo, tmp_path, capsys):
