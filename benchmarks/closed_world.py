@@ -3,13 +3,14 @@
 python benchmarks/closed_world.py --output runs/closed_world --result benchmarks/results/closed_world.json
 
 Two jobs of one thread run at a time. Whatever is finished stays in the output folder: interrupt it and run the same
-command to go on. Each seed gets its own world, backbones and training; the variants of a world share all three. The
+command to go on. Each seed gets its own world, backbones and training seed; the variants of a world share all three. The
 settings are those of trainer/configs/closed_world.yaml, chosen on the test articles of seed 0 in the standard world:
 seed 0 is therefore not among the default seeds, and nothing is tuned per world (the SigLIP alone gets twice the steps
 in the worlds "thin" and "counts", whose images it does not see otherwise).
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -35,6 +36,8 @@ from spectra_sum.pretrained import load_model
 from spectra_sum.scores import coverage_by_article, score_articles
 from trainer.closed_world_backbones import SIGLIP_STEPS
 from trainer.closed_world_experiment import (
+    CONFIG,
+    LM_ONLY,
     VARIANTS,
     Experiment,
     arguments_of,
@@ -68,6 +71,8 @@ COMPARED_VARIANTS = (
     ("dvp", "dvp-no-pooled"),
 )
 COMPARED_SELECTIONS = (
+    ("vrp_joint", "vrp_article_set"),
+    ("teacher", "vrp_joint"),
     ("vrp_article_set", "vrp_article"),
     ("vrp_article_set", "vrp_none"),
     ("vrp_article", "vrp_none"),
@@ -78,14 +83,18 @@ COMPARED_SELECTIONS = (
     ("vrp_none", "random"),
 )
 NOTES = (
+    "Compare within a world only: the others have fewer training articles than the standard one, and thin and counts a "
+    "SigLIP of twice the steps (settings). In paired, scenes are never gold, which makes selection easier.",
     "visual_facts is the share of an article's visual facts that the summary states, averaged over the articles.",
+    "Variants without L_distill have an untrained relevance predictor: scores of their images are left out.",
     "over_seeds: one difference of means per seed; sd is the sample's (n - 1). over_articles: paired bootstrap over the "
-    "test articles of all seeds together; it does not see how training varies, over_seeds does.",
-    "In `selections`, the predictors with other contexts than the model's are trained afterwards on cached embeddings, "
-    "on fewer articles than the model's own saw; vrp_article_set is the one trained inside mm-dvp.",
-    "The seconds of a training that was interrupted are those of its last part.",
-    "teacher, dpp_map, mmr and relevance read the reference summary; the predictors do not.",
+    "test articles of all seeds together, with the trained models as they are: it does not see how training varies, and "
+    "its p-values are not corrected for their number. An effect is claimed only where all seeds agree.",
+    "In `selections`, vrp_none, vrp_article and vrp_article_set are trained alike on cached embeddings; vrp_joint is mm-dvp's "
+    "own predictor (article_set). teacher, dpp_map, mmr and relevance read the reference summary; the predictors do not.",
+    "Seconds are those of the machine as it was, beside other work; of an interrupted training those of its last part.",
 )
+_IMAGE_SCORES = ("image_precision", "hit_at_1", "recall", "coverage")
 
 
 @dataclass(frozen=True)
@@ -223,6 +232,8 @@ def summarize(difficulty: str, worlds: Sequence[World]) -> dict[str, Any]:
             by_article = visual_facts_by_article(result["predictions"], test, kinds)
             facts.setdefault(name, {})[seed] = by_article
             scores = {**result["scores"], "visual_facts": statistics.fmean(by_article)}
+            if set(LM_ONLY) <= set(VARIANTS[name]):
+                scores = {score: value for score, value in scores.items() if score not in _IMAGE_SCORES}
             row = {key: result[key] for key in ("seconds", "parameters")}
             runs.append({"variant": name, "seed": seed, "scores": scores, **row})
         if world.selections.is_file():
@@ -245,7 +256,10 @@ def over_seeds(runs: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any]
     """By name and score the spread over the seeds."""
     names = dict.fromkeys(run[key] for run in runs)
     return {
-        name: {score: spread([run["scores"][score] for run in own]) for score in own[0]["scores"]}
+        name: {
+            score: spread([run["scores"][score] for run in own])
+            for score in dict.fromkeys(score for run in own for score in run["scores"])
+        }
         for name in names
         for own in [[run for run in runs if run[key] == name]]
     }
@@ -266,7 +280,6 @@ def collect(worlds: Sequence[World], options: argparse.Namespace, wall_seconds: 
             "seeds": options.seeds,
             "steps": arguments_of("mm-dvp", worlds[0].experiment)[2].max_steps,
             "siglip_steps": {name: options.backbone_steps or SIGLIP_STEPS[name] for name in options.difficulties},
-            "variants": {name: list(VARIANTS[name]) for name in VARIANTS},
         },
         "seconds": {
             "wall": wall_seconds,
@@ -308,7 +321,12 @@ def tables(content: dict[str, Any]) -> str:
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """What every run in an output folder shares; the grid may grow."""
     names = ("steps", "backbone_steps", "articles", "hard_articles", "eval_articles", "predictor_articles")
-    return {name: getattr(options, name) for name in (*names, "predictor_steps")}
+    return {
+        **{name: getattr(options, name) for name in (*names, "predictor_steps")},
+        "config_sha256": hashlib.sha256(CONFIG.read_bytes()).hexdigest(),
+        "variant_arguments": {name: list(arguments) for name, arguments in VARIANTS.items()},
+        "full_siglip_steps": dict(SIGLIP_STEPS),
+    }
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -48,6 +48,7 @@ VARIANTS = {
     "text-only": ("--use_images", "false", "--fusion", "sampler", *LM_ONLY),
 }
 SELECTION_COUNT = 2
+JOINT_PREDICTOR = "vrp_joint"
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Experiment:
         eval_articles (`int`, *optional*, defaults to `200`): validation and test articles, each.
         steps (`int`, *optional*): training steps of each variant; those of the config by default.
         backbone_steps (`int`, *optional*): training steps of each backbone; their own by default.
-        predictor_articles (`int`, *optional*, defaults to `1500`): articles that train the predictors which are
-            compared with the model's own.
+        predictor_articles (`int`, *optional*, defaults to `1500`): articles that train the predictors of every
+            `vrp_context`.
         predictor_steps (`int`, *optional*, defaults to `400`): steps that train them.
     """
 
@@ -203,7 +204,8 @@ def variant_job(name: str, experiment: Experiment, *, cost: float, prefix: str =
 def select_images(loaded: LoadedModel, experiment: Experiment, records: DatasetDict) -> dict[str, list[list[int]]]:
     """Every way to select images, on the test articles: the indices of the selected ones per article, best first.
 
-    The predictors with other `vrp_context` than the model's are trained here, on cached embeddings.
+    One predictor per `vrp_context` is trained here, on the same cached embeddings and alike; `vrp_joint` is the model's own,
+    trained with all losses.
     """
     model, processor = loaded.model, loaded.processor
     teacher = build_teacher(str(experiment.backbones / "siglip"), model.config, model.device)
@@ -211,15 +213,12 @@ def select_images(loaded: LoadedModel, experiment: Experiment, records: DatasetD
     test = embed_articles(model, processor, teacher, records["test"], max_length=max_length)
     train = records["train"].select(range(min(experiment.predictor_articles, len(records["train"]))))
     embedded = embed_articles(model, processor, teacher, train, max_length=max_length)
-    predictors = {}
+    predictors = {JOINT_PREDICTOR: model.visual_path.relevance_predictor}
     for vrp_context in ("none", "article", "article_set"):
-        if vrp_context == model.config.vrp_context:
-            continue
         config = type(model.config).from_dict({**model.config.to_dict(), "vrp_context": vrp_context})
         predictors[f"vrp_{vrp_context}"] = train_predictor(
             config, embedded, steps=experiment.predictor_steps, seed=experiment.seed
         )
-    predictors[f"vrp_{model.config.vrp_context}"] = model.visual_path.relevance_predictor
     return select_by_each(predictors, test, count=SELECTION_COUNT, seed=experiment.seed)
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import queue
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,14 @@ def run_jobs(jobs: Sequence[Job], *, processes: int, description: str) -> None:
         bar.update(costs[name] * (share - shares[name]))
         shares[name] = share
 
+    # A termination ends the jobs, too, as Ctrl-C does: an orphan would go on writing where a resumed run works. It is
+    # noted and acted upon here, since an exception that a handler raises within a destructor is lost.
+    terminated: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
     try:
         while True:
+            if terminated:
+                raise KeyboardInterrupt
             ready = [job for job in waiting if all(path.exists() for path in job.needs)]
             for job in ready[: processes - len(running)]:
                 waiting.remove(job)
@@ -78,7 +85,7 @@ def run_jobs(jobs: Sequence[Job], *, processes: int, description: str) -> None:
                 pass
             for name in [name for name, (_, process) in running.items() if not process.is_alive()]:
                 job, process = running.pop(name)
-                if process.exitcode:
+                if process.exitcode or not job.result.exists():
                     failed.append(job)
                 else:
                     advance(name, 1.0)
@@ -87,9 +94,10 @@ def run_jobs(jobs: Sequence[Job], *, processes: int, description: str) -> None:
             process.terminate()
             process.join()
         bar.close()
-    if failed:
+        signal.signal(signal.SIGTERM, before)
+    if failed or waiting:
         logs = ", ".join(f"{job.name} (see {job.log})" for job in failed)
-        raise RuntimeError(f"failed: {logs}; not started for that reason: {len(waiting)} jobs")
+        raise RuntimeError(f"failed: {logs or 'none'}; not started for want of what they need: {len(waiting)} jobs")
 
 
 def print_into(log: Path) -> None:
@@ -99,6 +107,7 @@ def print_into(log: Path) -> None:
 
 
 def _run_logged(job: Job, messages: "multiprocessing.Queue") -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     print_into(job.log)
     torch.set_num_threads(1)
     job.work(lambda share: messages.put((job.name, share)))

@@ -61,9 +61,13 @@ def test_the_result_file_holds_runs_spread_and_differences(run):
         assert f"{variant} " in printed
     assert [(row["a"], row["b"]) for row in result["differences"]] == [("mm-dvp", "sampler")]
     assert result["differences"][0]["over_articles"]["articles"] == 4
-    selections = {"vrp_none", "vrp_article", "vrp_article_set", "teacher", "relevance", "random", "dpp_map", "mmr"}
+    predictors = {"vrp_joint", "vrp_none", "vrp_article", "vrp_article_set"}
+    selections = predictors | {"teacher", "relevance", "random", "dpp_map", "mmr"}
     assert set(result["selections"]) == selections
     assert {row["score"] for row in result["selection_differences"]} == {"coverage"}
+    # The sampler was trained without L_distill: its predictor selects by chance, which is no score of the variant.
+    scores = {row["variant"]: set(row["scores"]) for row in result["runs"]}
+    assert "image_precision" in scores["mm-dvp"] and "image_precision" not in scores["sampler"]
 
 
 def test_a_second_run_trains_only_what_is_missing(run, module, monkeypatch, capsys):

@@ -42,7 +42,8 @@ def test_metrics_have_the_documented_structure(demo):
     assert metrics["chance"] == {"trend": 0.25, "setting": pytest.approx(1 / 3)}
     sizes = {name: row["parameters"] for name, row in metrics["variants"].items()}
     assert sizes["text-only"] < sizes["concat"] < sizes["sampler"] < sizes["dvp"] == sizes["mm-dvp"]
-    selections = {"vrp_none", "vrp_article", "vrp_article_set", "teacher", "dpp_map", "mmr", "relevance", "random"}
+    predictors = {"vrp_joint", "vrp_none", "vrp_article", "vrp_article_set"}
+    selections = predictors | {"teacher", "dpp_map", "mmr", "relevance", "random"}
     assert set(metrics["selection"]) == selections
     for row in metrics["selection"].values():
         assert set(row) == {"image_precision", "coverage"}

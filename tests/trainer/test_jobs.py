@@ -1,5 +1,7 @@
 """Jobs: their order, what is kept, what a failure does, and where their output goes."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,9 +65,32 @@ def test_a_failed_job_stops_only_those_that_need_it_and_is_named_at_the_end(tmp_
         raise ValueError("no luck")
 
     jobs = [job(tmp_path, "a", work=fail), job(tmp_path, "b", "a"), job(tmp_path, "c")]
-    with pytest.raises(RuntimeError, match=r"a \(see .*a\.log\); not started for that reason: 1 jobs"):
+    with pytest.raises(RuntimeError, match=r"a \(see .*a\.log\); not started for want of what they need: 1 jobs"):
         run_jobs(jobs, processes=1, description="test")
     assert started(tmp_path) == ["a", "c"]
     assert "no luck" in (tmp_path / "logs" / "a.log").read_text()
     run_jobs([job(tmp_path, "a"), *jobs[1:]], processes=1, description="test")
     assert started(tmp_path) == ["a", "c", "a", "b"]
+
+
+def test_a_job_that_leaves_no_result_has_failed(tmp_path):
+    idle = Job("idle", lambda report: None, tmp_path / "idle", tmp_path / "logs" / "idle.log", 1)
+    with pytest.raises(RuntimeError, match=r"failed: idle .*; not started for want of what they need: 1 jobs"):
+        run_jobs([idle, job(tmp_path, "next", "idle")], processes=1, description="test")
+    assert not (tmp_path / "order").exists()
+
+
+def test_a_termination_ends_the_running_jobs(tmp_path):
+    def pid_then_sleep() -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job(tmp_path, "long", work=pid_then_sleep)], processes=1, description="test")
+    # It has been waited for: no process of this id is left.
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert not (tmp_path / "long").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
