@@ -65,38 +65,55 @@ def interval(score: dict[str, float]) -> str:
 
 
 def world_section(content: dict[str, Any]) -> str:
-    """The tables of the controlled experiment over seeds and difficulties."""
+    """The tables of the controlled experiment over seeds and difficulties, each value with its seed."""
     parts = []
     for difficulty, result in content["results"].items():
         chance = ", ".join(f"{kind} {share:.2f}" for kind, share in result["chance"].items())
         kinds = list(result["chance"])
         rows = [
-            [name, *(spread(scores[key]) for key in ("visual_facts", *(f"visual_facts_{kind}" for kind in kinds)))]
-            + [str(len(scores["visual_facts"]["values"]))]
+            [name, by_seed(scores["visual_facts"]["values"], seeds_of(result, name)), spread(scores["visual_facts"])]
+            + [spread(scores[f"visual_facts_{kind}"]) for kind in kinds]
             for name, scores in result["variants"].items()
         ]
-        parts += [f"**{difficulty}** (chance: {chance})", table(["variant", "visual facts", *kinds, "seeds"], rows)]
+        parts += [f"**{difficulty}** (chance: {chance})", table(["variant", "by seed", "visual facts", *kinds], rows)]
     standard = content["results"]["standard"]
     selections = [
-        [name, spread(scores["image_precision"]), spread(scores["coverage"])]
+        [name, spread(scores["image_precision"]), spread(scores["coverage"]), by_seed(scores["coverage"]["values"])]
         for name, scores in standard["selections"].items()
     ]
     differences = [
-        [f"{row['a']} − {row['b']}", row["score"].replace("_", " "), spread(row["over_seeds"])]
+        [
+            f"{row['a']} − {row['b']}",
+            row["score"].replace("_", " "),
+            by_seed(row["over_seeds"]["values"], row["seeds"]),
+        ]
         + [f"{row['over_articles']['low']:+.3f} to {row['over_articles']['high']:+.3f}"]
         for row in (*standard["differences"], *standard["selection_differences"])
     ]
-    hardware = content["hardware"]
+    hardware, missing = content["hardware"], len(content["missing"])
     parts += [
         "Selection of 2 images in the standard world:",
-        table(["selection", "image precision", "coverage"], selections),
-        "Paired differences in the standard world:",
-        table(["difference", "score", "over seeds", "95 % over articles"], differences),
-        f"Mean ± standard deviation over seeds {content['settings']['seeds']}, {content['settings']['eval_articles']} test "
-        f"articles each; {hardware['processor']}, {hardware['cores']} cores, {hardware['processes']} processes of one "
-        "thread (`benchmarks/results/closed_world.json`).",
+        table(["selection", "image precision", "coverage", "coverage by seed"], selections),
+        "Paired differences in the standard world (those of the others stand in the result file):",
+        table(["difference", "score", "by seed", "95 % over articles, models fixed"], differences),
+        f"Mean ± standard deviation over the seeds, {content['settings']['eval_articles']} test articles each; "
+        f"{hardware['processor']}, {hardware['cores']} cores, {hardware['processes']} processes of one thread "
+        "(`benchmarks/results/closed_world.json`)."
+        + (f" {missing} of the grid's jobs were not run; the file names them." if missing else ""),
     ]
     return "\n\n".join(parts)
+
+
+def seeds_of(result: dict[str, Any], name: str) -> list[int]:
+    """The seeds of a variant's runs, in the order of its values."""
+    return [run["seed"] for run in result["runs"] if run["variant"] == name]
+
+
+def by_seed(values: list[float], seeds: list[int] | None = None) -> str:
+    """Every seed's value."""
+    if seeds is None:
+        return ", ".join(f"{value:.3f}" for value in values)
+    return ", ".join(f"{seed}: {value:.3f}" for seed, value in zip(seeds, values, strict=True))
 
 
 def spread(value: dict[str, Any]) -> str:
