@@ -24,8 +24,8 @@ NOTES = (
     "say what the architecture can learn, not how it does on news.",
     "Text facts (group, city, person, number) stand in the article's text; visual facts (trend, setting) only in its "
     "images. ROUGE is no evidence here: the template alone scores high.",
-    "All variants start from the same text-only model and get the same number of steps. concat is handicapped: its "
-    "projector starts untrained, and it has no gates that open slowly.",
+    "All variants start from the same text-only model and get the same number of steps. concat's projector starts "
+    "untrained, and no gates open slowly there.",
 )
 
 
