@@ -1,6 +1,6 @@
 """Configuration of SPeCTrA-Sum: one place for every number of the method."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec, strict
@@ -11,6 +11,8 @@ AUTO_MAP = {
     "AutoModelForImageTextToText": "modeling_spectra.SpectraSumForConditionalGeneration",
     "AutoProcessor": "processing_spectra.SpectraSumProcessor",
 }
+PIPELINE_TASK = "multimodal-summarization"
+PIPELINE = {"impl": "pipeline_spectra.MultimodalSummarizationPipeline", "pt": ["AutoModelForImageTextToText"]}
 
 
 @strict
@@ -155,6 +157,13 @@ class SpectraSumConfig(PreTrainedConfig):
         self.cross_attention_num_heads = self.cross_attention_num_heads or heads
         # Saved folders must name every class; what the Auto classes register at run time knows only the last one.
         self.auto_map = dict(AUTO_MAP)
+        self.custom_pipelines = {PIPELINE_TASK: dict(PIPELINE)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in every configuration of transformers, whose `pipeline` puts classes in place of the names that it reads
+        in `custom_pipelines`: the names are what can be saved.
+        """
+        return super().to_dict() | {"custom_pipelines": {PIPELINE_TASK: dict(PIPELINE)}}
 
     def validate_architecture(self):
         """Part of `@strict`'s validation: checks the fields against each other.

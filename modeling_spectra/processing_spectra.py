@@ -154,7 +154,7 @@ class SpectraSumProcessor(ProcessorMixin):
         images: Sequence[Sequence[Any]] | Sequence[Any] | None = None,
         title: str | Sequence[str] | None = None,
         summary: str | Sequence[str] | None = None,
-        max_length: int = 2048,
+        max_length: int | Sequence[int] = 2048,
         return_tensors: str = "pt",
         **kwargs: Any,
     ) -> BatchFeature:
@@ -167,8 +167,9 @@ class SpectraSumProcessor(ProcessorMixin):
                 Of more than `max_candidate_images` the first ones are kept, with a warning that counts the rest.
             title (`str` or `list[str]`, *optional*): The articles' titles.
             summary (`str` or `list[str]`, *optional*): Reference summaries, for training.
-            max_length (`int`, *optional*, defaults to `2048`):
-                Most text tokens of prompt and summary together, visual placeholders not counted. Only the body is cut.
+            max_length (`int` or `list[int]`, *optional*, defaults to `2048`):
+                Most text tokens of prompt and summary together, visual placeholders not counted; of all articles, or
+                one entry per article. Only the body is cut.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` is the only choice.
 
         Returns:
@@ -194,7 +195,8 @@ class SpectraSumProcessor(ProcessorMixin):
             isinstance(images, list | tuple) and all(row is None or isinstance(row, list | tuple) for row in images)
         ):
             raise ValueError("images must be a list that holds one list of images per article.")
-        for name, values in (("title", title), ("summary", summary), ("images", images)):
+        limits = [max_length] * count if isinstance(max_length, int) else max_length
+        for name, values in (("title", title), ("summary", summary), ("images", images), ("max_length", limits)):
             if values is not None and (isinstance(values, str) or len(values) != count):
                 raise ValueError(f"{name} must be a list with one entry per article ({count}).")
         images = [list(row or []) for row in images] if images is not None else [[] for _ in range(count)]
@@ -209,7 +211,7 @@ class SpectraSumProcessor(ProcessorMixin):
             seen = min(len(kept[index]), self.max_images)
             article_title = title[index] if title is not None else ""
             prompt_ids, article = self._prompt(
-                text[index], article_title, seen, max_length - len(summary_ids), f"article {index}"
+                text[index], article_title, seen, limits[index] - len(summary_ids), f"article {index}"
             )
             rows.append((prompt_ids, article, summary_ids))
         data = self._pad(rows, pad_left=summary is None)

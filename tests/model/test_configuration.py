@@ -2,7 +2,8 @@
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CLIPVisionConfig, LlamaConfig, SiglipVisionConfig
+from transformers import AutoModelForImageTextToText, CLIPVisionConfig, LlamaConfig, SiglipVisionConfig
+from transformers.pipelines import clean_custom_task
 
 from configuration_spectra import SpectraSumConfig
 from tests.tiny import (
@@ -128,6 +129,16 @@ def test_round_trip(tmp_path, vision, text):
     assert loaded.text_config.hidden_size == TEXT_WIDTH and loaded.teacher_beta == 5.0
     assert loaded.get_text_config().hidden_size == TEXT_WIDTH
     assert set(loaded.auto_map) == {"AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoProcessor"}
+
+
+def test_a_configuration_that_a_pipeline_has_read_can_be_saved(tmp_path):
+    config = tiny_config()
+    [task] = config.custom_pipelines
+    clean_custom_task(config.custom_pipelines[task])
+    assert config.custom_pipelines[task]["pt"] == (AutoModelForImageTextToText,)
+    config.save_pretrained(tmp_path)
+    saved = SpectraSumConfig.from_pretrained(tmp_path).custom_pipelines
+    assert saved == tiny_config().custom_pipelines == {task: {**saved[task], "pt": ["AutoModelForImageTextToText"]}}
 
 
 def test_sizes_that_follow_from_the_backbones():

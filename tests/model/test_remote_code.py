@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Trainer, TrainingArguments
 
 import modeling_spectra
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
@@ -39,7 +40,7 @@ sys.meta_path.insert(0, WithoutTheProject())
 
 import hashlib, json
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, pipeline
 
 torch.set_num_threads(1)
 job = json.loads(sys.stdin.read())
@@ -63,10 +64,24 @@ for name, folder in job["folders"].items():
     result[name]["selected"] = selected.indices
     model.save_pretrained(job["output"] + "/" + name + "_again")
     processor.save_pretrained(job["output"] + "/" + name + "_again")
+    summarize = pipeline("multimodal-summarization", model=folder, trust_remote_code=True, max_new_tokens=5)
+    result[name]["pipeline"] = type(summarize).__module__
+    result[name]["summaries"] = summarize(job["articles"], batch_size=3, num_beams=2, return_evidence=True)
+    summarize.save_pretrained(job["output"] + "/" + name + "_pipeline")
+    # A single custom task needs no name.
+    summarize = pipeline(model=job["output"] + "/" + name + "_pipeline", trust_remote_code=True, max_new_tokens=5)
+    result[name]["saved_summaries"] = summarize(job["articles"], batch_size=3, num_beams=2, return_evidence=True)
 result["loaded"] = sorted(PROJECT & set(sys.modules))
 result["unneeded"] = sorted({"trl", "datasets", "evaluate", "peft"} & set(sys.modules))
 print("RESULT" + json.dumps(result))
 """
+
+
+def articles(images):
+    """The same three articles for the pipeline."""
+    keys = ("text", "title", "images")
+    rows = zip(SENTENCES[:3], ["", "Storm", "Ships"], [images, [], images[:1]], strict=True)
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 def run_as_a_user(folders, images, root):
@@ -80,6 +95,7 @@ def run_as_a_user(folders, images, root):
         "text": SENTENCES[:3],
         "title": ["", "Storm", "Ships"],
         "images": images,
+        "articles": articles(images),
         "options": {"max_new_tokens": 5, "num_beams": 2, "do_sample": False},
         "output": str(root),
     }
@@ -126,7 +142,16 @@ def saved(tmp_path_factory):
             },
             "tokens": model.generate(**data, max_new_tokens=5, num_beams=2, do_sample=False).tolist(),
             "selected": model.select_images(**data).indices,
+            "texts": processor.decode_summaries(
+                model.generate(**data, max_new_tokens=5, num_beams=2, do_sample=False), data["input_ids"].shape[1]
+            ),
         }
+    # What a Trainer saves is complete as well.
+    trainer = Trainer(
+        model, TrainingArguments(str(root / "run"), report_to="none", use_cpu=True), processing_class=processor
+    )
+    folders["trainer"], expected["trainer"] = root / "trainer", expected[name]
+    trainer.save_model(str(folders["trainer"]))
     return folders, images, expected
 
 
@@ -140,6 +165,13 @@ def assert_equal(result, expected):
             assert found[auto]["hashes"] == own["hashes"]
             assert found[auto]["tokens"] == own["tokens"]
         assert found["selected"] == own["selected"]
+        assert found["pipeline"].startswith("transformers_modules.")
+        assert [result["summary_text"] for result in found["summaries"]] == own["texts"]
+        indices = [[image["index"] for image in result["selected_images"]] for result in found["summaries"]]
+        assert indices == own["selected"]
+        gated = name == "dvp"
+        assert [bool(result["evidence"]) for result in found["summaries"]] == [gated, False, gated]
+        assert found["saved_summaries"] == found["summaries"]
     assert result["loaded"] == [] and result["unneeded"] == []
 
 
@@ -164,6 +196,13 @@ def test_a_saved_folder_is_complete(saved):
             module, name = reference.split(".")
             tree = ast.parse((folder / f"{module}.py").read_text())
             assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+        custom = json.loads((folder / "config.json").read_text())["custom_pipelines"]
+        assert custom == {
+            "multimodal-summarization": {
+                "impl": "pipeline_spectra.MultimodalSummarizationPipeline",
+                "pt": ["AutoModelForImageTextToText"],
+            }
+        }
         processor = json.loads((folder / "processor_config.json").read_text())
         assert processor["processor_class"] == "SpectraSumProcessor"
         assert processor["auto_map"] == {"AutoProcessor": auto_map["AutoProcessor"]}
