@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from spectra_sum.commands import evaluate, human_eval, summarize, tables
+from hub_upload.errors import HubError
+from spectra_sum.commands import app, evaluate, human_eval, push, summarize, tables
 from spectra_sum.commands.arguments import UsageError
 from spectra_sum.model_sources import ModelError
 
-COMMANDS = (summarize, evaluate, tables, human_eval)
+COMMANDS = (summarize, evaluate, tables, human_eval, app, push)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             Arguments without the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0 when all was done, 1 when some was, 2 for bad input, 130 when interrupted.
+        The exit code: 0 when all was done, 1 when some was or the Hub refused, 2 for bad input, 130 when interrupted.
     """
     arguments = build_parser().parse_args(argv)
     try:
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, ModelError, OSError) as error:
         print(f"spectra-sum: error: {error}", file=sys.stderr)
         return 2
+    except HubError as error:
+        print(f"spectra-sum: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("spectra-sum: interrupted", file=sys.stderr)
         return 130

@@ -1,9 +1,14 @@
 """Opening image files that nobody vouches for."""
 
+import base64
+import binascii
+import io
+import os
 import struct
 import warnings
 import zlib
 from pathlib import Path
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from PIL import Image, ImageOps
 
@@ -14,11 +19,64 @@ MAX_IMAGE_SIDE = 1024
 
 
 class ImageError(ValueError):
-    """An image file that cannot be used. `kind` is `"missing_image"`, `"broken_image"` or `"oversized_image"`."""
+    """An image that cannot be used. `kind` is `"missing_image"`, `"broken_image"`, `"oversized_image"`,
+    `"remote_image"`, `"outside_folder"` or `"unsupported_image"`."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
         self.kind = kind
+
+
+def open_linked_image(source: str, folder: Path) -> Image.Image:
+    """
+    Opens the image file that a document names, as [`open_local_image`] does.
+
+    Args:
+        source (`str`):
+            A URL, percent-encoded: a path from `folder`.
+        folder (`Path`):
+            The document's folder, resolved. No path may leave it, also not by a symbolic link.
+
+    Raises:
+        ImageError: The address is remote, leads out of the folder or is no path, or the file cannot be used.
+    """
+    try:
+        url = urlsplit(source)
+    except ValueError:
+        raise ImageError("unsupported_image", "this is no valid path") from None
+    if url.scheme in ("http", "https") or url.netloc:
+        raise ImageError("remote_image", "remote images are not fetched; save it beside the document")
+    if url.scheme:
+        raise ImageError("unsupported_image", f"{url.scheme}: addresses are not read; save it beside the document")
+    if not url.path:
+        raise ImageError("missing_image", "the image has no path")
+    try:
+        # realpath follows every symbolic link on the way; an absolute path replaces the folder.
+        path = Path(os.path.realpath(folder / unquote(url.path)))
+        if path.is_relative_to(folder):
+            return open_local_image(path)
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:  # a name too long, a NUL byte
+        raise ImageError("missing_image", f"this is no usable file name ({error})") from None
+    raise ImageError("outside_folder", "images outside the document's folder are not read; copy it there")
+
+
+def open_data_image(uri: str) -> Image.Image:
+    """
+    Decodes the image in a `data:` URI (RFC 2397) as [`open_local_image`] does a file's.
+
+    Raises:
+        ImageError: There is no image in it that can be used.
+    """
+    header, _, payload = uri.partition(",")
+    data = unquote_to_bytes(payload)
+    if header.rstrip().lower().endswith(";base64"):
+        try:
+            data = base64.b64decode(data)
+        except binascii.Error as error:
+            raise ImageError("broken_image", f"its base64 is damaged ({error})") from None
+    return _decoded(io.BytesIO(data), MAX_IMAGE_SIDE)
 
 
 def open_local_image(path: Path, max_side: int = MAX_IMAGE_SIDE) -> Image.Image:
@@ -37,11 +95,15 @@ def open_local_image(path: Path, max_side: int = MAX_IMAGE_SIDE) -> Image.Image:
     """
     if not path.is_file():
         raise ImageError("missing_image", "there is no such file")
+    return _decoded(path, max_side)
+
+
+def _decoded(file: Path | io.BytesIO, max_side: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow only warns between one and two times its limit.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=READABLE_FORMATS) as image:
+            with Image.open(file, formats=READABLE_FORMATS) as image:
                 image.draft("RGB", (max_side, max_side))
                 image.load()
                 image = ImageOps.exif_transpose(image)

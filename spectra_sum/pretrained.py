@@ -9,10 +9,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
+from transformers.utils import cached_file, find_adapter_config_file
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
-from .model_sources import ModelError, check_model, find_smollm2
+from .model_sources import ModelError, check_model, find_adapter_base, find_smollm2
 
 # What transformers raises for folders that are incomplete, damaged, of another kind, or not to be fetched.
 LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)
@@ -26,10 +27,15 @@ class LoadedModel(NamedTuple):
     trained: bool
 
 
-def load_model(name: str) -> LoadedModel:
+def load_model(name: str, *, merge: bool = True) -> LoadedModel:
     """
     Loads a SPeCTrA-Sum model from a folder or the Hub, with the code of this installation: none of the repository's
-    code runs, and only safetensors are read. A folder with a LoRA adapter is loaded with its base and merged.
+    code runs, and only safetensors are read. A LoRA adapter is loaded with its base, at the revision that it names.
+
+    Args:
+        name (`str`): Folder or Hub id of a model or an adapter.
+        merge (`bool`, *optional*, defaults to `True`): Merge an adapter into its base; otherwise the model is a
+            `PeftModel`.
 
     Raises:
         ModelError: The model cannot be fetched or loaded, or its weights are incomplete.
@@ -37,23 +43,27 @@ def load_model(name: str) -> LoadedModel:
     check_model(name)
     register_auto_classes()
     try:
-        adapter = Path(name) / "adapter_config.json"
-        base = name
-        if adapter.is_file():
-            base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
-            # A run that was moved still has its base in its own folder, beside the checkpoints.
-            moved = [place / "base" for place in (adapter.parent, adapter.parent.parent) if (place / "base").is_dir()]
-            if moved and not Path(base).is_dir():
-                base = str(moved[0])
+        adapter = find_adapter_config_file(name)
+        base, revision = name, None
+        if adapter is not None:
+            # PEFT would fall back to a pickle file.
+            cached_file(name, "adapter_model.safetensors")
+            settings = json.loads(Path(adapter).read_text(encoding="utf-8"))
+            local = find_adapter_base(Path(adapter).parent) if Path(name).is_dir() else None
+            base = str(local or settings["base_model_name_or_path"])
+            revision = None if local else settings.get("revision")
         model, report = SpectraSumForConditionalGeneration.from_pretrained(
-            base, use_safetensors=True, output_loading_info=True
+            base, revision=revision or "main", use_safetensors=True, output_loading_info=True
         )
         processor = SpectraSumProcessor.from_pretrained(name)
-        if adapter.is_file():
+        if adapter is not None:
             # Only adapters need peft, which loads slowly.
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, name).merge_and_unload()
+            model = PeftModel.from_pretrained(model, name)
+            model = model.merge_and_unload() if merge else model
+    except ModelError:
+        raise
     except LOADING_ERRORS as error:
         raise ModelError(f"{name}: the model cannot be loaded: {_first_line(error)}") from error
     if report["missing_keys"]:

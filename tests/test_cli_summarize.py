@@ -47,6 +47,8 @@ def place(tmp_path, monkeypatch):
     )
     (tmp_path / "note.txt").write_text("Only a few words.")
     (tmp_path / "empty.md").write_text("")
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (20, 12), "green").save(tmp_path / "pictures" / "green.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -71,7 +73,8 @@ def test_document_with_images(place, model_folder, capsys):
     assert (code, err) == (0, "")
     [record] = [json.loads(line) for line in (place / "r.jsonl").read_text().splitlines()]
     assert set(record) == {
-        *("id", "title", "source", "summary", "selected", "probabilities", "images", "evidence", "problems")
+        *("id", "title", "source", "summary", "selected", "probabilities", "images", "evidence", "problems"),
+        *("document_hash", "settings_hash"),
     }
     assert (record["id"], record["title"], record["source"]) == ("doc", "The harbour", "doc.md")
     assert record["images"] == ["red.png", "blue.png"]
@@ -161,11 +164,14 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, model_folder, moved):
     [
         (["empty.md"], "empty.md: the document is empty"),
         (["none/doc.md"], "none/doc.md: there is no such file"),
-        (["."], ".: this is a folder"),
+        (["pictures"], "pictures: the folder holds no document (.md, .markdown, .html, .htm, .txt)"),
         (["broken.png"], "broken.png: unsupported file type '.png'"),
         (["note.txt", "--images", "broken.png"], "broken.png: it is no image"),
         (["doc.md", "--images", "red.png"], "doc.md: images given separately go with a .txt"),
         (["doc.md", "note.txt", "--images", "red.png"], "--images belongs to one .txt document"),
+        (["pictures", "--images", "red.png"], "--images belongs to one .txt document"),
+        (["doc.md", "--resume"], "--resume goes on with the file that --json names"),
+        (["page.html"], "page.html: there is no such file"),
         (["doc.md", "--output", "none/r.html"], "--output none/r.html: there is no folder none"),
         (["doc.md", "--output", "."], "--output .: this is a folder"),
         (["doc.md", "--output", "./doc.md"], "--output doc.md: this is one of the inputs"),
@@ -179,6 +185,151 @@ def test_bad_input_is_one_line_and_costs_no_model(place, model_folder, no_loadin
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"spectra-sum: error: {message}") and err.count("\n") == 1
     assert sorted(os.listdir(place)) == before
+
+
+@pytest.fixture
+def corpus(place):
+    """A folder of documents of each kind, two of them of one name, with everything that is not to be read."""
+    folder = place / "corpus"
+    for name in ("b", "a", ".hidden", "page_files"):
+        (folder / name).mkdir(parents=True)
+    (folder / "b" / "same.md").write_text("# Second same\n\nWords of b.\n")
+    (folder / "a" / "same.md").write_text("# First same\n\nWords of a. ![](green.png)\n")
+    Image.new("RGB", (20, 12), "green").save(folder / "a" / "green.png")
+    (folder / "page.html").write_text("<h1>A page</h1><p>Words of the page.<img src=page_files/blue.png alt=Blue>")
+    Image.new("RGB", (20, 12), "blue").save(folder / "page_files" / "blue.png")
+    (folder / "page_files" / "advert.html").write_text("<p>Buy this.")
+    (folder / "note.txt").write_text("Words of the note.")
+    (folder / "alias.txt").symlink_to("note.txt")
+    (folder / "broken.md").write_bytes(b"caf\xe9")
+    (folder / "data.csv").write_text("1,2")
+    (folder / ".hidden" / "x.md").write_text("Hidden.")
+    (folder / ".x.md").write_text("Hidden.")
+    (folder / "outside.txt").symlink_to(place / "note.txt")
+    (folder / "all").symlink_to(place)
+    return folder
+
+
+def records(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_folder_of_documents(place, corpus, model_folder, capsys):
+    options = ["--model", model_folder, "--output", "r.html", "--json", "r.jsonl", "--max-new-tokens", 4]
+    assert run("corpus/b/same.md", "corpus", *options) == 1
+    out, err = capsys.readouterr()
+    assert [(record["id"], record["source"], record["title"]) for record in records(place / "r.jsonl")] == [
+        ("corpus/b/same.md", "corpus/b/same.md", "Second same"),
+        ("corpus/a/same.md", "corpus/a/same.md", "First same"),
+        ("alias", "corpus/alias.txt", "alias"),
+        ("page", "corpus/page.html", "A page"),
+    ]
+    assert [record["images"] for record in records(place / "r.jsonl")] == [
+        [],
+        ["green.png"],
+        [],
+        ["page_files/blue.png"],
+    ]
+    notes = [
+        "corpus: symbolic links to folders or out of it are not followed: corpus/all, corpus/outside.txt",
+        "corpus: files of other kinds are not read: 1 .csv",
+        "corpus: folders saved with a page are not searched for documents: 1",
+        "corpus: image files are read where a document shows them: 1",
+    ]
+    failure = "corpus/broken.md: byte 3 is not UTF-8; save the document as UTF-8 text."
+    assert err.splitlines() == [f"spectra-sum: note: {note}" for note in notes] + [f"spectra-sum: error: {failure}"]
+    html = (place / "r.html").read_text()
+    for text in ("Multimodal summary of 4 documents", *notes, f"Not summarized: {failure}", "First same", "Blue"):
+        assert text in html
+    assert html.count("data:image/png;base64,") >= 2
+
+
+def test_an_output_among_the_documents_of_a_folder_is_refused(place, corpus, model_folder, no_loading, capsys):
+    assert run("corpus", "--model", model_folder, "--output", "corpus/page.html") == 2
+    assert "--output corpus/page.html: this is one of the inputs" in capsys.readouterr().err
+
+
+def test_documents_are_read_one_at_a_time(place, model_folder, monkeypatch):
+    """A document that appears broken only when its turn comes does not keep the first from being summarized."""
+    (place / "one.txt").write_text("The first words.")
+    (place / "two.txt").write_text("The second words.")
+    seen = []
+    monkeypatch.setattr("spectra_sum.commands.summarize._say", lambda text: seen.append((place / "two.txt").exists()))
+    from spectra_sum.commands import summarize
+
+    read = summarize.read_document
+
+    def read_and_remove(path, images):
+        document = read(path, images)
+        (place / "two.txt").unlink(missing_ok=True)
+        return document
+
+    monkeypatch.setattr(summarize, "read_document", read_and_remove)
+    assert run("one.txt", "two.txt", "--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 2) == 1
+    assert [record["id"] for record in records(place / "r.jsonl")] == ["one"] and seen == [False]
+
+
+def interrupt_after(monkeypatch, count):
+    """Ends the command, as Ctrl-C does, when `count` documents are summarized; returns the ids that were begun."""
+    from spectra_sum.summarizer import Summarizer
+
+    begun = []
+    summarize = Summarizer.summarize
+
+    def counted(self, document):
+        begun.append(document.id)
+        if len(begun) > count:
+            raise KeyboardInterrupt
+        return summarize(self, document)
+
+    monkeypatch.setattr(Summarizer, "summarize", counted)
+    return begun
+
+
+def test_an_interrupted_run_goes_on(place, corpus, model_folder, monkeypatch, capsys):
+    (corpus / "broken.md").unlink()
+    options = ["--model", model_folder, "--max-new-tokens", 4]
+    assert run("corpus", *options, "--json", "whole.jsonl", "--output", "whole.html") == 0
+    with monkeypatch.context() as patch:
+        assert interrupt_after(patch, 2) == []
+        assert run("corpus", *options, "--json", "r.jsonl", "--resume") == 130
+    assert len(records(place / "r.jsonl")) == 2
+    with open(place / "r.jsonl", "ab") as file:
+        file.write(b'{"id": "cut in the mid')
+    capsys.readouterr()
+    begun = interrupt_after(monkeypatch, 99)
+    assert run("corpus", *options, "--json", "r.jsonl", "--output", "r.html", "--resume") == 0
+    assert begun == ["corpus/b/same.md", "page"]
+    assert sorted(records(place / "r.jsonl"), key=str) == sorted(records(place / "whole.jsonl"), key=str)
+    assert (place / "r.html").read_text() == (place / "whole.html").read_text()
+    # All is done: no model is loaded, and the report can still be written.
+    monkeypatch.setattr("spectra_sum.commands.summarize._load_summarizer", None)
+    assert run("corpus", *options, "--json", "r.jsonl", "--output", "again.html", "--resume") == 0
+    assert (place / "again.html").read_text() == (place / "whole.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda place: ["--num-beams", 2], "r.jsonl: line 1 was made by another model or with other options"),
+        (
+            lambda place: (place / "r.jsonl").write_text("no JSON\n") and [],
+            "r.jsonl: line 1 is no record of a summary",
+        ),
+        (lambda place: (place / "r.jsonl").write_text("[1]\n") and [], "r.jsonl: line 1 is no record of a summary"),
+        (lambda place: (place / "note.txt").write_text("New words.") and [], "note.txt: it has changed since"),
+    ],
+)
+def test_a_run_goes_on_only_with_what_it_began(place, model_folder, monkeypatch, capsys, change, message):
+    options = ["--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 2]
+    assert run("note.txt", *options) == 0
+    more = change(place)
+    before = (place / "r.jsonl").read_bytes()
+    capsys.readouterr()
+    monkeypatch.setattr("spectra_sum.commands.summarize._load_summarizer", None)
+    assert run("note.txt", *options, "--resume", *more) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert (place / "r.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(

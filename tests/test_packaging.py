@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {".py", ".j2", ".css", ".js", ".json"}
-INSTALLED = {"configuration_spectra", "modeling_spectra", "spectra_sum"}
+INSTALLED = {"configuration_spectra", "hub_upload", "modeling_spectra", "spectra_sum"}
 
 
 def imported_packages(file: Path) -> set[str]:
@@ -47,17 +47,30 @@ def test_a_build_holds_all_of_the_package_and_nothing_of_the_checkout(tmp_path):
         ("spectra_sum/msmo", {"trainer", "modeling_spectra", "torch", "transformers"}),
         ("spectra_sum/metrics", {"trainer", "modeling_spectra", "spectra_sum"}),
         ("spectra_sum", {"trainer", "benchmarks", "tests"}),
-        ("trainer", {"benchmarks", "tests", "hub_upload"}),
+        ("hub_upload", {"trainer", "benchmarks", "tests"}),
+        ("trainer", {"benchmarks", "tests"}),
     ],
 )
 def test_imports_point_one_way(folder, forbidden):
     assert not imports_of(folder) & forbidden
 
 
+def test_only_command_lines_publish():
+    folders = ("modeling_spectra", "spectra_sum", "trainer")
+    files = [file.relative_to(ROOT) for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    publishing = {file.as_posix() for file in files if "hub_upload" in imported_packages(ROOT / file)}
+    assert {name for name in publishing if not name.startswith("spectra_sum/commands/")} == {
+        "spectra_sum/cli.py",
+        "trainer/train.py",
+    }
+
+
 def test_no_file_is_named_after_a_library():
     libraries = {name.split("/")[0] for name in importlib.metadata.packages_distributions()} | sys.stdlib_module_names
     own = {
-        path.stem for folder in ("modeling_spectra", "trainer", "spectra_sum") for path in (ROOT / folder).glob("*.py")
+        path.stem
+        for folder in ("hub_upload", "modeling_spectra", "trainer", "spectra_sum")
+        for path in (ROOT / folder).glob("*.py")
     }
     assert not (own - {"__init__"}) & (libraries - INSTALLED)
 

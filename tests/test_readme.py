@@ -64,7 +64,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_python_example_runs(checkout):
-    code, _ = blocks("python")
+    code, _, _ = blocks("python")
     assert len([line for line in code.splitlines() if line]) <= 10
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -73,7 +73,7 @@ def test_python_example_runs(checkout):
 
 
 def test_metric_example_runs():
-    _, code = blocks("python")
+    _, _, code = blocks("python")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     result = ast.literal_eval(done.stdout)
@@ -162,7 +162,7 @@ def test_file_tree_is_complete_and_true():
         assert len(line.split()) > 1, f"no comment: {line}"
     for path in named:
         assert (ROOT / path).exists(), path
-    for folder in ("modeling_spectra", "trainer", "spectra_sum"):
+    for folder in ("hub_upload", "modeling_spectra", "trainer", "spectra_sum"):
         files = {path.relative_to(ROOT) for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
         assert files <= named, files - named
 

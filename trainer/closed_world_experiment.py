@@ -15,6 +15,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_from_disk
 from transformers import TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from spectra_sum.metrics import load_metric
 from spectra_sum.pretrained import LoadedModel
@@ -30,7 +31,15 @@ from trainer.closed_world_backbones import (
 from trainer.data import load_records
 from trainer.image_selection import embed_articles, select_by_each, train_predictor
 from trainer.jobs import Job, print_into
-from trainer.train import build_teacher, build_trainer, checkpoint_to_resume, parse_arguments, write_json
+from trainer.run_record import RUN_RECORD, write_run_record
+from trainer.train import (
+    build_teacher,
+    build_trainer,
+    checkpoint_to_resume,
+    count_articles,
+    parse_arguments,
+    write_json,
+)
 
 CONFIG = Path(__file__).parent / "configs" / "closed_world.yaml"
 LM_ONLY = ("--align_weight", "0", "--distill_weight", "0")
@@ -169,16 +178,23 @@ def run_variant(name: str, experiment: Experiment, report: Callable[[float], Non
     records = load_from_disk(experiment.output / "articles")
     data_args, architecture, args, model_args = arguments_of(name, experiment)
     trainer = build_trainer(data_args, architecture, args, model_args, records, [ReportShare(report)])
+    checkpoint = checkpoint_to_resume(args)
+    write_run_record(data_args, architecture, args, model_args, count_articles(trainer, records), checkpoint)
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
+    trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - started
     folder = Path(args.output_dir)
     trainer.save_model(str(folder / "model"))
     predictions = trainer.predict_records(records["test"])
     model = trainer.base_model
     counted = model if data_args.use_images else model.language_model
+    scores = score_predictions(predictions, records["test"])
+    # The model is also used on its own: what a model card is made of lies beside it.
+    shutil.copyfile(folder / RUN_RECORD, folder / "model" / RUN_RECORD)
+    trainer.state.save_to_json(str(folder / "model" / TRAINER_STATE_NAME))
+    write_json(folder / "model" / "metrics.json", {f"test_{name}": value for name, value in scores.items()})
     result = {
-        "scores": score_predictions(predictions, records["test"]),
+        "scores": scores,
         "seconds": seconds,
         "parameters": counted.num_parameters(),
         "log_history": trainer.state.log_history,

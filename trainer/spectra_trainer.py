@@ -11,13 +11,14 @@ from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
 from spectra_sum.prediction import predict_summaries
 from spectra_sum.scores import score_predictions
 from trainer.arguments import SpectraTrainingArguments
+from trainer.checkpoint_push import CheckpointPush
 from trainer.dpp_teacher import DPPTeacher, best_images_embedding, mean_spread, summary_embedding
 from trainer.losses import alignment_loss, distillation_loss
 from trainer.negative_queue import NegativeQueue
@@ -298,6 +299,40 @@ class SpectraTrainer(Trainer):
         if world > 1:
             placed = sorted(gather_object(placed), key=lambda pair: pair[0])
         return [prediction for _, prediction in placed]
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Prepare pushing; the repository is made by the first push, after its checks. The token is HF_TOKEN's."""
+        if self.is_world_process_zero():
+            self.hub_model_id = self.args.hub_model_id
+            self.checkpoint_push = CheckpointPush(self.args)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        step = self.state.global_step
+        if not self.checkpoint_push.start(Path(checkpoint_folder), f"Training in progress, step {step}"):
+            logger.warning(f"the checkpoint of step {step} is not pushed: another push is going on.")
+
+    def push_to_hub(self, commit_message: str = "End of training", revision: str | None = None) -> bool:
+        """Push the run's folder, with the model that `save_model` wrote there, as `spectra-sum push model` does.
+
+        Args:
+            commit_message (`str`, *optional*): Of the commit.
+            revision (`str`, *optional*): Branch to push to; defaults to `hub_revision` of the arguments.
+
+        Returns:
+            Whether the push succeeded; a failure is logged, never raised. True on the other processes.
+
+        Raises:
+            ValueError: when the arguments have no `push_to_hub`.
+        """
+        if not self.args.push_to_hub:
+            raise ValueError("push_to_hub: pass push_to_hub and hub_model_id as training arguments.")
+        if not self.is_world_process_zero():
+            return True
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        return self.checkpoint_push.finish(commit_message, revision)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)

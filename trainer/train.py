@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoTokenizer, TrainerCallback, set_seed
 from transformers.utils import logging
 from trl import ModelConfig, TrlParser
 
+from hub_upload.repository import Target, check_target
 from modeling_spectra import (
     SpectraSumConfig,
     SpectraSumForConditionalGeneration,
@@ -28,6 +29,7 @@ from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.model_sources import find_smollm2
 from spectra_sum.pretrained import save_random_vision
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
+from trainer.checkpoint_push import base_repository, check_hub_arguments
 from trainer.closed_world_backbones import (
     TextModelSettings,
     TokenizerSettings,
@@ -39,6 +41,7 @@ from trainer.closed_world_backbones import (
 from trainer.collator import SummarizationCollator
 from trainer.data import CLOSED_WORLD, count_excess_images, drop_oversized, load_records
 from trainer.dpp_teacher import DPPTeacher
+from trainer.run_record import write_run_record
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import lora_config, set_trainable
 
@@ -75,6 +78,7 @@ def parse_arguments(
     ignored = [name for name in UNUSED_MODEL_ARGUMENTS if getattr(model_args, name) != getattr(ModelConfig(), name)]
     if ignored:
         raise ValueError(f"this trainer has no use for {', '.join(ignored)}; leave them out.")
+    check_hub_arguments(args)
     if model_args.use_peft and not args.freeze_language_model:
         raise ValueError("use_peft trains adapters on a frozen language model: leave freeze_language_model true.")
     if data_args.closed_world_backbones and data_args.dataset != CLOSED_WORLD:
@@ -242,24 +246,47 @@ def build_trainer(
     )
 
 
+def count_articles(trainer: SpectraTrainer, records: DatasetDict) -> dict[str, int]:
+    """How many articles of each split are used: training and validation leave the oversized ones out."""
+    used = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
+    return {name: len(used.get(name, split)) for name, split in records.items()}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a result file, as a whole or not at all."""
     write_text_atomically(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def check_push(args: SpectraTrainingArguments, with_base: bool) -> None:
+    """Check, before any long work, that `push_to_hub` will be able to push.
+
+    Raises:
+        HubError: naming what is wrong and the fix. Later failures are warnings and end no training.
+    """
+    check_target(Target(args.hub_model_id, private=args.hub_private_repo, revision=args.hub_revision))
+    if with_base:
+        check_target(Target(base_repository(args.hub_model_id), private=args.hub_private_repo))
 
 
 def main(argv: list[str] | None = None) -> SpectraTrainer:
     """Train, save the model in the output folder, and evaluate it on the test split (or validation) into `metrics.json`."""
     data_args, architecture, args, model_args = parse_arguments(argv)
     checkpoint = checkpoint_to_resume(args)
+    if args.push_to_hub and PartialState().is_main_process:
+        check_push(args, model_args.use_peft)
     records = load_records(data_args)
     trainer = build_trainer(data_args, architecture, args, model_args, records)
+    write_run_record(data_args, architecture, args, model_args, count_articles(trainer, records), checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
+    # A push of the whole run follows, with its results.
+    trainer.save_model(_internal_call=True)
     trainer.save_state()
     split = "test" if "test" in records else "validation"
     metrics = trainer.evaluate(records[split], metric_key_prefix=split)
     if trainer.is_world_process_zero():
         write_json(Path(args.output_dir) / "metrics.json", metrics)
+    if args.push_to_hub:
+        trainer.push_to_hub()
     return trainer
 
 

@@ -6,15 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from ..document_folders import find_documents
 from ..documents import Document, DocumentError, printable, read_document
 from ..model_sources import check_model, find_smollm2
 from ..report import ReportArticle, ReportImage, write_report
+from ..summary_records import RecordsError, read_records, record_of, settings_hash, summary_of
 from .arguments import UsageError, positive, share
 
 if TYPE_CHECKING:
@@ -26,9 +28,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "summarize",
         help="summarize documents with their images",
-        description="Summarizes Markdown (.md) and text (.txt) documents and selects the images of the summary.",
+        description="Summarizes Markdown (.md), HTML (.html) and text (.txt) documents and selects the images of the "
+        "summary.",
     )
-    parser.add_argument("documents", nargs="+", metavar="DOC", help="a .md or .txt file")
+    parser.add_argument(
+        "documents", nargs="+", metavar="DOC", help="a .md, .html or .txt file, or a folder with all documents in it"
+    )
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model", metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model")
     model.add_argument(
@@ -39,6 +44,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--images", nargs="+", default=[], metavar="IMG", help="images of a single .txt document")
     parser.add_argument("--output", type=Path, metavar="FILE.html", help="write an HTML report")
     parser.add_argument("--json", type=Path, metavar="FILE.jsonl", help="write one JSON line per document")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run: documents that the --json file holds are not summarized again",
+    )
     parser.add_argument("--max-new-tokens", type=positive, default=128, help="most tokens of a summary (default: 128)")
     parser.add_argument("--num-beams", type=positive, default=1, help="beams of the search (default: 1, greedy)")
     parser.add_argument("--threshold", type=share, help="least probability of a selected image (default: none)")
@@ -47,14 +57,18 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """
-    Runs the command. Everything that the user named is checked before the model is loaded.
+    Runs the command. Everything that the user named is checked before the model is loaded; the documents are read one
+    at a time.
 
     Returns:
         0 when all documents were summarized, 1 when some were not, 2 when none was.
     """
-    if arguments.images and len(arguments.documents) > 1:
+    if arguments.images and (len(arguments.documents) > 1 or Path(arguments.documents[0]).is_dir()):
         raise UsageError("--images belongs to one .txt document; summarize the others in runs of their own.")
-    inputs = [Path(name) for name in (*arguments.documents, *arguments.images)]
+    if arguments.resume and not arguments.json:
+        raise UsageError("--resume goes on with the file that --json names; name it.")
+    found = find_documents(arguments.documents, arguments.images)
+    inputs = [*found.ids, *map(Path, (*arguments.documents, *arguments.images))]
     for option, path in (("--output", arguments.output), ("--json", arguments.json)):
         if path is not None:
             _check_writable(option, path, inputs)
@@ -65,38 +79,63 @@ def run(arguments: argparse.Namespace) -> int:
         check_model(arguments.model)
     else:
         find_smollm2()
-    documents, failures = _read_documents(arguments.documents, arguments.images)
+    settings = settings_hash(
+        arguments.model or arguments.text_model,
+        {name: getattr(arguments, name) for name in ("max_new_tokens", "num_beams", "threshold")},
+    )
+    try:
+        records = read_records(arguments.json, settings) if arguments.resume else {}
+    except RecordsError as error:
+        raise UsageError(str(error)) from None
+    for note in found.notes:
+        print(f"spectra-sum: note: {note}", file=sys.stderr)
+    for failure in found.failures:
+        _say_failure(failure)
 
+    failures = list(found.failures)
     articles = []
-    if documents:
-        summarizer = _load_summarizer(arguments)
-        with ExitStack() as stack:
-            lines = stack.enter_context(arguments.json.open("w", encoding="utf-8")) if arguments.json else None
-            # disable=None: no bar where standard error is no terminal
-            for document in tqdm(documents, desc="Summarizing", unit="document", disable=None):
-                try:
+    done = 0
+    summarizer = lines = None
+    with ExitStack() as stack:
+        # The images wait for the report in files: those of thousands of documents do not fit into memory.
+        folder = Path(stack.enter_context(TemporaryDirectory())) if arguments.output else None
+        # disable=None: no bar where standard error is no terminal
+        for path, unique_id in tqdm(found.ids.items(), desc="Summarizing", unit="document", disable=None):
+            try:
+                document = read_document(path, arguments.images)
+                document.id = unique_id
+                if document.source in records:
+                    summary = summary_of(records[document.source], document)
+                else:
+                    if summarizer is None:
+                        summarizer = _load_summarizer(arguments)
+                        if arguments.json:
+                            mode = "a" if arguments.resume else "w"
+                            lines = stack.enter_context(arguments.json.open(mode, encoding="utf-8"))
                     summary = summarizer.summarize(document)
-                except DocumentError as error:
-                    failures.append(str(error))
-                    continue
-                _say(_shown(document, summary))
-                if lines is not None:
-                    print(json.dumps(_record(document, summary), ensure_ascii=False), file=lines, flush=True)
-                articles.append(_report_article(document, summary))
-    if arguments.output and articles:
-        count = "1 document" if len(articles) == 1 else f"{len(articles)} documents"
-        notes = [f"Not summarized: {failure}" for failure in failures]
-        if not summarizer.trained:
-            notes.append(
-                "This model's image ranking is untrained: the marks and probabilities of images mean nothing."
-            )
-        write_report(arguments.output, title=f"Multimodal summary of {count}", articles=articles, notes=notes)
-        _say(f"Report: {printable(arguments.output)}")
-    for failure in failures:
-        print(f"spectra-sum: error: {failure}", file=sys.stderr)
+                    _say(_shown(document, summary))
+                    if lines is not None:
+                        record = record_of(document, summary, settings)
+                        print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)
+            except DocumentError as error:
+                failures.append(str(error))
+                _say_failure(str(error))
+                continue
+            done += 1
+            if folder is not None:
+                articles.append(_report_article(document, summary, folder / str(done)))
+        if arguments.output and articles:
+            count = "1 document" if done == 1 else f"{done} documents"
+            notes = [*found.notes, *(f"Not summarized: {failure}" for failure in failures)]
+            if arguments.text_model:
+                notes.append(
+                    "This model's image ranking is untrained: the marks and probabilities of images mean nothing."
+                )
+            write_report(arguments.output, title=f"Multimodal summary of {count}", articles=articles, notes=notes)
+            _say(f"Report: {printable(arguments.output)}")
     if not failures:
         return 0
-    return 1 if articles else 2
+    return 1 if done else 2
 
 
 def _check_writable(option: str, path: Path, inputs: Sequence[Path]) -> None:
@@ -109,16 +148,6 @@ def _check_writable(option: str, path: Path, inputs: Sequence[Path]) -> None:
         raise UsageError(f"{option} {shown}: the file cannot be written; check the permissions.")
     if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
         raise UsageError(f"{option} {shown}: this is one of the inputs; choose another file.")
-
-
-def _read_documents(paths: Sequence[str], images: Sequence[str]) -> tuple[list[Document], list[str]]:
-    documents, failures = [], []
-    for path in paths:
-        try:
-            documents.append(read_document(path, images))
-        except DocumentError as error:
-            failures.append(str(error))
-    return documents, failures
 
 
 def _load_summarizer(arguments: argparse.Namespace) -> "Summarizer":
@@ -134,25 +163,13 @@ def _load_summarizer(arguments: argparse.Namespace) -> "Summarizer":
     return Summarizer(loaded, arguments.max_new_tokens, arguments.num_beams, arguments.threshold)
 
 
-def _record(document: Document, summary: "DocumentSummary") -> dict[str, object]:
-    return {
-        "id": document.id,
-        "title": document.title,
-        "source": document.source,
-        "summary": summary.summary,
-        "selected": summary.selected,
-        "probabilities": summary.probabilities,
-        "images": [image.name for image in document.images],
-        "evidence": [asdict(entry) for entry in summary.evidence],
-        "problems": [asdict(problem) for problem in document.problems + summary.problems],
-    }
-
-
-def _report_article(document: Document, summary: "DocumentSummary") -> ReportArticle:
-    images = [
-        ReportImage(image.image, image.alt, probability, index in summary.selected, name=image.name)
-        for index, (image, probability) in enumerate(zip(document.images, summary.probabilities, strict=True))
-    ]
+def _report_article(document: Document, summary: "DocumentSummary", folder: Path) -> ReportArticle:
+    images = []
+    for index, (image, probability) in enumerate(zip(document.images, summary.probabilities, strict=True)):
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{index}.png"
+        image.image.save(path, compress_level=1)
+        images.append(ReportImage(path, image.alt, probability, index in summary.selected, name=image.name))
     return ReportArticle(
         id=document.source,
         title=document.title,
@@ -185,3 +202,7 @@ def _say(text: str) -> None:
     # Where the terminal's encoding lacks a character, the rest of the summary still counts.
     encoding = sys.stdout.encoding or "utf-8"
     tqdm.write(text.encode(encoding, "replace").decode(encoding), file=sys.stdout)
+
+
+def _say_failure(text: str) -> None:
+    tqdm.write(f"spectra-sum: error: {text}", file=sys.stderr)

@@ -11,7 +11,7 @@ from spectra_sum.human_eval.answers import filter_answers, read_answers, read_ke
 from spectra_sum.human_eval.export import write_batch
 from spectra_sum.human_eval.items import build_batch
 from spectra_sum.human_eval.questions import ANSWER_COLUMNS, QUESTIONS
-from tests.human_eval.chromium import EXECUTABLE, Chromium
+from tests.chromium import EXECUTABLE, Chromium
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")
 

@@ -78,6 +78,23 @@ def test_the_model_is_mm_dvp_and_summarizes_the_example(demo, tmp_path, capsys):
     assert len(line["images"]) == document.read_text().count("![")
 
 
+def test_the_model_carries_what_a_card_is_made_of(demo):
+    output, _ = demo
+    model, result = output / "model", json.loads((output / "variants" / "mm-dvp" / "result.json").read_text())
+    record = json.loads((model / "run.json").read_text())
+    assert record["data"]["articles"] == {"train": 40, "validation": 4, "test": 4}
+    assert (record["data"]["name"], record["data"]["difficulty"]) == ("closed_world", "standard")
+    assert {role: source["source"] for role, source in record["backbones"].items()} == {
+        "vision": "closed_world",
+        "text": "closed_world",
+    }
+    state = json.loads((model / "trainer_state.json").read_text())
+    assert (state["global_step"], state["log_history"]) == (2, result["log_history"])
+    metrics = json.loads((model / "metrics.json").read_text())
+    assert metrics == {f"test_{name}": value for name, value in result["scores"].items()}
+    assert {"test_rouge1", "test_image_precision"} <= set(metrics)
+
+
 def test_running_again_trains_nothing_and_other_settings_are_refused(demo):
     output, _ = demo
     results = {path: path.stat().st_mtime_ns for path in output.glob("variants/*/result.json")}

@@ -1,5 +1,6 @@
 """The command line of training: every config parses, and what cannot work is refused before any work."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from modeling_spectra import SpectraSumConfig
 from tests.tiny import tiny_processor
 from trainer.arguments import DERIVED_FIELDS, ArchitectureArguments
 from trainer.data import count_excess_images, drop_oversized
+from trainer.run_record import write_run_record
 from trainer.train import checkpoint_to_resume, parse_arguments
 
 CONFIGS = sorted((Path(__file__).parents[2] / "trainer" / "configs").glob("*.yaml"))
@@ -113,3 +115,113 @@ def test_resuming_passes_over_a_half_written_checkpoint(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
     (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
     assert checkpoint_to_resume(latest) == str(tmp_path / "checkpoint-2")
+
+
+def closed_world_arguments(output: Path, *more: str) -> tuple:
+    argv = ["--dataset", "closed_world", "--closed_world_backbones", "b", "--use_cpu", "true"]
+    return parse_arguments([*argv, "--output_dir", str(output), *more])
+
+
+def test_the_run_s_record_says_what_defines_it_and_holds_no_token(tmp_path):
+    options = ["--learning_rate", "0.003", "--seed", "11", "--gate_layers", "2", "3", "--max_steps", "5"]
+    secret = ["--hub_token", "hf_" + "x" * 20, "--closed_world_seed", "4", "--closed_world_difficulty", "far"]
+    arguments = closed_world_arguments(tmp_path / "run", *options, *secret)
+    write_run_record(*arguments, {"train": 30, "validation": 2}, None)
+    text = (tmp_path / "run" / "run.json").read_text()
+    assert "hf_" not in text and "hub_token" not in text
+    record = json.loads(text)
+    assert record["seed"] == 11
+    assert record["resumed"] == []
+    articles = {"train": 30, "validation": 2}
+    assert record["data"] == {
+        "name": "closed_world",
+        "source": "closed_world",
+        "articles": articles,
+        "seed": 4,
+        "difficulty": "far",
+    }
+    own = {"name": "closed_world", "source": "closed_world"}
+    assert record["backbones"] == {"vision": own, "text": own}
+    assert record["initial_model"] is None
+    assert record["arguments"]["architecture"] == {"gate_layers": [2, 3]}
+    training = record["arguments"]["training"]
+    assert (training["learning_rate"], training["max_steps"]) == (0.003, 5)
+    # Defining, though they are the defaults; the default that defines nothing is left out.
+    assert training["per_device_train_batch_size"] == 8 and training["freeze_language_model"] is True
+    assert "logging_steps" not in training
+    assert set(record["versions"]) >= {"python", "torch", "transformers", "peft"}
+    assert record["hardware"]["cores"] >= 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+def test_the_run_s_record_tells_hub_ids_from_folders(tmp_path):
+    folder, world, file = tmp_path / "siglip", tmp_path / "world", tmp_path / "llm.gguf"
+    folder.mkdir()
+    world.mkdir()
+    (world / "training_settings.json").write_text("{}")
+    file.write_text("")
+    expected = {
+        str(folder): "folder",
+        str(world): "closed_world",
+        "google/siglip-base-patch16-224": "hub",
+        None: "random",
+    }
+    for vision, source in expected.items():
+        argv = [
+            "--dataset",
+            str(tmp_path),
+            "--text_backbone",
+            "smollm2",
+            "--random_vision",
+            "true",
+            "--use_cpu",
+            "true",
+        ]
+        argv += ["--vision_backbone", vision] if vision else []
+        write_run_record(*parse_arguments([*argv, "--output_dir", str(tmp_path)]), {}, None)
+        record = json.loads((tmp_path / "run.json").read_text())
+        assert record["backbones"]["vision"] == {"name": vision or "random", "source": source}
+        assert record["backbones"]["text"] == {"name": "smollm2", "source": "wheel"}
+        assert record["data"] == {"name": tmp_path.name, "source": "folder", "articles": {}}
+    argv[3] = str(file)
+    write_run_record(*parse_arguments([*argv, "--output_dir", str(tmp_path)]), {}, None)
+    assert json.loads((tmp_path / "run.json").read_text())["backbones"]["text"] == {
+        "name": str(file),
+        "source": "file",
+    }
+
+
+def test_a_second_stage_stands_on_the_backbones_of_the_first(tmp_path):
+    write_run_record(*closed_world_arguments(tmp_path / "first"), {}, None)
+    argv = ["--dataset", "closed_world", "--model_name_or_path", str(tmp_path / "first"), "--use_cpu", "true"]
+    write_run_record(*parse_arguments([*argv, "--output_dir", str(tmp_path / "second")]), {}, None)
+    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert record["initial_model"] == {"name": str(tmp_path / "first"), "source": "folder"}
+    assert record["backbones"]["text"] == {"name": "closed_world", "source": "closed_world"}
+
+
+def test_resuming_keeps_the_start_and_counts_the_resumptions(tmp_path):
+    write_run_record(*closed_world_arguments(tmp_path), {}, None)
+    path = tmp_path / "run.json"
+    record = json.loads(path.read_text()) | {"started": "2031-01-02T03:04:05+00:00"}
+    path.write_text(json.dumps(record))
+    for checkpoint in ("checkpoint-2", "checkpoint-4"):
+        arguments = closed_world_arguments(tmp_path, "--max_steps", "9")
+        write_run_record(*arguments, {}, str(tmp_path / checkpoint))
+    resumed = json.loads(path.read_text())
+    assert resumed["started"] == "2031-01-02T03:04:05+00:00"
+    assert [entry["checkpoint"] for entry in resumed["resumed"]] == ["checkpoint-2", "checkpoint-4"]
+    assert resumed["arguments"]["training"]["max_steps"] == 9
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json: the record of the run is damaged"):
+        write_run_record(*closed_world_arguments(tmp_path), {}, str(tmp_path / "checkpoint-4"))
+    # A new run in the folder does not depend on what is there.
+    write_run_record(*closed_world_arguments(tmp_path), {}, None)
+    assert json.loads(path.read_text())["resumed"] == []
+
+
+def test_only_the_main_process_writes_the_record(tmp_path, monkeypatch):
+    arguments = closed_world_arguments(tmp_path / "run")
+    monkeypatch.setattr(type(arguments[2]), "should_save", False)
+    write_run_record(*arguments, {}, None)
+    assert not (tmp_path / "run").exists()

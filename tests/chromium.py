@@ -1,4 +1,4 @@
-"""Drives an installed Chromium through its debugging pipe: real key presses, no network, no further package."""
+"""Drives an installed Chromium through its debugging pipe: real key presses and clicks, no network, no further package."""
 
 import base64
 import itertools
@@ -16,10 +16,12 @@ _TIMEOUT = 60
 
 
 class Chromium:
-    """A page in a headless Chromium with a profile of its own; downloads go to `downloads`."""
+    """A page in a headless Chromium with a profile of its own; downloads go to `downloads`. Requests to any place but the
+    server `origin` (such as `"http://127.0.0.1:7860"`) are failures."""
 
-    def __init__(self, profile: Path, downloads: Path):
+    def __init__(self, profile: Path, downloads: Path, origin: str | None = None):
         self.failures: list[str] = []
+        self._allowed = ("file:", "data:", "blob:", *([f"{origin}/"] if origin else []))
         self._ids = itertools.count(1)
         self._buffer = b""
         self._session: str | None = None
@@ -68,6 +70,27 @@ class Chromium:
         self.call("Page.navigate", url=path.as_uri())
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
+    def visit(self, url: str, ready: str) -> None:
+        """Loads a page of the server, and waits until the JavaScript expression `ready` is true."""
+        self.call("Page.navigate", url=url)
+        self.wait(f"document.readyState === 'complete' && location.protocol === 'http:' && ({ready})")
+
+    def upload(self, selector: str, *paths: Path) -> None:
+        """Chooses files in a file input."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        field = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=field, files=list(map(str, paths)))
+
+    def click(self, selector: str) -> None:
+        """Clicks into the middle of an element."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.value(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        box = self.value(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({element}.getBoundingClientRect())"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression (the debugger is not bound by the page's policy)."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
@@ -77,7 +100,7 @@ class Chromium:
     def wait(self, expression: str) -> None:
         """Waits until a JavaScript expression is true."""
         end = time.monotonic() + _TIMEOUT
-        while not self.value(expression):
+        while not self.value(f"!!({expression})"):
             assert time.monotonic() < end, f"never true: {expression}"
             time.sleep(0.05)
 
@@ -124,7 +147,5 @@ class Chromium:
             self.failures.append(parameters["entry"]["text"])
         elif method == "Runtime.exceptionThrown":
             self.failures.append(str(parameters["exceptionDetails"]))
-        elif method == "Network.requestWillBeSent" and not parameters["request"]["url"].startswith(
-            ("file:", "data:", "blob:")
-        ):
+        elif method == "Network.requestWillBeSent" and not parameters["request"]["url"].startswith(self._allowed):
             self.failures.append(f"request to {parameters['request']['url']}")

@@ -1,0 +1,239 @@
+"""What is known of a model: the facts that its training run and its evaluations left on disk.
+
+`run.json`, `trainer_state.json` and `metrics.json` may hold local paths: they are read here, and never uploaded.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from spectra_sum.documents import printable
+from spectra_sum.tables import Evaluation, EvaluationError, read_evaluation
+
+from .errors import HubError
+
+SPLITS = ("test", "validation")
+# Beside its scores, the Trainer measures itself.
+NO_SCORES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """
+    What `spectra-sum evaluate` measured, and how.
+
+    Attributes:
+        scores (`Evaluation`): Scores with intervals, the data and the number of articles.
+        text_only (`bool`): The images were withheld from the summarizer.
+        settings (`Mapping[str, Any]`): Settings of generation and selection.
+        versions (`Mapping[str, str]`): Versions of the packages that it ran with.
+    """
+
+    scores: Evaluation
+    text_only: bool
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """
+    Everything is optional: what is absent has no place in the card.
+
+    Attributes:
+        record (`Mapping[str, Any]`): `run.json`, which `trainer/train.py` writes when a run starts; empty without one.
+        log (`tuple[Mapping[str, Any], ...]`): `log_history` of `trainer_state.json`, in the order of its steps.
+        steps (`int`, *optional*): Optimizer steps after which these weights were saved.
+        metrics (`Mapping[str, float]`): The run's own scores, by name without the split's prefix, in natural units.
+        metrics_split (`str`, *optional*): The split that `metrics` was measured on.
+        evaluations (`tuple[EvaluationFacts, ...]`): What `spectra-sum evaluate` measured.
+        adapter (`Mapping[str, Any]`): `adapter_config.json`; empty for a model that is none.
+    """
+
+    record: Mapping[str, Any]
+    log: tuple[Mapping[str, Any], ...]
+    steps: int | None
+    metrics: Mapping[str, float]
+    metrics_split: str | None
+    evaluations: tuple[EvaluationFacts, ...]
+    adapter: Mapping[str, Any]
+
+
+def read_run_facts(run: Path, evaluations: Sequence[Path] = ()) -> RunFacts:
+    """
+    Reads the facts of a run's folder, of one of its checkpoints, or of a model's folder.
+
+    Args:
+        run (`Path`): The folder with the model or adapter. For a checkpoint, `run.json` is that of the run's folder above
+            it; the run's scores are not taken from there, since they are those of the finished run.
+        evaluations (`Sequence[Path]`, *optional*, defaults to `()`): Folders that `spectra-sum evaluate` wrote for it.
+
+    Raises:
+        HubError: A file is damaged, or an evaluation is not one of this model; the message names the file.
+    """
+    places = [run, run.parent] if run.name.startswith("checkpoint-") else [run]
+    path = next((place / "run.json" for place in places if (place / "run.json").is_file()), run / "run.json")
+    record = _read_json(path)
+    _check_record(record, path)
+    state = _read_json(run / "trainer_state.json")
+    log, steps = state.get("log_history", []), state.get("global_step")
+    if not isinstance(log, list) or not all(isinstance(entry, dict) and _is_logged(entry) for entry in log):
+        raise HubError(
+            f"{printable(run / 'trainer_state.json')}: its log_history is damaged; restore or delete the file."
+        )
+    metrics, split = _own_metrics(run / "metrics.json")
+    config = _read_config(run)
+    return RunFacts(
+        record=record,
+        log=tuple(log),
+        steps=steps if isinstance(steps, int) else None,
+        metrics=metrics,
+        metrics_split=split,
+        evaluations=_read_evaluations(evaluations, config),
+        adapter=_read_json(run / "adapter_config.json"),
+    )
+
+
+def count_parameters(folder: Path) -> dict[str, int]:
+    """
+    Counts the parameters of the weight files, which need not be loaded for it.
+
+    Args:
+        folder (`Path`): A folder with safetensors of a model or adapter.
+
+    Returns:
+        Numbers by part, such as `vision_tower`, `visual_path` and `language_model`; a language model's adapter is
+        `lora`. Empty where there are no weights. A tensor that two modules share is counted once.
+
+    Raises:
+        HubError: A file is damaged; the message names it.
+    """
+    counts: dict[str, int] = {}
+    for path in sorted(folder.glob("*model*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as weights:
+                sizes = {name: math.prod(weights.get_slice(name).get_shape()) for name in weights.keys()}
+        except (SafetensorError, OSError) as error:
+            raise HubError(f"{printable(path)}: the weights cannot be read ({error}); save the model again.") from None
+        for name, size in sizes.items():
+            part = "lora" if ".lora_" in name else name.removeprefix("base_model.model.").partition(".")[0]
+            counts[part] = counts.get(part, 0) + size
+    return counts
+
+
+def _read_evaluations(folders: Sequence[Path], config: Mapping[str, Any]) -> tuple[EvaluationFacts, ...]:
+    facts: list[EvaluationFacts] = []
+    for folder in folders:
+        try:
+            scores = read_evaluation(folder)
+        except EvaluationError as error:
+            raise HubError(str(error)) from None
+        path = folder / "metrics.json"
+        content = _read_json(path)
+        if content["source"]["kind"] != "model":
+            raise HubError(f"{printable(path)}: this is the evaluation of {scores.source}; name one of this model.")
+        for key, value in (content.get("variant") or {}).items():
+            if key in config and config[key] != value:
+                raise HubError(
+                    f"{printable(path)}: the evaluated model has {key} {value!r:.40}, this one {config[key]!r:.40}; name an "
+                    "evaluation of this model."
+                )
+        for other in facts:
+            same = (other.scores.data_name, other.scores.split) == (scores.data_name, scores.split)
+            if same and other.text_only == content["source"].get("text_only", False):
+                raise HubError(
+                    f"{printable(path)}: an evaluation on {scores.data_name}, {scores.split}, was named already; evaluate with "
+                    "another --data-name if the articles are others."
+                )
+        facts.append(
+            EvaluationFacts(
+                scores,
+                text_only=bool(content["source"].get("text_only", False)),
+                settings=content["settings"],
+                versions=content.get("versions") or {},
+            )
+        )
+    return tuple(facts)
+
+
+def _own_metrics(path: Path) -> tuple[dict[str, float], str | None]:
+    content = _read_json(path)
+    for split in SPLITS:
+        metrics = {
+            name.removeprefix(f"{split}_"): value
+            for name, value in content.items()
+            if name.startswith(f"{split}_") and name.removeprefix(f"{split}_") not in NO_SCORES
+        }
+        for name, value in metrics.items():
+            if not _is_number(value):
+                raise HubError(f"{printable(path)}: {name} is {value!r:.40}, where a finite number is needed.")
+        if metrics:
+            return metrics, split
+    return {}, None
+
+
+def _check_record(record: Mapping[str, Any], path: Path) -> None:
+    """Checks the parts of `run.json` that a card is made of, so that a damaged file is named and nothing else fails."""
+    arguments, data = record.get("arguments", {}), record.get("data", {})
+    objects = {key: record.get(key, {}) for key in ("data", "backbones", "arguments", "versions", "hardware")}
+    for name, value in objects.items():
+        if not isinstance(value, dict):
+            raise _damaged(path, name)
+    objects = {f"arguments.{key}": arguments.get(key, {}) for key in ("data", "architecture", "training", "model")}
+    for name, value in {**objects, "data.articles": data.get("articles", {})}.items():
+        if not isinstance(value, dict):
+            raise _damaged(path, name)
+    if not all(isinstance(count, int) for count in data.get("articles", {}).values()):
+        raise _damaged(path, "data.articles")
+    if not isinstance(data.get("name", ""), str):
+        raise _damaged(path, "data.name")
+    for role, model in {**record.get("backbones", {}), "initial_model": record.get("initial_model")}.items():
+        if model is not None and not (
+            isinstance(model, dict) and all(isinstance(model.get(key), str) for key in ("name", "source"))
+        ):
+            raise _damaged(path, role)
+    training = arguments.get("training", {})
+    counts = [training.get(key, 1) for key in ("per_device_train_batch_size", "gradient_accumulation_steps")]
+    if not all(isinstance(count, int) for count in (*counts, record.get("processes", 1))):
+        raise _damaged(path, "the size of a batch")
+    if not isinstance(record.get("resumed", []), list):
+        raise _damaged(path, "resumed")
+
+
+def _damaged(path: Path, what: str) -> HubError:
+    return HubError(f"{printable(path)}: {what} is not what the trainer writes; restore the file or delete it.")
+
+
+def _is_logged(entry: Mapping[str, Any]) -> bool:
+    values = [value for name, value in entry.items() if "loss" in name or name in ("epoch", "train_runtime")]
+    # A loss may be NaN: a run that failed is told as it was.
+    return _is_number(entry.get("step")) and all(isinstance(value, int | float) for value in values)
+
+
+def _read_config(run: Path) -> dict[str, Any]:
+    places = (run, run / "base", run.parent / "base")
+    path = next((place / "config.json" for place in places if (place / "config.json").is_file()), None)
+    config = _read_json(path) if path else {}
+    multi = config.get("align_weight", 0) or config.get("distill_weight", 0)
+    return {**config, "objective": "multi" if multi else "lm"} if config else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise HubError(f"{printable(path)}: the file cannot be read ({error}); restore it or delete it.") from None
+    if not isinstance(content, dict):
+        raise HubError(f"{printable(path)}: this is no JSON object; restore the file or delete it.")
+    return content
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

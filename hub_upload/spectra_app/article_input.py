@@ -1,0 +1,160 @@
+"""What a visitor gave, checked on the server: texts and uploaded files → a document with its images."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spectra_sum.documents import (
+    DOCUMENT_SUFFIXES,
+    Document,
+    DocumentError,
+    DocumentImage,
+    Problem,
+    printable,
+    read_document,
+)
+from spectra_sum.local_images import ImageError, open_local_image
+
+_BLANK_LINES = re.compile(r"\n\s*\n")
+# How an image may be written in Markdown and in HTML.
+_IMAGE_REFERENCE = re.compile(rb"!\[|<(?:img|image|source)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What the app accepts from a visitor.
+
+    Args:
+        text_length (`int`, *optional*, defaults to `50_000`): Characters of a text, pasted or of a document.
+        title_length (`int`, *optional*, defaults to `300`): Characters of a title.
+        images (`int`, *optional*, defaults to `20`): Images of an article.
+        image_references (`int`, *optional*, defaults to `100`): Images that an uploaded document may name.
+        document_size (`int`, *optional*, defaults to `1_000_000`): Bytes of a document.
+        image_size (`int`, *optional*, defaults to `10_000_000`): Bytes of an image file.
+    """
+
+    text_length: int = 50_000
+    title_length: int = 300
+    images: int = 20
+    image_references: int = 100
+    document_size: int = 1_000_000
+    image_size: int = 10_000_000
+
+
+def read_article(
+    title: str, text: str, document: str | None, images: Sequence[str], limits: Limits | None = None
+) -> Document:
+    """
+    The article that a visitor pasted or uploaded, by the same rules as the command line's documents.
+
+    The images that a document names are taken from the uploaded ones, by their file names; all other uploaded images
+    follow them in the order of their upload. An image that cannot be used is left out, and stands in `problems`.
+
+    Args:
+        title (`str`): Title; empty for none, or for the document's own.
+        text (`str`): The pasted text, or empty when a document is given.
+        document (`str`, *optional*): Path of an uploaded file of one of the `DOCUMENT_SUFFIXES`.
+        images (`Sequence[str]`): Paths of the uploaded images.
+        limits (`Limits`, *optional*): What is accepted; `Limits()` by default.
+
+    Raises:
+        DocumentError: There is no text, or two of them, or something is too long, too large or of the wrong type.
+    """
+    limits = limits or Limits()
+    title = printable(" ".join(title.split()))
+    if len(title) > limits.title_length:
+        raise DocumentError(f"The title has {len(title):,} characters; shorten it to {limits.title_length:,}.")
+    if document and text.strip():
+        raise DocumentError("There is a pasted text and a document; remove one of them.")
+    if len(images) > limits.images:
+        raise DocumentError(f"There are {len(images)} images; leave at most {limits.images}.")
+    if document:
+        article = _read_upload(Path(document), [Path(image) for image in images], limits)
+        article.title = title or article.title
+    else:
+        paragraphs = [" ".join(paragraph.split()) for paragraph in _BLANK_LINES.split(text)]
+        body = "\n\n".join(printable(paragraph) for paragraph in paragraphs if paragraph)
+        article = Document("pasted", "pasted text", title, body)
+        if not article.body:
+            raise DocumentError("There is no text; paste an article or upload a document.")
+    if len(article.body) > limits.text_length:
+        raise DocumentError(f"The text has {len(article.body):,} characters; shorten it to {limits.text_length:,}.")
+
+    usable = _open_images([Path(image) for image in images], limits, article.problems)
+    placed = {_pixels(image) for image in article.images}
+    article.images += [image for image in usable if _pixels(image) not in placed]
+    if len(article.images) > limits.images:
+        raise DocumentError(f"The document shows {len(article.images)} images; leave at most {limits.images}.")
+    return article
+
+
+def _read_upload(path: Path, images: Sequence[Path], limits: Limits) -> Document:
+    name = printable(path.name)
+    if path.suffix.lower() not in DOCUMENT_SUFFIXES:
+        raise DocumentError(f"{name}: this is no document of the types {', '.join(DOCUMENT_SUFFIXES)}.")
+    size = path.stat().st_size
+    if size > limits.document_size:
+        raise DocumentError(
+            f"{name}: the document has {_megabytes(size)}; the limit is {_megabytes(limits.document_size)}."
+        )
+    references = len(_IMAGE_REFERENCE.findall(path.read_bytes()))
+    if references > limits.image_references:
+        raise DocumentError(f"{name}: it names {references} images; leave at most {limits.image_references}.")
+    with tempfile.TemporaryDirectory() as folder:
+        # Nothing but the visitor's own files lies in the folder that the document's paths are held to.
+        copy = Path(shutil.copy(path, folder))
+        for image in images:
+            place = copy.with_name(image.name)
+            if not place.exists() and image.stat().st_size <= limits.image_size:
+                _copy_image(image, place)
+        try:
+            article = read_document(copy)
+        except DocumentError as error:
+            raise DocumentError(str(error).replace(f"{folder}/", "")) from None
+    article.source = name
+    article.problems = [
+        Problem(problem.kind, f"{problem.detail}; upload it, and name it in the document without a folder")
+        if problem.kind == "missing_image"
+        else problem
+        for problem in article.problems
+    ]
+    return article
+
+
+def _copy_image(source: Path, place: Path) -> None:
+    """The image as it will be used; a document that shows it many times then has small files to decode."""
+    try:
+        open_local_image(source).save(place, "BMP")
+    except ImageError:
+        shutil.copy(source, place)
+
+
+def _open_images(paths: Sequence[Path], limits: Limits, problems: list[Problem]) -> list[DocumentImage]:
+    """The usable images of `paths`; the others are added to `problems`, once each."""
+    usable = []
+    for path in paths:
+        name = printable(path.name)
+        size = path.stat().st_size
+        try:
+            if size > limits.image_size:
+                raise ImageError(
+                    "oversized_image", f"it has {_megabytes(size)}; the limit is {_megabytes(limits.image_size)}"
+                )
+            usable.append(DocumentImage(name, "", open_local_image(path)))
+        except ImageError as error:
+            problem = Problem(error.kind, f"{name}: {error}")
+            if problem not in problems:
+                problems.append(problem)
+    return usable
+
+
+def _pixels(image: DocumentImage) -> tuple[tuple[int, int], bytes]:
+    return image.image.size, image.image.tobytes()
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,245 @@
+"""What the app makes of a visitor's input: limits, broken files, escapes, and what it shows."""
+
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hub_upload.spectra_app.article_input import Limits, read_article
+from hub_upload.spectra_app.interface import make_respond
+from hub_upload.spectra_app.summary_view import render_summary
+from spectra_sum.documents import Document, DocumentError, DocumentImage, Problem
+from tests.tiny import picture
+
+HOSTILE = '<script>alert("x")</script>&<img src=x onerror=alert(1)>'
+
+
+class Page(HTMLParser):
+    """The elements of a piece of HTML as (tag, attributes), and its text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements, self.pieces = [], []
+        self.feed(html)
+        self.text = " ".join("".join(self.pieces).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.pieces.append(data)
+
+
+def save(folder: Path, name: str, seed: int, size=(20, 14)) -> str:
+    picture(seed, size).save(folder / name)
+    return str(folder / name)
+
+
+def result_for(count: int, summary: str = "One. Two.", **fields):
+    return {
+        "summary_text": summary,
+        "selected_images": [],
+        "image_probabilities": [0.5] * count,
+        "evidence": [],
+        **fields,
+    }
+
+
+def test_pasted_text_and_uploaded_images(tmp_path):
+    images = [save(tmp_path, "a.png", 1), save(tmp_path, "b.jpg", 2)]
+    article = read_article("  A \n title ", "One line\nand another.\n \n\nA second\tparagraph.", None, images)
+    assert (article.title, article.body) == ("A title", "One line and another.\n\nA second paragraph.")
+    assert [image.name for image in article.images] == ["a.png", "b.jpg"]
+    assert article.images[0].image == picture(1)
+    assert article.problems == []
+
+
+@pytest.mark.parametrize("text", ["", "  \n\n \t "])
+def test_no_text(text):
+    with pytest.raises(DocumentError, match="^There is no text; paste an article or upload a document.$"):
+        read_article("Title", text, None, [])
+
+
+def test_limits_hold_on_the_server(tmp_path):
+    limits = Limits(text_length=10, title_length=5, images=2, image_references=3, document_size=40, image_size=1_000)
+    assert read_article("12345", "1234567890", None, [], limits).body == "1234567890"
+    for title, text, message in [
+        ("123456", "text", "The title has 6 characters; shorten it to 5."),
+        ("", "12345678901", "The text has 11 characters; shorten it to 10."),
+    ]:
+        with pytest.raises(DocumentError, match=f"^{message}$"):
+            read_article(title, text, None, [], limits)
+
+    images = [save(tmp_path, f"{seed}.png", seed) for seed in range(3)]
+    assert len(read_article("", "text", None, images[:2], limits).images) == 2
+    with pytest.raises(DocumentError, match="^There are 3 images; leave at most 2.$"):
+        read_article("", "text", None, images, limits)
+
+    document = tmp_path / "a.md"
+    for content, message in [
+        ("x" * 41, "the document has 0.0 MB; the limit is 0.0 MB"),
+        ("x" * 11, "The text has 11 characters; shorten it to 10."),
+        ("![](a)" * 4, "it names 4 images; leave at most 3"),
+    ]:
+        document.write_text(content)
+        with pytest.raises(DocumentError, match=message):
+            read_article("", "", str(document), [], limits)
+
+    # 1,700 random bytes do not shrink below the limit: this image alone is left out.
+    large = save(tmp_path, "large.png", 5, (40, 30))
+    article = read_article("", "text", None, [large, images[0]], limits)
+    assert [image.name for image in article.images] == ["0.png"]
+    assert [problem.kind for problem in article.problems] == ["oversized_image"]
+    assert article.problems[0].detail.startswith("large.png: it has ")
+
+
+def test_broken_images_are_named_and_left_out(tmp_path, monkeypatch):
+    good = save(tmp_path, "good.png", 1)
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(Path(good).read_bytes()[:200])
+    text = tmp_path / "text.jpg"
+    text.write_text("no image")
+    article = read_article("", "text", None, [str(cut), good, str(text)])
+    assert [image.name for image in article.images] == ["good.png"]
+    assert [(problem.kind, problem.detail.split(":")[0]) for problem in article.problems] == [
+        ("broken_image", "cut.png"),
+        ("broken_image", "text.jpg"),
+    ]
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20 * 14 - 1)
+    article = read_article("", "text", None, [good])
+    assert article.images == []
+    assert [problem.kind for problem in article.problems] == ["oversized_image"]
+
+
+def test_images_of_a_document_come_from_the_uploads(tmp_path):
+    secret = save(tmp_path, "secret.png", 9)
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    document = uploads / "news.md"
+    document.write_text(
+        f"# Harbour\n\nIt reopened.\n\n![second](b.png)\n\n![gone](gone.png)\n\n![](../secret.png)\n\n![]({secret})\n\n"
+        "![](http://example.org/x.png)\n\n![](broken.png)\n"
+    )
+    broken = uploads / "broken.png"
+    broken.write_bytes(b"\x89PNG broken")
+    images = [save(uploads, "a.png", 1), save(uploads, "b.png", 2), str(broken)]
+    article = read_article("", "", str(document), images)
+    assert (article.title, article.body, article.source) == ("Harbour", "It reopened.", "news.md")
+    assert [(image.name, image.alt) for image in article.images] == [("b.png", "second"), ("a.png", "")]
+    assert [image.image.tobytes() for image in article.images] == [picture(2).tobytes(), picture(1).tobytes()]
+    assert sorted(problem.kind for problem in article.problems) == [
+        "broken_image",
+        "missing_image",
+        "outside_folder",
+        "outside_folder",
+        "remote_image",
+    ]
+    missing = next(problem for problem in article.problems if problem.kind == "missing_image")
+    assert missing.detail == (
+        "gone.png: there is no such file; upload it, and name it in the document without a folder"
+    )
+    assert read_article("Mine", "", str(document), images).title == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.pdf", b"%PDF-1.4", r"^a.pdf: this is no document of the types \.md, "),
+        ("a.md", b"\xff\xfe", "^a.md: byte 0 is not UTF-8"),
+        ("a.txt", b"", "^a.txt: the document is empty"),
+    ],
+)
+def test_documents_that_cannot_be_read(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DocumentError, match=message):
+        read_article("", "", str(tmp_path / name), [])
+
+
+def test_text_and_document_together_are_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("Text.")
+    with pytest.raises(DocumentError, match="^There is a pasted text and a document; remove one of them.$"):
+        read_article("", "text", str(tmp_path / "a.txt"), [])
+
+
+def test_respond_shows_messages_not_errors(tmp_path):
+    asked = []
+
+    def pipeline(article, **options):
+        asked.append((article, options))
+        raise ValueError("the title leaves <no> room")
+
+    respond = make_respond(pipeline, Limits(), max_new_tokens=7)
+    page = Page(respond("", "", None, None))
+    assert page.text == "Nothing was summarized. There is no text; paste an article or upload a document."
+    assert asked == []
+    page = Page(respond("T", "Body.", None, [save(tmp_path, "a.png", 3)]))
+    assert page.text == "Nothing was summarized. The model cannot read this: the title leaves <no> room"
+    assert asked == [
+        ({"text": "Body.", "title": "T", "images": [picture(3)]}, {"return_evidence": True, "max_new_tokens": 7})
+    ]
+    # A message that nobody needs to see: an error of the program is none of the visitor's.
+    with pytest.raises(RuntimeError):
+        make_respond(lambda article, **options: (_ for _ in ()).throw(RuntimeError("bug")), Limits())(
+            "", "a", None, []
+        )
+
+
+def test_every_text_is_escaped(tmp_path):
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    name = "<b onclick=x>.png"
+    shutil.copy(save(tmp_path, "a.png", 1), folder / name)
+    article = read_article(HOSTILE, "Body.", None, [str(folder / name)])
+    article.images[0] = DocumentImage(name, f'"{HOSTILE}', article.images[0].image)
+    article.problems.append(Problem("broken_image", HOSTILE))
+    result = result_for(
+        1,
+        HOSTILE,
+        evidence=[{"sentence": HOSTILE, "image_weights": [1.0]}],
+        selected_images=[{"index": 0, "probability": 0.5}],
+    )
+    page = Page(render_summary(article, result, [HOSTILE]))
+    assert {tag for tag, _ in page.elements} <= set("div section h2 h3 p ul ol li span img br".split())
+    assert not any(attribute.startswith("on") for _, attributes in page.elements for attribute in attributes)
+    sources = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
+    assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert page.text.count(HOSTILE) == 6  # title, summary, two remarks, caption, evidence
+
+    error = Page(make_respond(lambda *_, **__: None, Limits())("", "", str(tmp_path / "<i>.pdf"), []))
+    assert "<i>.pdf" in error.text
+    assert [tag for tag, _ in error.elements] == ["div", "div", "strong"]
+
+
+def test_what_a_summary_shows():
+    article = Document("id", "source", "Title", "Body.")
+    article.images = [DocumentImage(f"{index}.png", f"alt {index}", picture(index)) for index in range(5)]
+    result = {
+        "summary_text": "One.\nTwo.",
+        "selected_images": [{"index": 3, "probability": 0.75}, {"index": 0, "probability": 0.5}],
+        "image_probabilities": [0.5, 0.012, 0.25, 0.75, None],
+        "evidence": [
+            {"sentence": "One.", "image_weights": [0.05, 0.6, 0.1, 0.25, None]},
+            {"sentence": "Two.", "image_weights": [None] * 5},
+        ],
+    }
+    page = Page(render_summary(article, result))
+    assert page.text == (
+        "Summary Title One. Two. Images 2 of 5 selected "
+        "✓ Selected #1 Image 4 alt 3 75.0 % ✓ Selected #2 Image 1 alt 0 50.0 % "
+        "Image 3 alt 2 25.0 % Image 2 alt 1 1.2 % Image 5 alt 4 not scored "
+        "The bar is the probability that the image belongs to the summary. "
+        "What each sentence looked at One. Image 2 60 % Image 4 25 % Image 3 10 % "
+        "Shares of the gated cross-attention of the sentence's tokens, averaged over heads and gates; the three largest."
+    )
+    widths = [attributes["style"] for tag, attributes in page.elements if "style" in attributes]
+    assert widths == [f"width: {width}%" for width in ("75.0", "50.0", "25.0", "1.2", "60.0", "25.0", "10.0")]
+    alts = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
+    assert alts == ["alt 3", "alt 0", "alt 2", "alt 1", "alt 4", "Image 2", "Image 4", "Image 3"]
+
+
+def test_a_summary_without_images_or_text():
+    page = Page(render_summary(Document("id", "source", "", "Body."), result_for(0, "")))
+    assert page.text == "Summary (The model generated nothing.)"

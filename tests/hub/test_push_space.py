@@ -1,0 +1,219 @@
+"""`spectra-sum push space`: what is staged, what is refused, and the Space running where the project is not installed."""
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import gradio_client
+import pytest
+from huggingface_hub import SpaceCard, get_token
+from packaging.requirements import Requirement
+
+from hub_upload.errors import HubError
+from hub_upload.space import REQUIREMENTS, TESTED_GRADIO, PinnedModel, pin_model, stage_space
+from hub_upload.spectra_app.article_input import Limits
+from hub_upload.spectra_app.interface import make_respond
+from modeling_spectra import MultimodalSummarizationPipeline
+from spectra_sum.cli import main
+from tests.tiny import SENTENCES, picture, tiny_config, tiny_model, tiny_processor
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+# A Space has its own files and the installed packages; none of the project's.
+BARE = """
+import runpy, sys
+from pathlib import Path
+
+class WithoutTheProject:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in {"modeling_spectra", "configuration_spectra", "hub_upload", "trainer", "tests"}:
+            raise ModuleNotFoundError(f"{name} is not installed here")
+
+sys.meta_path.insert(0, WithoutTheProject())
+import gradio
+launch = gradio.Blocks.launch
+def announced(*arguments, **options):
+    result = launch(*arguments, **options)
+    own = {name: module.__file__ for name, module in list(sys.modules.items()) if name.startswith(("spectra_",))}
+    assert all(Path(file).is_relative_to(Path.cwd()) for file in own.values()), own
+    print("URL", result[1], flush=True)
+    return result
+gradio.Blocks.launch = announced
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+def make_pipeline() -> MultimodalSummarizationPipeline:
+    return MultimodalSummarizationPipeline(
+        tiny_model(gate=0.7, max_selected_images=1), processor=tiny_processor(), device="cpu"
+    )
+
+
+@pytest.fixture
+def model(hub, tmp_path) -> tuple[str, str]:
+    """The id and the commit of a model on the Hub."""
+    folder = tmp_path / "model"
+    make_pipeline().save_pretrained(folder)
+    return push(hub, folder)
+
+
+def push(hub, folder: Path) -> tuple[str, str]:
+    repo_id = hub.new_id("spectra-sum")
+    hub.api.create_repo(repo_id)
+    return repo_id, hub.api.upload_folder(folder_path=folder, repo_id=repo_id).oid
+
+
+def test_staged_files(tmp_path):
+    stage_space(tmp_path, PinnedModel("ns/spectra-sum", COMMIT, tiny_config().to_dict(), private=False))
+    data = SpaceCard.load(tmp_path / "README.md").data.to_dict()
+    assert {name: data[name] for name in ("sdk", "sdk_version", "app_file", "license", "models")} == {
+        "sdk": "gradio",
+        "sdk_version": importlib.metadata.version("gradio"),
+        "app_file": "app.py",
+        "license": "apache-2.0",
+        "models": ["ns/spectra-sum"],
+    }
+    assert "spectra-sum" in data["tags"]
+    assert COMMIT in (tmp_path / "README.md").read_text()
+
+    app = ast.parse((tmp_path / "app.py").read_text())
+    constants = {
+        node.targets[0].id: ast.literal_eval(node.value) for node in ast.walk(app) if isinstance(node, ast.Assign)
+        if isinstance(node.value, ast.Constant)
+    }  # fmt: skip
+    assert constants == {"MODEL": "ns/spectra-sum", "REVISION": COMMIT}
+    assert (tmp_path / "requirements.txt").read_text().split() == list(REQUIREMENTS)
+    assert len(list((tmp_path / "examples").glob("*/article.md"))) == 2
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path.split("/")[0] for path in files} == {
+        *("app.py", "README.md", "LICENSE", "requirements.txt", "examples", "spectra_app", "spectra_sum")
+    }
+    assert not {name for name in files if name.endswith((".pyc", ".pyi"))}
+    # What the modules do without is not shipped.
+    assert "spectra_sum/documents.py" in files and "spectra_sum/summarizer.py" not in files
+    assert "spectra_sum/msmo/layout.py" in files and "spectra_sum/msmo/builder.py" not in files
+
+
+def test_requirements_are_what_is_imported_in_the_projects_ranges(tmp_path):
+    stage_space(tmp_path, PinnedModel("ns/m", COMMIT, tiny_config().to_dict(), private=False))
+    declared = {}
+    for line in importlib.metadata.requires("spectra-sum"):
+        requirement = Requirement(line)
+        declared.setdefault(requirement.name.lower().replace("_", "-"), requirement.specifier)
+    required = {Requirement(line).name.lower().replace("_", "-"): Requirement(line) for line in REQUIREMENTS}
+    assert {name: requirement.specifier for name, requirement in required.items()} == {
+        name: declared[name] for name in required
+    }
+    assert TESTED_GRADIO in declared["gradio"]
+
+    imported = set()
+    for source in tmp_path.rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+    # Starlette is what Gradio is built on.
+    imported -= {*sys.stdlib_module_names, "spectra_app", "spectra_sum", "gradio", "gradio_client", "starlette"}
+    distributions = importlib.metadata.packages_distributions()
+    names = {distributions[name][0].lower().replace("_", "-") for name in imported}
+    # The remote code's own: torch, and what reads the weights from the Hub.
+    assert names | {"torch", "safetensors", "huggingface-hub"} == set(required)
+
+
+def test_a_pushed_space_runs_without_the_project(hub, model, tmp_path, capsys):
+    repo_id, commit = model
+    space = hub.new_id("spectra-sum-demo", "space")
+    arguments = ["push", "space", "--repo-id", space, "--model", repo_id]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert f"Model: {repo_id} at {commit}" in printed
+    first = hub.api.list_repo_commits(space, repo_type="space")[0].commit_id
+    # The model moves on, the Space does not; a second push of the same changes nothing.
+    assert main([*arguments, "--revision-of-model", commit]) == 0
+    assert "nothing to change" in capsys.readouterr().out
+    hub.api.upload_file(path_or_fileobj=b"raise RuntimeError", path_in_repo="pipeline_spectra.py", repo_id=repo_id)
+    assert hub.api.list_repo_commits(space, repo_type="space")[0].commit_id == first
+
+    folder = Path(hub.api.snapshot_download(space, repo_type="space", local_dir=tmp_path / "space"))
+    dry = tmp_path / "dry"
+    assert main([*arguments, "--revision-of-model", commit, "--dry-run", str(dry)]) == 0
+    pushed = {path.relative_to(dry): path.read_bytes() for path in dry.rglob("*") if path.is_file()}
+    assert {name: (folder / name).read_bytes() for name in pushed} == pushed
+    assert {sibling.rfilename for sibling in hub.api.space_info(space).siblings} - {".gitattributes"} == {
+        name.as_posix() for name in pushed
+    }
+
+    images = []
+    for seed in (1, 2):
+        images.append(tmp_path / f"photo{seed}.png")
+        picture(seed).save(images[-1])
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    images.append(tmp_path / "broken.png")
+    environment = hub.environment(
+        tmp_path / "home", GRADIO_TEMP_DIR=str(tmp_path / "uploads"), OMP_NUM_THREADS="1", GRADIO_SSR_MODE="true"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", BARE],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("URL "), process.stderr.read()
+            client = gradio_client.Client(line.split()[1], verbose=False, analytics_enabled=False)
+            files = [gradio_client.handle_file(image) for image in images]
+            answer = client.predict("Harbour", SENTENCES[0], None, files, api_name="/summarize")
+            client.close()
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+    expected = make_respond(make_pipeline(), Limits())("Harbour", SENTENCES[0], None, [str(image) for image in images])
+    assert answer == expected
+    assert "broken image: broken.png" in answer and "✓ Selected #1" in answer
+
+
+def test_models_that_the_demo_cannot_show(hub, model, tmp_path):
+    with pytest.raises(HubError, match="^--model .*none.*: "):
+        pin_model(f"{hub.namespace}/none")
+    with pytest.raises(HubError, match="it has no revision 'no-such-branch'; check --revision-of-model"):
+        pin_model(model[0], "no-such-branch")
+
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for config, message in [
+        ('{"model_type": "qwen2"}', "this is a 'qwen2' model; name a 'spectra_sum' model."),
+        (
+            '{"model_type": "spectra_sum"}',
+            "it was pushed without the multimodal-summarization pipeline; push it again",
+        ),
+        ("[1]", "its config.json is damaged"),
+    ]:
+        (folder / "config.json").write_text(config)
+        with pytest.raises(HubError, match=message):
+            pin_model(push(hub, folder)[0])
+    (folder / "config.json").rename(folder / "adapter_config.json")
+    with pytest.raises(HubError, match="it has no config.json; name a whole model, not an adapter"):
+        pin_model(push(hub, folder)[0])
+
+
+def test_nothing_is_uploaded_when_the_model_is_refused(hub, capsys):
+    space = hub.new_id("spectra-sum-demo", "space")
+    assert main(["push", "space", "--repo-id", space, "--model", f"{hub.namespace}/none"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not hub.api.repo_exists(space, repo_type="space")
+
+
+def test_a_private_model_is_said_to_need_a_token(hub, model, capsys, tmp_path):
+    hub.api.update_repo_settings(model[0], private=True)
+    arguments = ["--repo-id", hub.new_id("demo", "space"), "--model", model[0], "--dry-run", str(tmp_path / "dry")]
+    assert main(["push", "space", *arguments]) == 0
+    assert "The model is private: give the Space a secret HF_TOKEN" in capsys.readouterr().out
+    assert get_token() not in "".join(
+        path.read_text(errors="replace") for path in (tmp_path / "dry").rglob("*.*") if path.is_file()
+    )

@@ -1,0 +1,146 @@
+"""`run.json`: what a training run was made from, written when it starts. Model cards are made from it."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+from trl import ModelConfig
+
+from spectra_sum.atomic_write import write_text_atomically
+from spectra_sum.environment import describe_hardware, describe_versions
+from trainer.arguments import DataArguments
+
+RUN_RECORD = "run.json"
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "trl")
+# Said also where they are the default, since a run cannot be understood without them.
+DEFINING = (
+    "learning_rate",
+    "optim",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "max_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "bf16",
+    "fp16",
+    "seed",
+    "visual_path_learning_rate_factor",
+    "gate_learning_rate_factor",
+    "freeze_language_model",
+    "generation_max_new_tokens",
+    "generation_num_beams",
+)
+
+
+def write_run_record(
+    data_args: DataArguments,
+    architecture: Any,
+    args: TrainingArguments,
+    model_args: ModelConfig,
+    articles: Mapping[str, int],
+    checkpoint: str | None,
+) -> None:
+    """
+    Writes `run.json` into the output folder, in the main process only.
+
+    A resumed run keeps the time of its first start and gets an entry in `resumed`; everything else is of this start.
+
+    Args:
+        data_args, architecture, args, model_args: As parsed. Tokens are left out.
+        articles (`Mapping[str, int]`): Number of articles used, by split.
+        checkpoint (`str`, *optional*): The checkpoint that the run goes on from.
+
+    Raises:
+        ValueError: The run is resumed, and its `run.json` is damaged.
+    """
+    if not args.should_save:
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    path = Path(args.output_dir) / RUN_RECORD
+    started, resumed = now, []
+    if checkpoint is not None:
+        earlier = _read(path)
+        started, resumed = earlier.get("started"), [*earlier.get("resumed", [])]
+        resumed.append({"checkpoint": Path(checkpoint).name, "time": now})
+    closed_world = data_args.dataset == "closed_world"
+    data = {"name": data_args.dataset if closed_world else Path(data_args.dataset).resolve().name}
+    data |= {"source": "closed_world" if closed_world else "folder", "articles": dict(articles)}
+    if closed_world:
+        data |= {"seed": data_args.closed_world_seed, "difficulty": data_args.closed_world_difficulty}
+    training = args.to_dict()
+    record = {
+        "started": started,
+        "resumed": resumed,
+        "seed": args.seed,
+        "processes": args.world_size,
+        "data": data,
+        "initial_model": _source(model_args.model_name_or_path),
+        "backbones": _backbones(data_args, model_args),
+        "arguments": {
+            "data": dataclasses.asdict(data_args),
+            "architecture": {name: value for name, value in vars(architecture).items() if value is not None},
+            "training": _without_defaults(args, training),
+            "model": _without_defaults(model_args, dataclasses.asdict(model_args)),
+        },
+        "versions": describe_versions(PACKAGES),
+        "hardware": describe_hardware(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _without_defaults(arguments: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in dataclasses.fields(arguments)}
+    return {
+        name: value
+        for name, value in values.items()
+        if not name.endswith("token") and (name in DEFINING or (value is not None and value != defaults.get(name)))
+    }
+
+
+def _backbones(data_args: DataArguments, model_args: ModelConfig) -> dict[str, Any]:
+    if model_args.model_name_or_path:
+        # A second stage stands on the backbones of the first.
+        return _read(Path(model_args.model_name_or_path) / RUN_RECORD).get("backbones", {})
+    own = {"name": "closed_world", "source": "closed_world"} if data_args.closed_world_backbones else None
+    random = {"name": "random", "source": "random"}
+    return {
+        "vision": _source(data_args.vision_backbone) or own or random,
+        "text": _source(data_args.text_backbone) or own,
+    }
+
+
+def _source(name: str | None) -> dict[str, str] | None:
+    """A model as it was named, and whether that is a Hub id, a folder, a file or the package's own."""
+    if not name:
+        return None
+    path = Path(name)
+    if name == "smollm2":
+        source = "wheel"
+    elif path.is_file():
+        source = "file"
+    elif path.is_dir():
+        # The closed world's backbones are known by the file that their training leaves.
+        source = "closed_world" if (path / "training_settings.json").is_file() else "folder"
+    else:
+        source = "hub"
+    return {"name": name, "source": source}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: the record of the run is damaged ({error}); restore or delete it.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: the record of the run is no JSON object; restore or delete it.")
+    return content
