@@ -42,12 +42,10 @@ def section(name: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows if not set("".join(row)) <= set("-: ")]
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_checkout(folder: Path) -> Path:
     """A folder with what `make demo` leaves in runs/demo, made from a tiny untrained model."""
     from modeling_spectra import SpectraSumForConditionalGeneration
 
-    folder = tmp_path_factory.mktemp("checkout")
     vision, text = save_vision_folder(folder / "vision"), save_text_folder(folder / "text")
     model, processor = SpectraSumForConditionalGeneration.from_backbones(
         str(vision), str(text), num_latents=2, dvp_num_layers=2, gate_layers=[1, 2], gate_init=0.5, sampler_depth=1
@@ -61,6 +59,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_example(demo / "example", articles["test"][0])
     tiny_tokenizer().save_pretrained(save_vision_folder(demo / "backbones" / "siglip"))
     return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 def test_python_example_runs(checkout):
@@ -135,6 +138,11 @@ def test_training_commands_parse(monkeypatch, tmp_path):
         script = command.index("trainer/train.py")
         argv = [str(tmp_path) if word in ("FOLDER", "$SPECTRA_DATA") else word for word in command[script + 1 :]]
         assert parse_arguments([*argv, "--use_cpu", "true"])[2].max_steps > 0
+
+
+def test_app_command_parses():
+    (command,) = commands(".venv/bin/spectra-sum app")
+    assert build_parser().parse_args(command[1:]).host == "127.0.0.1"
 
 
 def test_benchmark_commands_parse():
