@@ -1,7 +1,10 @@
 """A folder → a repository on the Hub: checked before any long work, then pushed as one atomic commit."""
 
 import errno
+import json
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,11 @@ from .errors import HubError
 
 # Every card that this project writes carries it: a repository with another card was made by somebody else.
 PROJECT_TAG = "spectra-sum"
+# What git takes for a branch, and no commit's hash.
+_BRANCH = re.compile(r"(?![0-9a-f]{40}$)(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)*(?<!\.lock)(?<!\.)")
+
+# The answer to a commit may be lost after it was made.
+_AGAIN = "run the same command again: nothing is uploaded or committed twice."
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,10 @@ def check_target(target: Target) -> None:
             raise HubError(f"{target.repo_id}: the namespace is missing; pass --repo-id NAMESPACE/NAME.")
         if target.create_pr and target.revision:
             raise HubError("--create-pr opens its own branch; leave --revision out.")
+        if target.revision and not _BRANCH.fullmatch(target.revision):
+            raise HubError(
+                f"--revision {target.revision}: this is no name for a branch; take letters, digits, - and _."
+            )
         if get_token() is None:
             raise HubError("there is no token; set HF_TOKEN or run `hf auth login` with a token that may write.")
         api = HfApi()
@@ -122,6 +134,7 @@ def push_folder(folder: Path, target: Target, message: str) -> Push:
         if target.revision:
             api.create_branch(target.repo_id, repo_type=target.repo_type, branch=target.revision, exist_ok=True)
         before = api.repo_info(**place)
+        _check_visibility(before, target)
         sources = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         # The server's own file, which says what is stored as a large file.
         stale = {sibling.rfilename for sibling in before.siblings} - sources.keys() - {".gitattributes"}
@@ -134,6 +147,11 @@ def push_folder(folder: Path, target: Target, message: str) -> Push:
             parent_commit=before.sha,
             create_pr=target.create_pr,
         )
+        if target.private and not api.repo_info(target.repo_id, repo_type=target.repo_type).private:
+            raise HubError(
+                f"the {target.repo_type} {target.repo_id} was made public during this push, which has arrived; make it "
+                "private in its settings at once."
+            )
         return Push(
             repo_id=target.repo_id,
             url=info.pr_url or str(info.repo_url),
@@ -152,12 +170,13 @@ def write_dry_run(folder: Path, destination: Path) -> None:
         HubError: `destination` exists and is no empty folder.
     """
     check_dry_run(destination)
-    partial = destination.with_name(f"{destination.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(folder, partial)
-    if destination.is_dir():
-        destination.rmdir()
-    partial.rename(destination)
+    destination = destination.absolute()
+    with tempfile.TemporaryDirectory(prefix=".dry-run-", dir=destination.parent) as name:
+        partial = Path(name) / "folder"
+        shutil.copytree(folder, partial)
+        if destination.is_dir():
+            destination.rmdir()
+        partial.rename(destination)
 
 
 def check_dry_run(destination: Path) -> None:
@@ -187,11 +206,15 @@ def hub_errors(what: str) -> Iterator[None]:
         raise HubError(f"{what}: this is no repository id: {_first_line(str(error))}") from None
     except HfHubHTTPError as error:
         raise HubError(f"{what}: {_http_reason(error)}") from error
-    except (httpx2.TransportError, ConnectionError) as error:
+    except (httpx2.RequestError, ConnectionError) as error:
         raise HubError(
-            f"{what}: the connection to the Hub failed ({type(error).__name__}); nothing was committed: check the "
-            "network and HF_ENDPOINT and run the same command again, what has been uploaded is not uploaded again."
+            f"{what}: the connection to the Hub failed ({type(error).__name__}); check the network and HF_ENDPOINT and "
+            f"{_AGAIN}"
         ) from error
+    except json.JSONDecodeError as error:
+        raise HubError(f"{what}: what answers at HF_ENDPOINT is no Hub; check the address.") from error
+    except UnicodeEncodeError as error:
+        raise HubError(f"{what}: the token holds characters that no token has; set HF_TOKEN again.") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise HubError(
@@ -203,26 +226,50 @@ def hub_errors(what: str) -> Iterator[None]:
 
 def _existing_repository(api: HfApi, target: Target) -> ModelInfo | DatasetInfo | SpaceInfo | None:
     """The repository, or None when there is none yet; refuses one that the push must not change."""
+    place = {"repo_id": target.repo_id, "repo_type": target.repo_type}
     try:
-        info = api.repo_info(target.repo_id, repo_type=target.repo_type)
+        info = api.repo_info(**place)
     except RepositoryNotFoundError:
         return None
-    shown = f"the {target.repo_type} {target.repo_id}"
-    if target.private is not None and info.private != target.private:
-        is_now, wanted = ("private", "public") if info.private else ("public", "private")
-        raise HubError(f"{shown} exists and is {is_now}, not {wanted}; change it in its settings or take another id.")
-    # What the Hub itself puts into a new repository is one commit. A pull request changes nothing by itself.
-    if target.create_pr or len(api.list_repo_commits(target.repo_id, repo_type=target.repo_type)) <= 1:
+    _check_visibility(info, target)
+    if target.create_pr:
+        # A pull request changes nothing by itself.
+        return info
+    revision = _branch(api, target)
+    found = api.repo_info(**place, revision=revision) if revision else info
+    files = {sibling.rfilename for sibling in found.siblings} - {".gitattributes"}
+    # The Hub itself writes the card of a new Space, in its first commit.
+    if not files or (files == {"README.md"} and len(api.list_repo_commits(**place, revision=revision)) == 1):
         return info
     tags = []
-    if any(sibling.rfilename == "README.md" for sibling in info.siblings):
-        tags = RepoCard.load(target.repo_id, repo_type=target.repo_type).data.to_dict().get("tags") or []
+    if "README.md" in files:
+        card = api.hf_hub_download(target.repo_id, "README.md", repo_type=target.repo_type, revision=revision)
+        tags = RepoCard.load(card).data.to_dict().get("tags") or []
     if PROJECT_TAG not in tags:
         raise HubError(
-            f"{shown} is taken: it exists, and its card lacks the tag {PROJECT_TAG!r} of what this command makes; "
-            "take another id, or propose the change with --create-pr."
+            f"the {target.repo_type} {target.repo_id} is taken: it holds files, and its card lacks the tag "
+            f"{PROJECT_TAG!r} of what this command makes; take another id, or propose the change with --create-pr."
         )
     return info
+
+
+def _branch(api: HfApi, target: Target) -> str | None:
+    """The branch to push to if it is there; None for the main one, which a missing branch is made from."""
+    if target.revision is None:
+        return None
+    refs = api.list_repo_refs(target.repo_id, repo_type=target.repo_type)
+    if target.revision in {tag.name for tag in refs.tags}:
+        raise HubError(f"--revision {target.revision}: this is a tag, which stays as it is; name a branch.")
+    return target.revision if target.revision in {branch.name for branch in refs.branches} else None
+
+
+def _check_visibility(info: ModelInfo | DatasetInfo | SpaceInfo, target: Target) -> None:
+    if target.private is not None and info.private != target.private:
+        is_now, wanted = ("private", "public") if info.private else ("public", "private")
+        raise HubError(
+            f"the {target.repo_type} {target.repo_id} exists and is {is_now}, not {wanted}; change it in its settings or "
+            "take another id."
+        )
 
 
 def _create_repository(api: HfApi, target: Target) -> None:
@@ -235,7 +282,7 @@ def _http_reason(error: HfHubHTTPError) -> str:
     if status == 401:
         return "the Hub refuses the token; set HF_TOKEN to a valid one, or run `hf auth login`."
     if status == 403:
-        return f"the token may not write there; use the token of an owner ({said or 'forbidden'})."
+        return f"the token lacks the right; use the token of an owner or member ({said or 'forbidden'})."
     if isinstance(error, RevisionNotFoundError):
         return "there is no such revision; check --revision."
     if status == 404:
@@ -249,7 +296,7 @@ def _http_reason(error: HfHubHTTPError) -> str:
     if status == 507:
         return "the Hub's storage is full; nothing was committed."
     if status >= 500:
-        return f"the Hub has an error of its own ({status}); nothing was committed: run the same command again."
+        return f"the Hub has an error of its own ({status}); {_AGAIN}"
     return f"the Hub refuses the push ({status}: {said or 'no reason given'})."
 
 

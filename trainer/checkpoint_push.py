@@ -16,7 +16,8 @@ from trainer.run_record import RUN_RECORD
 
 logger = logging.get_logger(__name__)
 
-SNAPSHOT_PREFIX = "push-"
+# In the run's folder, so that files can be linked instead of copied.
+SNAPSHOTS = ".checkpoints-being-pushed"
 
 
 def base_repository(repo_id: str) -> str:
@@ -57,37 +58,45 @@ class CheckpointPush:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
         self._running: Future[bool] | None = None
         self._base_pushed = False
+        self._snapshots = Path(args.output_dir, SNAPSHOTS)
         # A run that was killed leaves its snapshots.
-        for stale in Path(args.output_dir).glob(f"{SNAPSHOT_PREFIX}*"):
-            shutil.rmtree(stale)
+        shutil.rmtree(self._snapshots, ignore_errors=True)
 
     def start(self, folder: Path, message: str) -> bool:
         """Push a checkpoint; false when it is left out since another push is going on (see `hub_always_push`)."""
         if self._running and not self._running.done() and not self.args.hub_always_push:
             return False
-        snapshot = Path(tempfile.mkdtemp(prefix=SNAPSHOT_PREFIX, dir=self.args.output_dir))
+        snapshot = None
         try:
+            self._snapshots.mkdir(exist_ok=True)
+            snapshot = Path(tempfile.mkdtemp(dir=self._snapshots))
             shutil.copytree(folder, snapshot, copy_function=_link_or_copy, dirs_exist_ok=True)
             # What the card is made of, beside the checkpoint's own log.
             shutil.copy2(Path(self.args.output_dir, RUN_RECORD), snapshot)
         except OSError as error:
             # A full disk, for one: the checkpoint itself is there, so training can go on.
-            shutil.rmtree(snapshot, ignore_errors=True)
+            if snapshot is not None:
+                shutil.rmtree(snapshot, ignore_errors=True)
             self._warn(message, str(error))
         else:
             self._running = self._worker.submit(self._push_snapshot, snapshot, message)
         return True
 
-    def finish(self, message: str, revision: str | None = None) -> bool:
-        """Push the finished run's folder after all pushes before it, and wait; false when that failed."""
-        self._running = self._worker.submit(self._push, Path(self.args.output_dir), message, revision)
-        return self._running.result()
+    def finish(self, message: str, revision: str | None = None) -> "Future[bool]":
+        """Push the finished run's folder after all pushes before it; the result is false when that failed."""
+        self._running = self._worker.submit(self._push_run, message, revision)
+        return self._running
+
+    def _push_run(self, message: str, revision: str | None) -> bool:
+        done = self._push(Path(self.args.output_dir), message, revision)
+        shutil.rmtree(self._snapshots, ignore_errors=True)
+        return done
 
     def _push_snapshot(self, snapshot: Path, message: str) -> bool:
         try:
             return self._push(snapshot, message, None)
         finally:
-            shutil.rmtree(snapshot)
+            shutil.rmtree(snapshot, ignore_errors=True)
 
     def _push(self, folder: Path, message: str, revision: str | None) -> bool:
         repo_id, revision = self.args.hub_model_id, revision or self.args.hub_revision
@@ -105,7 +114,12 @@ class CheckpointPush:
         command += ["--revision", revision] if revision else []
         # The checks load the model again, for which the training's GPU has no room.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        except OSError as error:
+            # No memory or no process is left for it, for example.
+            self._warn(message, str(error))
+            return False
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             self._warn(message, reason)

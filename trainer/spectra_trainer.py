@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -314,25 +315,31 @@ class SpectraTrainer(Trainer):
         if not self.checkpoint_push.start(Path(checkpoint_folder), f"Training in progress, step {step}"):
             logger.warning(f"the checkpoint of step {step} is not pushed: another push is going on.")
 
-    def push_to_hub(self, commit_message: str = "End of training", revision: str | None = None) -> bool:
-        """Push the run's folder, with the model that `save_model` wrote there, as `spectra-sum push model` does.
+    def push_to_hub(
+        self, commit_message: str = "End of training", blocking: bool = True, revision: str | None = None
+    ) -> "bool | Future[bool]":
+        """Save the model in the run's folder and push that, as `spectra-sum push model` does. The token is HF_TOKEN's.
 
         Args:
             commit_message (`str`, *optional*): Of the commit.
+            blocking (`bool`, *optional*, defaults to `True`): Wait for the end of the push.
             revision (`str`, *optional*): Branch to push to; defaults to `hub_revision` of the arguments.
 
         Returns:
-            Whether the push succeeded; a failure is logged, never raised. True on the other processes.
+            Whether the push succeeded, or its future without `blocking`; a failure is logged, never raised. True on
+            the other processes.
 
         Raises:
             ValueError: when the arguments have no `push_to_hub`.
         """
         if not self.args.push_to_hub:
             raise ValueError("push_to_hub: pass push_to_hub and hub_model_id as training arguments.")
+        self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return True
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        return self.checkpoint_push.finish(commit_message, revision)
+        push = self.checkpoint_push.finish(commit_message, revision)
+        return push.result() if blocking else push
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)

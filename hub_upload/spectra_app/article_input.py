@@ -3,9 +3,10 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from spectra_sum.documents import (
     DOCUMENT_SUFFIXES,
@@ -19,8 +20,6 @@ from spectra_sum.documents import (
 from spectra_sum.local_images import ImageError, open_local_image
 
 _BLANK_LINES = re.compile(r"\n\s*\n")
-# How an image may be written in Markdown and in HTML.
-_IMAGE_REFERENCE = re.compile(rb"!\[|<(?:img|image|source)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,14 @@ class Limits:
         text_length (`int`, *optional*, defaults to `50_000`): Characters of a text, pasted or of a document.
         title_length (`int`, *optional*, defaults to `300`): Characters of a title.
         images (`int`, *optional*, defaults to `20`): Images of an article.
-        image_references (`int`, *optional*, defaults to `100`): Images that an uploaded document may name.
-        document_size (`int`, *optional*, defaults to `1_000_000`): Bytes of a document.
+        document_size (`int`, *optional*, defaults to `200_000`): Bytes of a document; a character has at most four.
         image_size (`int`, *optional*, defaults to `10_000_000`): Bytes of an image file.
     """
 
     text_length: int = 50_000
     title_length: int = 300
     images: int = 20
-    image_references: int = 100
-    document_size: int = 1_000_000
+    document_size: int = 200_000
     image_size: int = 10_000_000
 
 
@@ -72,8 +69,9 @@ def read_article(
         raise DocumentError("There is a pasted text and a document; remove one of them.")
     if len(images) > limits.images:
         raise DocumentError(f"There are {len(images)} images; leave at most {limits.images}.")
+    usable, refused = _open_images([Path(image) for image in images], limits)
     if document:
-        article = _read_upload(Path(document), [Path(image) for image in images], limits)
+        article = _read_upload(Path(document), usable, refused, limits)
         article.title = title or article.title
     else:
         paragraphs = [" ".join(paragraph.split()) for paragraph in _BLANK_LINES.split(text)]
@@ -84,15 +82,19 @@ def read_article(
     if len(article.body) > limits.text_length:
         raise DocumentError(f"The text has {len(article.body):,} characters; shorten it to {limits.text_length:,}.")
 
-    usable = _open_images([Path(image) for image in images], limits, article.problems)
-    placed = {_pixels(image) for image in article.images}
-    article.images += [image for image in usable if _pixels(image) not in placed]
+    article.problems += refused.values()
     if len(article.images) > limits.images:
         raise DocumentError(f"The document shows {len(article.images)} images; leave at most {limits.images}.")
+    placed = {_pixels(image) for image in article.images}
+    article.images += [image for _, image in usable if _pixels(image) not in placed]
+    if len(article.images) > limits.images:
+        raise DocumentError(f"The article has {len(article.images)} images; leave at most {limits.images}.")
     return article
 
 
-def _read_upload(path: Path, images: Sequence[Path], limits: Limits) -> Document:
+def _read_upload(
+    path: Path, images: Sequence[tuple[str, DocumentImage]], refused: Mapping[str, Problem], limits: Limits
+) -> Document:
     name = printable(path.name)
     if path.suffix.lower() not in DOCUMENT_SUFFIXES:
         raise DocumentError(f"{name}: this is no document of the types {', '.join(DOCUMENT_SUFFIXES)}.")
@@ -101,16 +103,14 @@ def _read_upload(path: Path, images: Sequence[Path], limits: Limits) -> Document
         raise DocumentError(
             f"{name}: the document has {_megabytes(size)}; the limit is {_megabytes(limits.document_size)}."
         )
-    references = len(_IMAGE_REFERENCE.findall(path.read_bytes()))
-    if references > limits.image_references:
-        raise DocumentError(f"{name}: it names {references} images; leave at most {limits.image_references}.")
     with tempfile.TemporaryDirectory() as folder:
         # Nothing but the visitor's own files lies in the folder that the document's paths are held to.
         copy = Path(shutil.copy(path, folder))
-        for image in images:
-            place = copy.with_name(image.name)
-            if not place.exists() and image.stat().st_size <= limits.image_size:
-                _copy_image(image, place)
+        for file, image in images:
+            place = copy.with_name(file)
+            if not place.exists():
+                # As it will be used: a document that shows it many times then has small files to decode.
+                image.image.save(place, "BMP")
         try:
             article = read_document(copy)
         except DocumentError as error:
@@ -121,21 +121,23 @@ def _read_upload(path: Path, images: Sequence[Path], limits: Limits) -> Document
         if problem.kind == "missing_image"
         else problem
         for problem in article.problems
+        # An upload that cannot be used is no missing file; it has a problem of its own.
+        if not (problem.kind == "missing_image" and _file_name(problem) in refused)
     ]
     return article
 
 
-def _copy_image(source: Path, place: Path) -> None:
-    """The image as it will be used; a document that shows it many times then has small files to decode."""
-    try:
-        open_local_image(source).save(place, "BMP")
-    except ImageError:
-        shutil.copy(source, place)
+def _file_name(problem: Problem) -> str:
+    """Of the image that a document names by its address."""
+    address = problem.detail.partition(": ")[0]
+    return unquote(address.partition("?")[0].partition("#")[0])
 
 
-def _open_images(paths: Sequence[Path], limits: Limits, problems: list[Problem]) -> list[DocumentImage]:
-    """The usable images of `paths`; the others are added to `problems`, once each."""
-    usable = []
+def _open_images(
+    paths: Sequence[Path], limits: Limits
+) -> tuple[list[tuple[str, DocumentImage]], dict[str, Problem]]:
+    """The usable images of `paths` with their files' names, and what is wrong with the others, by their files' names."""
+    usable, refused = [], {}
     for path in paths:
         name = printable(path.name)
         size = path.stat().st_size
@@ -144,12 +146,10 @@ def _open_images(paths: Sequence[Path], limits: Limits, problems: list[Problem])
                 raise ImageError(
                     "oversized_image", f"it has {_megabytes(size)}; the limit is {_megabytes(limits.image_size)}"
                 )
-            usable.append(DocumentImage(name, "", open_local_image(path)))
+            usable.append((path.name, DocumentImage(name, "", open_local_image(path))))
         except ImageError as error:
-            problem = Problem(error.kind, f"{name}: {error}")
-            if problem not in problems:
-                problems.append(problem)
-    return usable
+            refused[path.name] = Problem(error.kind, f"{name}: {error}")
+    return usable, refused
 
 
 def _pixels(image: DocumentImage) -> tuple[tuple[int, int], bytes]:

@@ -8,17 +8,18 @@ from urllib.parse import urlsplit
 class BreakableProxy:
     """
     Forwards connections to the Hub, until a request holds `stop_at`: that one is held for ever, or with `cut` its
-    connection is closed.
+    connection is closed, or with `lose_answer` it is forwarded and its answer is not.
 
     Args:
         endpoint (`str`): Of the Hub.
         stop_at (`bytes`, *optional*): What the beginning of the request holds, such as `b"PUT "`.
         cut (`bool`, *optional*, defaults to `False`): Close instead of holding.
+        lose_answer (`bool`, *optional*, defaults to `False`): Close when the answer has come.
     """
 
-    def __init__(self, endpoint: str, stop_at: bytes | None = None, cut: bool = False):
+    def __init__(self, endpoint: str, stop_at: bytes | None = None, cut: bool = False, lose_answer: bool = False):
         self._hub = (urlsplit(endpoint).hostname, urlsplit(endpoint).port)
-        self._stop_at, self._cut = stop_at, cut
+        self._stop_at, self._cut, self._lose_answer = stop_at, cut, lose_answer
         self.reached = threading.Event()
         self.requests: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -49,9 +50,12 @@ class BreakableProxy:
                     self.requests.append(line)
                     if self._stop_at and self._stop_at in line:
                         self.reached.set()
-                        if not self._cut:
+                        if not (self._cut or self._lose_answer):
                             threading.Event().wait()
-                        break
+                        if self._cut:
+                            break
+                elif not is_request and self._lose_answer and self.reached.is_set():
+                    break
                 sink.sendall(data)
         except OSError:
             pass

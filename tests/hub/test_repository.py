@@ -1,7 +1,10 @@
 """One atomic commit per push: what is on the Hub afterwards, what a broken push leaves, and what is refused."""
 
+import functools
+import http.server
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -142,6 +145,20 @@ def test_a_wrong_token_is_one_line_without_the_token(hub, monkeypatch):
     assert "hf_wrong" not in str(caught.value)
 
 
+def test_an_address_that_is_no_hub_is_named(hub, tmp_path, monkeypatch):
+    page = tmp_path / "page.html"
+    page.write_text("<html>hello</html>")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    monkeypatch.setattr(handler.func, "log_message", lambda *arguments: None)
+    monkeypatch.setattr(handler.func, "translate_path", lambda self, path: str(page))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(HubError, match="what answers at HF_ENDPOINT is no Hub"):
+            check_target(Target("a/b"))
+        server.shutdown()
+
+
 def test_the_repository_of_somebody_else_is_taken(hub, folder):
     target = Target(hub.new_id("other"))
     hub.api.create_repo(target.repo_id)
@@ -152,6 +169,44 @@ def test_the_repository_of_somebody_else_is_taken(hub, folder):
         with pytest.raises(HubError, match=f"the model {target.repo_id} is taken"):
             refuse()
     assert contents(hub, target.repo_id) == {"model.bin": b"precious"}
+
+
+def test_squashing_or_branching_makes_nobody_elses_files_ours(hub, folder):
+    target = Target(hub.new_id("other"))
+    hub.api.create_repo(target.repo_id)
+    hub.api.create_branch(target.repo_id, branch="theirs")
+    hub.api.upload_file(path_or_fileobj=b"x", path_in_repo="x.bin", repo_id=target.repo_id, revision="theirs")
+    with pytest.raises(HubError, match="is taken"):
+        push_folder(folder, Target(target.repo_id, revision="theirs"), "mine")
+    hub.api.upload_file(path_or_fileobj=b"precious", path_in_repo="model.bin", repo_id=target.repo_id)
+    hub.api.super_squash_history(target.repo_id)
+    assert len(commits(hub, target.repo_id)) == 1
+    for refuse in (lambda: check_target(target), lambda: push_folder(folder, target, "mine")):
+        with pytest.raises(HubError, match="is taken"):
+            refuse()
+    assert contents(hub, target.repo_id) == {"model.bin": b"precious"}
+    assert contents(hub, target.repo_id, "theirs") == {"x.bin": b"x"}
+
+
+def test_a_tag_is_no_branch(hub, folder):
+    target = Target(hub.new_id("folder"))
+    push_folder(folder, target, "first")
+    hub.api.create_tag(target.repo_id, tag="v1")
+    with pytest.raises(HubError, match="--revision v1: this is a tag"):
+        check_target(Target(target.repo_id, revision="v1"))
+
+
+def test_a_lost_answer_leads_to_no_second_commit(hub, folder, monkeypatch):
+    target = Target(hub.new_id("folder"))
+    with BreakableProxy(hub.api.endpoint, b"/commit/", lose_answer=True) as proxy:
+        with monkeypatch.context() as patch:
+            patch.setattr(huggingface_hub.constants, "ENDPOINT", proxy.endpoint)
+            with pytest.raises(HubError, match="nothing is uploaded or committed twice"):
+                push_folder(folder, target, "first")
+    made = commits(hub, target.repo_id)
+    assert len(made) == 2
+    assert not push_folder(folder, target, "first").changed
+    assert commits(hub, target.repo_id) == made
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(hub, folder):
@@ -170,6 +225,9 @@ def test_a_public_repository_is_not_taken_for_a_private_one(hub, folder):
         (Target("nothing"), "nothing: the namespace is missing"),
         (Target("a/b/c"), "a/b/c: this is no repository id"),
         (Target("a/b", revision="x", create_pr=True), "--create-pr opens its own branch"),
+        (Target("a/b", revision=".."), "--revision ..: this is no name for a branch"),
+        (Target("a/b", revision="0" * 40), "--revision 0+: this is no name for a branch"),
+        (Target("a/b", revision="x.lock"), "--revision x.lock: this is no name for a branch"),
     ],
 )
 def test_bad_targets_are_refused(hub, target, message):
@@ -192,10 +250,15 @@ def test_a_full_disk_is_named():
                 file.write("x")
 
 
-def test_a_dry_run_is_a_copy_in_an_empty_folder(folder, tmp_path):
+def test_a_dry_run_is_a_copy_in_an_empty_folder(folder, tmp_path, monkeypatch):
     write_dry_run(folder, tmp_path / "dry")
     assert local(tmp_path / "dry") == local(folder)
     with pytest.raises(HubError, match="exists and is no empty folder"):
         write_dry_run(folder, tmp_path / "dry")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_dry_run(folder, Path("."))
+    assert local(tmp_path / "here") == local(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dry", "folder", "here"]
     with pytest.raises(HubError, match="make it first"):
         write_dry_run(folder, tmp_path / "missing" / "dry")

@@ -74,7 +74,7 @@ def test_a_run_is_published_with_its_results(hub, train):
     scores = json.loads((output / "metrics.json").read_text())
     (rouge,) = [one for one in ModelCard.load(repo_id).data.eval_results if one.metric_name == "ROUGE-L"]
     assert rouge.metric_value == pytest.approx(scores["test_rougeL"], abs=1e-4)
-    assert not list(output.glob("push-*"))
+    assert not list(output.glob(".checkpoints*"))
 
 
 def test_a_hub_that_goes_away_ends_no_run(train, monkeypatch, caplog):

@@ -1,8 +1,10 @@
 """`push_to_hub`: what a run asks to be pushed, that a failed push ends no run, and which arguments are refused."""
 
+import errno
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -66,7 +68,7 @@ def test_a_checkpoint_is_pushed_as_it_was_and_the_run_follows(run, calls, tmp_pa
     (run / "checkpoint-1" / "weights").unlink()
     (run / "checkpoint-1").rmdir()
     threading.Timer(0.2, hold.unlink).start()
-    assert push.finish("End of training")
+    assert push.finish("End of training").result()
     first, last = calls()
     common = ["--private", "--revision", "trial"]
     assert first[0][1:] == ["--repo-id", "ns/model", "--message", "step 1", *common]
@@ -84,7 +86,7 @@ def test_a_second_checkpoint_waits_only_when_asked_to(run, calls, tmp_path):
     push.args.hub_always_push = True
     assert push.start(run / "checkpoint-1", "step 3")
     (tmp_path / "hold").unlink()
-    assert push.finish("end")
+    assert push.finish("end").result()
     assert [call[0][call[0].index("--message") + 1] for call in calls()] == ["step 1", "step 3", "end"]
 
 
@@ -95,7 +97,7 @@ def test_an_adapter_is_pushed_after_its_base_which_is_pushed_once(run, calls):
     (run / "base" / "weights").write_text("base")
     push = CheckpointPush(arguments(run, hub_always_push=True))
     push.start(run / "checkpoint-1", "step 1")
-    assert push.finish("end")
+    assert push.finish("end").result()
     base, first, last = calls()
     assert base[0] == [str(run / "base"), "--repo-id", "ns/model-base", "--message", "step 1"]
     for call, message, weights in ((first, "step 1", "step 1"), (last, "end", "end")):
@@ -109,13 +111,32 @@ def test_a_failed_push_is_one_warning(run, calls, tmp_path, caplog, monkeypatch)
     monkeypatch.setattr(checkpoint_push.logger, "propagate", True)
     push = CheckpointPush(arguments(run))
     assert push.start(run / "checkpoint-1", "step 1")
-    assert not push.finish("end")
+    assert not push.finish("end").result()
     assert [record.getMessage() for record in caplog.records] == [
         f"'{message}' was not pushed to ns/model; training goes on. "
         "spectra-sum: error: ns/model: the connection to the Hub failed"
         for message in ("step 1", "end")
     ]
-    assert not list(run.glob("push-*"))
+    assert sorted(os.listdir(run)) == ["checkpoint-1", "run.json", "weights"]
+
+
+def test_no_process_to_push_with_is_one_warning(run, caplog, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    monkeypatch.setattr(checkpoint_push.logger, "propagate", True)
+    assert not CheckpointPush(arguments(run)).finish("end").result()
+    assert "Cannot allocate memory" in caplog.text
+
+
+def test_nothing_but_own_snapshots_is_removed(run, calls):
+    for name in ("push-notes", ".checkpoints-being-pushed/checkpoint-7"):
+        (run / name).mkdir(parents=True)
+        (run / name / "diary.txt").write_text("mine")
+    assert CheckpointPush(arguments(run)).finish("end").result()
+    assert sorted(os.listdir(run)) == ["checkpoint-1", "push-notes", "run.json", "weights"]
 
 
 @pytest.mark.parametrize(
