@@ -1,6 +1,8 @@
 """A local copy of MSMO → a dataset repository: Parquet shards with the images in them, and a card."""
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from datasets.utils.py_utils import convert_file_size_to_int
 from spectra_sum.msmo.builder import MSMO
 from spectra_sum.msmo.layout import find_splits
 
-from .dataset_card import count_provenance, dataset_card
+from .dataset_card import check_license, count_provenance, dataset_card
 from .dataset_shards import plan_shards, stored_bytes, write_shards
 from .errors import HubError
 from .repository import Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
@@ -45,6 +47,7 @@ def push_dataset(
     target: Target,
     *,
     splits: Collection[str] | None = None,
+    may_redistribute: bool = False,
     license: str | None = None,
     num_proc: int | None = None,
     max_shard_size: str = MAX_SHARD_SIZE,
@@ -57,8 +60,10 @@ def push_dataset(
 
     Args:
         root (`Path`): The folder that holds `train_data`, `valid_data`, `test_data`.
-        target (`Target`): The dataset repository; `private` must be set, see [`wanted_privacy`].
+        target (`Target`): The dataset repository; see [`wanted_privacy`].
         splits (`Collection[str]`, *optional*): Some of `"train"`, `"validation"`, `"test"`. Defaults to all that exist.
+        may_redistribute (`bool`, *optional*, defaults to `False`): Whether the publisher declares to have the right to
+            redistribute the data. Without it `target.private` must be `True`.
         license (`str`, *optional*): Identifier of the licence for the card, as the Hub lists them.
         num_proc (`int`, *optional*): Processes that decode the images.
         max_shard_size (`str`, *optional*, defaults to `"500MB"`): Bytes of a shard.
@@ -68,10 +73,17 @@ def push_dataset(
         `Push`: What was done; None for a dry run.
 
     Raises:
-        HubError: The push was refused or did not finish, no record is left, or a folder is a link that leads out of
-            `root`.
+        HubError: The push was refused or did not finish, no record is left, a folder is a link that leads out of `root`,
+            or the data would be published without the right.
         FileNotFoundError: `root` is no copy of the dataset, or lacks a split.
     """
+    if target.private is not True and not may_redistribute:
+        raise HubError(
+            f"{target.repo_id}: MSMO may not be redistributed; push it to a private repository, or declare the right "
+            f"to redistribute it ({RIGHTS_OPTION})."
+        )
+    if license is not None:
+        check_license(license)
     try:
         # The builder looks at every file, which takes a while.
         find_splits(Path(os.path.realpath(root.expanduser())), splits)
@@ -84,7 +96,8 @@ def push_dataset(
     builder = MSMO(root, splits=splits, verify="full")
     with hub_errors(target.repo_id), _staging(builder, max_shard_size) as staging:
         folder = staging / "repository"
-        _stage(builder, folder, staging / "partial.parquet", target, license, num_proc, max_shard_size)
+        with _disk_errors(target.repo_id):
+            _stage(builder, folder, staging / "partial.parquet", target, license, num_proc, max_shard_size)
         if dry_run is not None:
             write_dry_run(folder, dry_run)
             return None
@@ -104,7 +117,9 @@ def _stage(
     try:
         builder.download_and_prepare(num_proc=num_proc)
     except DatasetGenerationError as error:
-        reason = error.__cause__ or error
+        reason = _reason(error.__cause__ or error)
+        if f"[Errno {errno.ENOSPC}]" in reason:
+            raise OSError(errno.ENOSPC, reason) from error
         raise HubError(f"{builder.config.data_dir}: the copy cannot be read: {reason}") from error
     # A split whose articles were all dropped cannot be loaded from Parquet; the card's table shows its counts.
     parts = {split: part for split, part in builder.as_dataset().items() if len(part)}
@@ -130,6 +145,27 @@ def _stage(
         target.repo_id, info, builder.integrity_report(), provenance, license=license, private=bool(target.private)
     )
     (folder / "README.md").write_text(f"{card}\n", encoding="utf-8")
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one line. Of an error in another process there is but its traceback, which begins with the cause."""
+    cause = re.split(r"\n\n(?:The above exception|During handling of)", str(error))[0]
+    lines = [line.strip() for line in cause.splitlines() if line.strip(' "')]
+    return lines[-1] if lines else type(error).__name__
+
+
+@contextmanager
+def _disk_errors(what: str) -> Iterator[None]:
+    """A full disk as a [`HubError`]: all that is staged lies in the cache of `datasets`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise HubError(
+            f"{what}: the disk of {datasets.config.HF_DATASETS_CACHE} is full; make room, or set HF_DATASETS_CACHE to a "
+            "folder on a larger disk, and run the same command again."
+        ) from error
 
 
 @contextmanager

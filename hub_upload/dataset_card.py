@@ -1,5 +1,6 @@
 """The dataset's card: rights, counts, where the labels come from, and what was left out of the copy."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,14 +11,31 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from spectra_sum.msmo.integrity import DAMAGE_KINDS, IntegrityReport
 
+from .errors import HubError
 from .repository import PROJECT_TAG
 
 LABEL_COLUMNS = ("summary", "captions", "gold_images")
 # The Hub's names for ranges of the number of records.
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
 # Per label column: files → records whose label comes from them; "" stands for no file.
 ProvenanceCounts = dict[str, Counter[str]]
+
+
+def check_license(license: str) -> None:
+    """
+    Checks that `license` is written as the Hub writes its licences' identifiers.
+
+    Raises:
+        HubError: It is not.
+    """
+    if not _LICENSE.fullmatch(license):
+        raise HubError(
+            f"--license {license!r}: this is no identifier of the Hub, which has lower case letters, digits, dots and "
+            "dashes; pass one such as cc-by-4.0 or other."
+        )
 
 
 def count_provenance(dataset: datasets.Dataset) -> ProvenanceCounts:

@@ -9,11 +9,16 @@ import evaluate
 import gradio as gr
 from huggingface_hub import SpaceCard
 
-MAX_CHARACTERS = 1_000_000
+# ROUGE-L needs memory for each pair of words of a summary and its reference.
+MAX_CHARACTERS = 20_000
+# Bytes; the page takes no files, but Gradio's server has an address for them.
+MAX_FILE_SIZE = 1_000
+# Seconds between looks at the server's files, and their age when they are deleted.
+FILE_LIFETIME = 3600
 # Keeps options such as the number of resamples within what a small Space computes in a moment.
 MAX_OPTION = 10_000
 # What the metrics, and `evaluate` on their behalf, raise for inputs that they cannot use.
-INPUT_ERRORS = (ValueError, TypeError, KeyError, OverflowError, OSError)
+INPUT_ERRORS = (ValueError, TypeError, KeyError, OverflowError, RecursionError, OSError)
 
 
 def compute(module: Path, text: str) -> dict[str, Any]:
@@ -34,6 +39,8 @@ def compute(module: Path, text: str) -> dict[str, Any]:
         inputs = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"This is no JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("The lists are nested too deeply; see the inputs above.") from None
     # A metric that raised keeps what it was given, so that each run has its own.
     metric = evaluate.load(str(module), module_type="metric", keep_in_memory=True)
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
@@ -65,14 +72,34 @@ def build_app(folder: Path) -> gr.Blocks:
             # The page shows messages as HTML, and a message may quote what a visitor typed.
             raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
 
-    with gr.Blocks(title=example["metric"], analytics_enabled=False) as app:
+    with gr.Blocks(
+        title=example["metric"], analytics_enabled=False, delete_cache=(FILE_LIFETIME, FILE_LIFETIME)
+    ) as app:
         gr.Markdown(SpaceCard.load(folder / "README.md").text)
-        inputs = gr.Code(json.dumps(example["inputs"], indent=2), language="json", label="Inputs")
+        inputs = gr.Code(
+            json.dumps(example["inputs"], indent=2),
+            language="json",
+            label=f"Inputs (at most {MAX_CHARACTERS:,} characters)",
+        )
         button = gr.Button("Compute", variant="primary")
         result = gr.JSON(label="Result")
         button.click(run, inputs, result, api_name="compute", concurrency_limit=1)
-    return app
+    return app.queue(max_size=20)
+
+
+def launch(app: gr.Blocks, wait: bool = True) -> str:
+    """
+    Starts the server.
+
+    Args:
+        app (`gr.Blocks`): Of [`build_app`].
+        wait (`bool`, *optional*, defaults to `True`): Return only when the server has ended.
+
+    Returns:
+        The page's URL.
+    """
+    return app.launch(max_file_size=MAX_FILE_SIZE, prevent_thread_lock=not wait)[1]
 
 
 if __name__ == "__main__":
-    build_app(Path(__file__).parent).queue(max_size=20).launch()
+    launch(build_app(Path(__file__).parent))

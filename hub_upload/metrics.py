@@ -1,6 +1,7 @@
 """The project's metrics → one Space each, from which `evaluate.load` takes them."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ PYTHON_VERSION = "3.11"
 TEMPLATES = Path(__file__).parent / "templates"
 # What importing a file that is no metric, or a broken one, raises in `evaluate.load`.
 LOADING_ERRORS = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, OSError)
+
+_SENTENCE_START = re.compile(r"(?<=[.)])\s+(?=[A-Z`])")
+_EMPTY_OR_MISSING = re.compile(r"\b(?:without|no text|empty)\b", re.IGNORECASE)
 
 
 def find_metrics(folder: Path | None = None) -> dict[str, Path]:
@@ -133,6 +137,18 @@ def stage_metric(source: Path, folder: Path, repo_id: str) -> None:
     (folder / "README.md").write_text(f"{card}\n", encoding="utf-8")
 
 
+def split_limits(description: str) -> tuple[str, str]:
+    """
+    A metric's description without its end, and that end: from the first sentence on what is empty or missing, which the
+    project's descriptions have after the definition. It is empty where there is no such sentence.
+    """
+    for start in _SENTENCE_START.finditer(description):
+        sentence = _SENTENCE_START.split(description[start.end() :], maxsplit=1)[0]
+        if _EMPTY_OR_MISSING.search(sentence):
+            return description[: start.start()].strip(), description[start.end() :].strip()
+    return description.strip(), ""
+
+
 def _push_metric(source: Path, folder: Path, target: Target, send: bool) -> Push | None:
     if send:
         check_target(target)
@@ -142,7 +158,8 @@ def _push_metric(source: Path, folder: Path, target: Target, send: bool) -> Push
 
 
 def _metric_card(metric: evaluate.Metric, repo_id: str, example: dict, needed: Sequence[str]) -> SpaceCard:
-    """The card: all text is the module's own."""
+    """The card: what it says of the metric is the module's own text."""
+    description, limits = split_limits(metric.description.strip())
     data = SpaceCardData(
         title=metric.name,
         sdk="gradio",
@@ -157,7 +174,8 @@ def _metric_card(metric: evaluate.Metric, repo_id: str, example: dict, needed: S
         template_path=str(TEMPLATES / "metric_card.md.j2"),
         name=metric.name,
         repo_id=repo_id,
-        description=metric.description.strip(),
+        description=description,
+        limits=limits,
         inputs_description=metric.inputs_description.strip(),
         citation=metric.citation.strip(),
         example={argument: repr(value) for argument, value in example.items()},

@@ -3,12 +3,17 @@
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, SpaceCard, SpaceCardData, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RevisionNotFoundError,
+)
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .errors import HubError
@@ -60,14 +65,23 @@ def pin_model(repo_id: str, revision: str | None = None) -> PinnedModel:
     with hub_errors(f"--model {repo_id}"):
         try:
             info = HfApi().model_info(repo_id, revision=revision)
+            try:
+                path = hf_hub_download(repo_id, "config.json", revision=info.sha)
+            except LocalEntryNotFoundError as error:
+                # That the cache lacks the file hides why it was not fetched.
+                raise error.__cause__ or error from None
         except RevisionNotFoundError:
             raise HubError(f"--model {repo_id}: it has no revision {revision!r}; check --revision-of-model.") from None
-        try:
-            path = hf_hub_download(repo_id, "config.json", revision=info.sha)
-        except EntryNotFoundError:
+        except RemoteEntryNotFoundError:
             raise HubError(
                 f"--model {repo_id}: it has no config.json; name a whole model, not an adapter (`push model --merge`)."
             ) from None
+        except HfHubHTTPError as error:
+            if error.response.status_code != 403:
+                raise
+            raise HubError(
+                f"--model {repo_id}: the token may not read it; use one that may, or ask the owner for access."
+            ) from error
     try:
         config = json.loads(Path(path).read_text(encoding="utf-8"))
         model_type, pipelines = config.get("model_type"), config.get("custom_pipelines", {})
@@ -119,7 +133,8 @@ def push_space(
     target: Target, model: str, *, model_revision: str | None = None, dry_run: Path | None = None
 ) -> tuple[Push | None, PinnedModel]:
     """
-    Publishes the demo of a model.
+    Publishes the demo of a model. The Space of a private model is private unless the target says otherwise, since its
+    files name the model.
 
     Args:
         target (`Target`): The Space.
@@ -136,10 +151,12 @@ def push_space(
     """
     if dry_run is not None:
         check_dry_run(dry_run)
-    else:
-        check_target(target)
     pinned = pin_model(model, model_revision)
-    with tempfile.TemporaryDirectory() as name:
+    if pinned.private and target.private is None:
+        target = replace(target, private=True)
+    if dry_run is None:
+        check_target(target)
+    with hub_errors(target.repo_id), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stage_space(folder, pinned)
         if dry_run is not None:

@@ -1,35 +1,27 @@
 """The `multimodal-summarization` pipeline of transformers: articles in, summaries with selected images out."""
 
+import base64
+import io
+import math
 import os
-import struct
-import zlib
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from PIL import Image
+from torch.utils.data import Dataset, IterableDataset
 from transformers import BatchFeature, Pipeline, PreTrainedModel
-from transformers.image_utils import httpx, load_image
+from transformers.image_utils import httpx
 from transformers.utils import logging
 
 from .processing_spectra import SpectraSumProcessor
+from .rgb_images import DECODING_ERRORS, flat_rgb, open_rgb
 from .summarization import MAX_LENGTH, generate_summaries, prepare_articles, sentence_evidence, text_length_limit
 
 logger = logging.get_logger(__name__)
 
-# What fetching an image raises, and what Pillow's decoders raise on missing, damaged and oversized ones.
-IMAGE_ERRORS = (
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    Image.DecompressionBombError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    struct.error,
-    zlib.error,
-)
+# What fetching an image raises, and decoding it.
+IMAGE_ERRORS = (httpx.HTTPError, httpx.InvalidURL, *DECODING_ERRORS)
 
 
 class MultimodalSummarizationPipeline(Pipeline):
@@ -68,9 +60,10 @@ class MultimodalSummarizationPipeline(Pipeline):
 
         Args:
             inputs (`dict`, or a list, dataset or generator of them):
-                `"text"` (`str`), the article's body; `"images"` (`list`, *optional*), each a PIL image, a path, or a
-                URL, which is fetched, and whatever else `transformers.image_utils.load_image` reads; `"title"` (`str`,
-                *optional*).
+                `"text"` (`str`), the article's body; `"images"` (`list`, *optional*), each a PIL image, a path, a URL,
+                which is fetched, or a file's content in base64, also as a `data:image/` URI; `"title"` (`str`,
+                *optional*). A dataset is whatever has a length and items by number, such as one of `torch`, of
+                `datasets`, or a `KeyDataset`.
             max_new_tokens (`int`, *optional*, defaults to `128`): Most tokens of a summary.
             num_beams (`int`, *optional*, defaults to `1`): Beams of the search; 1 is greedy. Nothing is sampled.
             threshold (`float`, *optional*): Least probability of a selected image.
@@ -88,21 +81,23 @@ class MultimodalSummarizationPipeline(Pipeline):
             - `"summary_text"` (`str`);
             - `"selected_images"`: `{"index": int, "probability": float}` of the images that belong to the summary, most
               probable first; an index counts `"images"` from 0;
-            - `"image_probabilities"`: p̂ (§4) of each image, `None` for those beyond the model's
-              `max_candidate_images`, which are not read;
+            - `"image_probabilities"`: p̂ (§4) of each image, `None` for those beyond `max_candidate_images` (of model
+              or processor, the smaller one), which are not read;
             - with `return_evidence`, `"evidence"`: per sentence of the summary `{"sentence": str, "image_weights":
               list}`, the share of its tokens' gated cross-attention that went to each image, `None` for images that
               the summarizer did not see. An empty list where there is none: no images, or no open gates.
 
         Raises:
             ValueError: for an article of another form, an image that cannot be read, or a title that leaves no room
-                for the body; the message names the article and the image.
+                for the body; the message names the article and the image. Also for an option out of its range.
             TypeError: for an unknown option.
         """
         if isinstance(inputs, Mapping):
             return super().__call__(_checked(inputs, "the article"), **options)
-        if isinstance(inputs, str | bytes) or not isinstance(inputs, Iterable):
+        if isinstance(inputs, str | bytes) or not (_is_map_style(inputs) or isinstance(inputs, Iterable)):
             raise ValueError(f'an article is a dict with "text" and "images", not {type(inputs).__name__}.')
+        if _is_map_style(inputs) and not isinstance(inputs, list | tuple):
+            return super().__call__(_CheckedArticles(inputs), **options)
         articles = (_checked(article, f"article {index}") for index, article in enumerate(inputs))
         if isinstance(inputs, list | tuple):
             # All of them are checked before the first is summarized.
@@ -120,6 +115,14 @@ class MultimodalSummarizationPipeline(Pipeline):
         timeout: float | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         lengths = {"max_new_tokens": max_new_tokens, "max_length": max_length}
+        for name, value in {**lengths, "num_beams": num_beams}.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+                raise ValueError(f"{name} must be a whole number from 1, not {value!r}.")
+        for name, value in {"threshold": threshold, "timeout": timeout}.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value)):
+                raise ValueError(f"{name} must be a number, not {value!r}.")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}.")
         preprocess = {**lengths, "timeout": timeout}
         forward = {**lengths, "num_beams": num_beams, "threshold": threshold, "return_evidence": return_evidence}
         given = ({name: value for name, value in step.items() if value is not None} for step in (preprocess, forward))
@@ -141,9 +144,10 @@ class MultimodalSummarizationPipeline(Pipeline):
                 f"text within {limit} tokens; shorten the title or change them."
             )
         images = []
-        for index, image in enumerate(article["images"][: self.model.config.max_candidate_images]):
+        scored = min(self.model.config.max_candidate_images, self.processor.max_candidate_images)
+        for index, image in enumerate(article["images"][:scored]):
             try:
-                images.append(load_image(os.fspath(image) if isinstance(image, os.PathLike) else image, timeout))
+                images.append(_opened(image, timeout))
             except IMAGE_ERRORS as error:
                 shown = repr(image)[:200]
                 raise ValueError(f"{name}: image {index} ({shown}) cannot be read: {str(error)[:200]}") from error
@@ -202,6 +206,40 @@ class MultimodalSummarizationPipeline(Pipeline):
         """Save model, processor and code: a folder that `pipeline` loads with `trust_remote_code=True`."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+class _CheckedArticles(Dataset):
+    """The articles of a map-style dataset, checked as they are read."""
+
+    def __init__(self, articles: Any):
+        self.articles = articles
+
+    def __len__(self) -> int:
+        return len(self.articles)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return _checked(self.articles[index], f"article {index}")
+
+
+def _is_map_style(inputs: Any) -> bool:
+    # An IterableDataset inherits a `__getitem__` that only raises.
+    return hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__") and not isinstance(inputs, IterableDataset)
+
+
+def _opened(image: Image.Image | str | os.PathLike, timeout: float) -> Image.Image:
+    """The image as the model sees it; strings are read as `transformers.image_utils.load_image` reads them."""
+    if isinstance(image, Image.Image):
+        return flat_rgb(image)
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        response = httpx.get(image, timeout=timeout, follow_redirects=True)
+        return open_rgb(io.BytesIO(response.raise_for_status().content))
+    if not isinstance(image, str) or os.path.isfile(image):
+        return open_rgb(image)
+    encoded = image.partition(",")[2] if image.startswith("data:image/") else image
+    try:
+        return open_rgb(io.BytesIO(base64.decodebytes(encoded.encode())))
+    except (Image.UnidentifiedImageError, ValueError) as error:
+        raise ValueError("there is no such file, and it is neither a URL nor an image in base64") from error
 
 
 def _checked(article: Any, name: str) -> dict[str, Any]:

@@ -11,34 +11,36 @@ from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
+from .rgb_images import DECODING_ERRORS, flat_rgb, open_rgb
+
 logger = logging.get_logger(__name__)
 
 PLAIN_PROMPT = "{title}\n\n{body}\n\nSummary:"
+OWN_PIPELINE = 'Articles with images go through pipeline("multimodal-summarization", …).'
 CHAT_PROMPT = "Summarize the following article in a few sentences.\n\n{title}\n\n{body}"
 
 
 def to_rgb(image: Any) -> Image.Image:
-    """A PIL image, the path of one, or an array (H, W, 3) of uint8 → a PIL image in RGB.
+    """A PIL image, the path of one, or an array (H, W, 3) of uint8 → RGB by the rule of [`flat_rgb`].
 
     Raises:
-        ValueError: for a URL (nothing is fetched), an unreadable file, or an array of another kind.
+        ValueError: for a URL (nothing is fetched), an image that cannot be read or has more than
+            `PIL.Image.MAX_IMAGE_PIXELS` pixels, or an array of another kind.
     """
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, str | Path):
-        if str(image).startswith(("http://", "https://")):
-            raise ValueError(f"{image} is a URL; images are not fetched: download it and pass its path.")
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        raise ValueError(f"{image} is a URL; images are not fetched: download it and pass its path.")
+    if isinstance(image, str | Path | Image.Image):
         try:
-            with Image.open(image) as file:
-                return file.convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"cannot read the image {image}: {error}") from error
+            return flat_rgb(image) if isinstance(image, Image.Image) else open_rgb(image)
+        except DECODING_ERRORS as error:
+            shown = getattr(image, "filename", "") or image
+            raise ValueError(f"cannot read the image {shown}: {error}") from error
     if isinstance(image, torch.Tensor):
         image = image.cpu().numpy()
     shape, dtype = getattr(image, "shape", None), str(getattr(image, "dtype", type(image).__name__))
     if shape is None or len(shape) != 3 or shape[-1] != 3 or dtype != "uint8":
         raise ValueError(f"an image array must be (H, W, 3) of uint8, not {shape} of {dtype}.")
-    return Image.fromarray(image)
+    return to_rgb(Image.fromarray(image))
 
 
 class SpectraSumProcessor(ProcessorMixin):
@@ -164,6 +166,7 @@ class SpectraSumProcessor(ProcessorMixin):
             text (`str` or `list[str]`): The articles' bodies.
             images (`list[list]`, *optional*):
                 Per article its images (PIL, path, or uint8 array (H, W, 3)); for a single article also a flat list.
+                They are made upright and RGB, transparency over white, and reduced to 1024 pixels a side.
                 Of more than `max_candidate_images` the first ones are kept, with a warning that counts the rest.
             title (`str` or `list[str]`, *optional*): The articles' titles.
             summary (`str` or `list[str]`, *optional*): Reference summaries, for training.
@@ -194,7 +197,7 @@ class SpectraSumProcessor(ProcessorMixin):
         if images is not None and not (
             isinstance(images, list | tuple) and all(row is None or isinstance(row, list | tuple) for row in images)
         ):
-            raise ValueError("images must be a list that holds one list of images per article.")
+            raise ValueError(f"images must be a list that holds one list of images per article. {OWN_PIPELINE}")
         limits = [max_length] * count if isinstance(max_length, int) else max_length
         for name, values in (("title", title), ("summary", summary), ("images", images), ("max_length", limits)):
             if values is not None and (isinstance(values, str) or len(values) != count):
@@ -236,7 +239,13 @@ class SpectraSumProcessor(ProcessorMixin):
         return data
 
     def _pixels(self, images: list[list[Any]]) -> dict[str, torch.Tensor]:
-        flat = [to_rgb(image) for row in images for image in row]
+        flat = []
+        for article, row in enumerate(images):
+            for index, image in enumerate(row):
+                try:
+                    flat.append(to_rgb(image))
+                except ValueError as error:
+                    raise ValueError(f"article {article}: image {index}: {error}") from error
         pixels = self.image_processor(flat, return_tensors="pt")["pixel_values"]
         image_mask = torch.zeros(len(images), max(map(len, images)), dtype=torch.bool)
         for index, row in enumerate(images):
@@ -244,6 +253,14 @@ class SpectraSumProcessor(ProcessorMixin):
         pixel_values = pixels.new_zeros(*image_mask.shape, *pixels.shape[1:])
         pixel_values[image_mask] = pixels
         return {"pixel_values": pixel_values, "image_mask": image_mask}
+
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
+        """Articles are no chats; transformers' `image-text-to-text` pipeline would make them from messages.
+
+        Raises:
+            ValueError: always, with the pipeline to use instead.
+        """
+        raise ValueError(f"this processor reads articles, and no chat messages. {OWN_PIPELINE}")
 
     def decode_summaries(self, sequences: torch.Tensor, prompt_length: int) -> list[str]:
         """The generated part (B, T) → summaries; `prompt_length` is the width of the `input_ids` given to generate."""

@@ -1,21 +1,15 @@
 """Opening image files that nobody vouches for."""
 
 import base64
-import binascii
 import io
 import os
-import struct
-import warnings
-import zlib
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 # EPS would start Ghostscript, and the rarer formats have the least exercised decoders.
 READABLE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-# Vision towers read 224 to 512 pixels; the bound keeps a document full of photographs small in memory.
-MAX_IMAGE_SIDE = 1024
 
 
 class ImageError(ValueError):
@@ -40,6 +34,9 @@ def open_linked_image(source: str, folder: Path) -> Image.Image:
     Raises:
         ImageError: The address is remote, leads out of the folder or is no path, or the file cannot be used.
     """
+    if source[:5].lower() == "data:":
+        # Before urlsplit, whose cache would keep the image.
+        raise ImageError("unsupported_image", "data: addresses are not read; save it beside the document")
     try:
         url = urlsplit(source)
     except ValueError:
@@ -70,24 +67,26 @@ def open_data_image(uri: str) -> Image.Image:
         ImageError: There is no image in it that can be used.
     """
     header, _, payload = uri.partition(",")
-    data = unquote_to_bytes(payload)
+    try:
+        data = unquote_to_bytes(payload)
+    except ValueError as error:  # lone surrogates
+        raise ImageError("broken_image", f"its address is damaged ({error})") from None
     if header.rstrip().lower().endswith(";base64"):
         try:
             data = base64.b64decode(data)
-        except binascii.Error as error:
+        except ValueError as error:
             raise ImageError("broken_image", f"its base64 is damaged ({error})") from None
-    return _decoded(io.BytesIO(data), MAX_IMAGE_SIDE)
+    return _decoded(io.BytesIO(data))
 
 
-def open_local_image(path: Path, max_side: int = MAX_IMAGE_SIDE) -> Image.Image:
+def open_local_image(path: Path) -> Image.Image:
     """
-    Decodes an image file into RGB: upright (EXIF orientation), transparency over white, first frame of an animation.
+    Decodes an image file into RGB as the model sees it, by the rule of [`modeling_spectra.rgb_images.flat_rgb`]:
+    upright, transparency over white, at most 1024 pixels a side, first frame of an animation.
 
     Args:
         path (`Path`):
             A regular file in one of `READABLE_FORMATS`.
-        max_side (`int`, *optional*, defaults to `1024`):
-            The longer side is reduced to this many pixels; smaller images keep their size.
 
     Raises:
         ImageError: The file is missing, no regular file, undecodable, or declares more than
@@ -95,24 +94,16 @@ def open_local_image(path: Path, max_side: int = MAX_IMAGE_SIDE) -> Image.Image:
     """
     if not path.is_file():
         raise ImageError("missing_image", "there is no such file")
-    return _decoded(path, max_side)
+    return _decoded(path)
 
 
-def _decoded(file: Path | io.BytesIO, max_side: int) -> Image.Image:
+def _decoded(file: Path | io.BytesIO) -> Image.Image:
+    # Not at the top: spectra_sum.msmo takes READABLE_FORMATS from here, and must not load torch for them.
+    from modeling_spectra.rgb_images import DECODING_ERRORS, open_rgb
+
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns between one and two times its limit.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=READABLE_FORMATS) as image:
-                image.draft("RGB", (max_side, max_side))
-                image.load()
-                image = ImageOps.exif_transpose(image)
-                image.thumbnail((max_side, max_side))
-                if image.has_transparency_data:
-                    image = image.convert("RGBA")
-                    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-                return image.convert("RGB")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return open_rgb(file, READABLE_FORMATS)
+    except Image.DecompressionBombError:
         raise ImageError(
             "oversized_image", f"it declares more than {Image.MAX_IMAGE_PIXELS:,} pixels (a decompression bomb?)"
         ) from None
@@ -120,6 +111,5 @@ def _decoded(file: Path | io.BytesIO, max_side: int) -> Image.Image:
         raise ImageError(
             "broken_image", f"it is no image in one of the formats {', '.join(READABLE_FORMATS)}"
         ) from None
-    # What Pillow's decoders raise on damaged data.
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error) as error:
+    except DECODING_ERRORS as error:
         raise ImageError("broken_image", f"it cannot be decoded ({error})") from None

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 from spectra_sum.documents import (
     DOCUMENT_SUFFIXES,
@@ -128,15 +127,13 @@ def _read_upload(
 
 
 def _file_name(problem: Problem) -> str:
-    """Of the image that a document names by its address."""
+    """Of the image that a document names by an address; a problem shows addresses without percent-encoding."""
     address = problem.detail.partition(": ")[0]
-    return unquote(address.partition("?")[0].partition("#")[0])
+    return str(Path(re.split("[?#]", address)[0]))
 
 
-def _open_images(
-    paths: Sequence[Path], limits: Limits
-) -> tuple[list[tuple[str, DocumentImage]], dict[str, Problem]]:
-    """The usable images of `paths` with their files' names, and what is wrong with the others, by their files' names."""
+def _open_images(paths: Sequence[Path], limits: Limits) -> tuple[list[tuple[str, DocumentImage]], dict[str, Problem]]:
+    """The usable images of `paths` with their files' names, and what is wrong with the others, by their shown names."""
     usable, refused = [], {}
     for path in paths:
         name = printable(path.name)
@@ -148,7 +145,7 @@ def _open_images(
                 )
             usable.append((path.name, DocumentImage(name, "", open_local_image(path))))
         except ImageError as error:
-            refused[path.name] = Problem(error.kind, f"{name}: {error}")
+            refused[name] = Problem(error.kind, f"{name}: {error}")
     return usable, refused
 
 

@@ -14,8 +14,9 @@ from spectra_sum.documents import DOCUMENT_SUFFIXES, DocumentError, read_documen
 
 from .article_input import Limits, read_article
 from .request_limit import RequestLimit
-from .summary_view import render_error, render_model, render_summary, render_welcome
+from .summary_view import render_error, render_model, render_notice, render_summary, render_welcome
 
+TITLE = "SPeCTrA-Sum: multimodal summarization"
 # Visitors that may wait; summaries are made one at a time.
 QUEUE_SIZE = 16
 # Seconds between looks at the uploaded files, and their age when they are deleted.
@@ -101,9 +102,12 @@ def build_interface(
     """
     limits = limits or Limits()
     size = f"{limits.image_size / 1e6:g} MB"
-    shown_limits = f"At most {limits.images} images of {size} each, and {limits.text_length:,} characters."
+    shown_limits = (
+        f"At most {limits.images} images of {size} each, and {limits.text_length:,} characters. "
+        f"Documents: {', '.join(DOCUMENT_SUFFIXES)}."
+    )
     with gr.Blocks(
-        title="SPeCTrA-Sum: multimodal summarization",
+        title=TITLE,
         analytics_enabled=False,
         delete_cache=(UPLOAD_LIFETIME, UPLOAD_LIFETIME),
     ) as interface:
@@ -125,7 +129,7 @@ def build_interface(
                     max_length=limits.text_length,
                 )
                 document = _uploads(
-                    label=f"… or a document instead ({', '.join(DOCUMENT_SUFFIXES)})",
+                    label="Document instead of text",
                     file_types=list(DOCUMENT_SUFFIXES),
                     height=150,
                     elem_id="document",
@@ -169,8 +173,18 @@ def build_interface(
                 outputs=[title, text, document, images, output],
                 api_visibility="private",
                 show_progress="hidden",
+                # Those who wait for a summary do not keep others from trying an example.
+                queue=False,
             )
     return interface.queue(max_size=QUEUE_SIZE, api_open=False)
+
+
+def build_notice(message: str) -> gr.Blocks:
+    """A page that says why there is no app."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as interface:
+        gr.Markdown("# SPeCTrA-Sum")
+        gr.HTML(render_notice(message), apply_default_css=False, js_on_load=None, elem_classes="spectra-block")
+    return interface
 
 
 def launch(
@@ -180,7 +194,7 @@ def launch(
     Starts the app's server and returns at once.
 
     Args:
-        interface (`gr.Blocks`): Of [`build_interface`].
+        interface (`gr.Blocks`): Of [`build_interface`] or [`build_notice`].
         limits (`Limits`, *optional*): Those of the interface; larger files, and requests with more of them than an
             article can have, are refused while they are uploaded.
         host (`str`, *optional*): Address to bind; Gradio's own default, 127.0.0.1, or what a Space sets.

@@ -72,6 +72,11 @@ def render_error(message: str) -> str:
     return _render("error.html.j2", message=message)
 
 
+def render_notice(message: str) -> str:
+    """What stands in the place of the whole app."""
+    return _render("notice.html.j2", message=message)
+
+
 def render_welcome(limits: str) -> str:
     """What stands in the place of the first summary."""
     return _render("welcome.html.j2", limits=limits)

@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.root,
         target,
         splits=arguments.splits,
+        may_redistribute=arguments.may_redistribute,
         license=arguments.license,
         num_proc=arguments.num_proc,
         dry_run=arguments.dry_run,

@@ -17,7 +17,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--revision-of-model", metavar="REVISION", help="the model's branch, tag or commit (default: its main branch)"
     )
-    parser.add_argument("--private", action="store_true", help="make the Space private")
+    visibility = parser.add_mutually_exclusive_group()
+    visibility.add_argument(
+        "--private", action="store_true", help="make the Space private (default for a private model)"
+    )
+    visibility.add_argument(
+        "--public", action="store_true", help="make the Space public, though its files name a private model"
+    )
     parser.add_argument("--revision", metavar="BRANCH", help="branch of the Space to push to (default: the main one)")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request, do not push to the branch")
     parser.add_argument(
@@ -43,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     target = Target(
         arguments.repo_id,
         repo_type="space",
-        private=arguments.private or None,
+        private=True if arguments.private else False if arguments.public else None,
         revision=arguments.revision,
         create_pr=arguments.create_pr,
         space_sdk="gradio",
@@ -53,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(f"Model: {model.repo_id} at {model.commit}")
     if model.private:
-        print("The model is private: give the Space a secret HF_TOKEN that may read it.")
+        space = "the Space is public and names it" if arguments.public else "so is the Space, unless you pass --public"
+        print(f"The model is private, {space}; give the Space a secret HF_TOKEN that may read the model.")
     print(push if push else f"{arguments.dry_run}: what would be pushed to {arguments.repo_id}")
     return 0
