@@ -17,12 +17,12 @@ REQUIREMENTS = [
     "huggingface_hub>=2.4,<3",
     "jinja2>=3.1,<4",
     "krippendorff>=0.8,<1",
-    "markdown-it-py>=3,<5",
+    "markdown-it-py>=4.3,<5",
     "mdit-py-plugins>=0.4,<1",
     "numpy>=2,<3",
     "packaging>=24",
     "peft>=0.21,<0.22",
-    "pillow>=10,<14",
+    "pillow>=10.1,<14",
     "pyarrow>=20,<27",
     "pyyaml>=6,<7",
     "rouge_score>=0.1.2,<0.2",
@@ -42,6 +42,7 @@ EXTRAS = {
         "ruff>=0.13",
         "dppy>=0.3.3",
         "torchmetrics>=1.9",
+        "webencodings>=0.5",
     ],
 }
 

@@ -85,13 +85,13 @@ def public_evaluations(facts: RunFacts, repo_id: str, hub_ids: Sequence[str]) ->
 
 
 def eval_results(
-    facts: RunFacts, evaluations: Sequence[EvaluationFacts], trained_selection: bool, dataset_id: str | None
+    facts: RunFacts, evaluations: Sequence[EvaluationFacts], trained_selection: bool | None, dataset_id: str | None
 ) -> list[EvalResult]:
     """
     The results of the model index, in natural units: those that the model itself earned.
 
-    Scores of images that something else selected, or a predictor that was not trained, and of summaries written without
-    the images, are left to the text.
+    Scores of images that something else selected, or a predictor that is not known to be trained, and of summaries
+    written without the images, are left to the text.
     """
     results = []
     data = facts.record.get("data", {})
@@ -127,7 +127,7 @@ def eval_results(
 
 
 def evaluation_section(
-    facts: RunFacts, evaluations: Sequence[EvaluationFacts], trained_selection: bool, with_images: bool
+    facts: RunFacts, evaluations: Sequence[EvaluationFacts], trained_selection: bool | None, with_images: bool
 ) -> str:
     """The section's Markdown below its heading; empty where nothing was measured."""
     if not evaluations:
@@ -168,7 +168,7 @@ def _result(
     )
 
 
-def _earned(scores: Evaluation, trained_selection: bool) -> Evaluation:
+def _earned(scores: Evaluation, trained_selection: bool | None) -> Evaluation:
     """The evaluation without the scores of images that the model did not select."""
     if scores.selection == "vrp" and trained_selection:
         return scores
@@ -184,18 +184,21 @@ def _earned(scores: Evaluation, trained_selection: bool) -> Evaluation:
     )
 
 
-def _selected_by(scores: Evaluation, trained_selection: bool) -> str:
+def _selected_by(scores: Evaluation, trained_selection: bool | None) -> str:
     if scores.selection == "vrp" and not trained_selection:
-        return "the model's predictor, which was not trained"
+        what = "which was not trained" if trained_selection is False else "of which no training is recorded"
+        return f"the model's predictor, {what}"
     return SELECTIONS.get(scores.selection, scores.selection)
 
 
-def _measured(evaluation: EvaluationFacts, trained_selection: bool) -> str:
+def _measured(evaluation: EvaluationFacts, trained_selection: bool | None) -> str:
     scores, settings = evaluation.scores, evaluation.settings
     own_selection = scores.selection == "vrp" and trained_selection
     how = [f"Images selected by {markdown(_selected_by(scores, trained_selection))}."]
     if not own_selection and SELECTION_SCORES & scores.scores.keys():
         how.append(f"Scores marked {FOREIGN} are of that selection, and say nothing of this model.")
+    if not evaluation.same_weights:
+        how.append("That exactly these weights were evaluated is the author's word: it could not be verified.")
     if evaluation.text_only:
         how.append("The images were withheld from the summarizer.")
     limits = [
@@ -253,7 +256,7 @@ def _beside_published(scores: Sequence[Evaluation]) -> str:
     return re.sub(r"^## ", "#### ", text, flags=re.MULTILINE).strip()
 
 
-def _own_section(facts: RunFacts, trained_selection: bool, with_images: bool) -> str:
+def _own_section(facts: RunFacts, trained_selection: bool | None, with_images: bool) -> str:
     if not facts.metrics:
         return ""
     articles = facts.record.get("data", {}).get("articles", {}).get(facts.metrics_split)
@@ -262,6 +265,8 @@ def _own_section(facts: RunFacts, trained_selection: bool, with_images: bool) ->
     if with_images and not trained_selection and SELECTION_SCORES & facts.metrics.keys():
         how += (
             " The images were ranked by a predictor that was not trained: what is said of the selection means nothing."
+            if trained_selection is False
+            else " No training of the predictor that ranked the images is recorded."
         )
     rows = [[markdown(NAMES.get(name, name)), f"{value:.4f}"] for name, value in facts.metrics.items()]
     return f"{how} There are no intervals.\n\n{markdown_table(['score', 'mean'], rows)}"

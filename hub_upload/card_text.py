@@ -32,9 +32,9 @@ def public_name(name: str, hub_ids: Collection[str] = ()) -> str:
 
 
 def public_text(text: object) -> str:
-    """A text on one line without tokens, and with the last part only of absolute paths."""
+    """A text on one line without tokens, and with the last part only of absolute paths, unless it is the user's name."""
     shown = _TOKEN.sub(HIDDEN, printable(str(text)))
-    return _PATH.sub(lambda match: re.split(r"[\\/]", match[0].rstrip("\\/"))[-1], shown)
+    return _PATH.sub(_last_part, shown)
 
 
 def markdown(text: object) -> str:
@@ -46,6 +46,11 @@ def markdown_table(columns: list[str], rows: list[list[str]], text_columns: int 
     """A table of cells that are Markdown already; columns after the first `text_columns` are aligned to the right."""
     rule = ["---" if index < text_columns else "---:" for index in range(len(columns))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows))
+
+
+def _last_part(path: re.Match[str]) -> str:
+    name = re.split(r"[\\/]", path[0].rstrip("\\/"))[-1]
+    return HIDDEN if name == _user() else name
 
 
 def _user() -> str:

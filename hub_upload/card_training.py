@@ -92,14 +92,17 @@ def _training_rows(facts: RunFacts, config: Mapping[str, Any]) -> list[tuple[str
         name = f"the closed world, made by code (difficulty {data.get('difficulty')}, seed {data.get('seed')})"
     elif name:
         name = public_name(name)
-    epochs = next((entry["epoch"] for entry in reversed(facts.log) if "epoch" in entry), None)
+    until = float("inf") if facts.steps is None else facts.steps
+    epochs = next(
+        (entry["epoch"] for entry in reversed(facts.log) if "epoch" in entry and entry["step"] <= until), None
+    )
     return [
         ("data", name),
         ("articles", ", ".join(f"{articles[split]:,} {split}" for split in SPLITS if split in articles)),
         ("images", "withheld (text-only training)" if data_arguments.get("use_images") is False else None),
-        ("losses", _losses(config) if record or facts.log else None),
+        ("losses", _losses(config) if arguments or facts.log else None),
         ("trained weights", _trained(training, model, facts) if training else None),
-        ("optimizer steps", f"{facts.steps:,}" if facts.steps is not None else None),
+        ("optimizer steps", _steps(facts)),
         ("epochs", f"{epochs:.3g}" if epochs is not None else None),
         ("articles per step", _articles_per_step(training, record)),
         ("optimizer", training.get("optim")),
@@ -141,6 +144,12 @@ def _trained(training: Mapping[str, Any], model: Mapping[str, Any], facts: RunFa
     if training.get("freeze_language_model") is False:
         return "visual path and language model; the vision tower is frozen"
     return "visual path; language model and vision tower are frozen"
+
+
+def _steps(facts: RunFacts) -> str | None:
+    if facts.steps is None or facts.last_step is None:
+        return None if facts.steps is None else f"{facts.steps:,}"
+    return f"{facts.steps:,} (the best checkpoint of a run of {facts.last_step:,} steps)"
 
 
 def _articles_per_step(training: Mapping[str, Any], record: Mapping[str, Any]) -> int | None:

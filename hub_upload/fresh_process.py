@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,8 @@ from .errors import HubError
 PROJECT_PACKAGES = ("configuration_spectra", "hub_upload", "modeling_spectra", "spectra_sum", "trainer", "tests")
 # Nothing of the caller's Hub, token or code reaches the process that runs the folder's code.
 HIDDEN_VARIABLES = ("HF_", "HUGGING", "TRANSFORMERS_", "PYTHON")
+# Bytes: with less left, the disk is taken for full. Nothing else may tell, as a message is written to that disk, too.
+FULL_DISK = 4_000_000
 
 
 def make_sample(folder: Path) -> dict[str, Any]:
@@ -93,9 +97,21 @@ def load_in_fresh_process(
             process.wait()
         if process.returncode or result is None:
             errors.seek(0)
-            said = next((line for line in reversed(errors.read().splitlines()) if line.strip()), "no reason given")
-            _refuse(current, said.strip())
+            lines = [line.strip() for line in errors.read().splitlines() if line.strip()]
+            _refuse(current, _reason(process.returncode, lines, shutil.disk_usage(home).free))
     return result
+
+
+def _reason(code: int, lines: list[str], free: int) -> str:
+    """Why a process ended: what it said last, the signal that killed it, a full disk."""
+    reason = lines[-1] if lines else f"it ended with exit code {code} and said nothing"
+    if code < 0:
+        reason = f"it was killed by {signal.Signals(-code).name}"
+        reason += ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+    if free < FULL_DISK:
+        place = tempfile.gettempdir()
+        reason += f" (the disk of {place} is full, {free / 1e6:.1f} MB are free: set TMPDIR to a larger disk)"
+    return reason
 
 
 def compare_loaded(result: Mapping[str, Any], tensors: Mapping[str, str], outputs: Mapping[str, Any]) -> None:

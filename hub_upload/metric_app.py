@@ -17,8 +17,9 @@ MAX_FILE_SIZE = 1_000
 FILE_LIFETIME = 3600
 # Keeps options such as the number of resamples within what a small Space computes in a moment.
 MAX_OPTION = 10_000
+TOO_DEEP = "The lists are nested too deeply; no metric reads more than a few levels."
 # What the metrics, and `evaluate` on their behalf, raise for inputs that they cannot use.
-INPUT_ERRORS = (ValueError, TypeError, KeyError, OverflowError, RecursionError, OSError)
+INPUT_ERRORS = (ValueError, TypeError, KeyError, OverflowError, OSError)
 
 
 def compute(module: Path, text: str) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def compute(module: Path, text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"This is no JSON: {error}") from None
     except RecursionError:
-        raise ValueError("The lists are nested too deeply; see the inputs above.") from None
+        raise ValueError(TOO_DEEP) from None
     # A metric that raised keeps what it was given, so that each run has its own.
     metric = evaluate.load(str(module), module_type="metric", keep_in_memory=True)
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
@@ -52,6 +53,8 @@ def compute(module: Path, text: str) -> dict[str, Any]:
             raise ValueError(f"{name}: options are numbers up to {MAX_OPTION:,}, true or false here.")
     try:
         return metric.compute(**inputs)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
     except INPUT_ERRORS as error:
         raise ValueError(str(error)) from error
 

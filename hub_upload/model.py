@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,10 @@ from .repository import Push, Target, check_dry_run, check_target, hub_errors, p
 from .run_facts import RunFacts, count_parameters, read_run_facts
 
 LICENSE = Path(__file__).with_name("LICENSE")
+LICENSE_ID = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 ADAPTER_PREFIX = "base_model.model."
+# Bytes that staging and its check take beside the weights: code, processor, card, the fresh process's own caches.
+BESIDE_WEIGHTS = 16_000_000
 Lora = Literal["adapter", "merge"]
 
 
@@ -48,6 +52,8 @@ class ModelPush:
         files (`Mapping[str, int]`): {name: bytes} of what was uploaded, or would be.
         resume_files (`tuple[str, ...]`): The Trainer's files to resume, which stayed here.
         left_out (`tuple[str, ...]`): Other files and folders of the model's folder that stayed here.
+        replaced (`tuple[str, ...]`): Texts and code of the model's folder that stayed here, since this project's own are
+            uploaded under their names.
         notes (`tuple[str, ...]`): What the user should know.
     """
 
@@ -55,6 +61,7 @@ class ModelPush:
     files: Mapping[str, int]
     resume_files: tuple[str, ...]
     left_out: tuple[str, ...]
+    replaced: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -83,9 +90,11 @@ def push_model(
             publishes whole weights, with the adapter merged into its base.
         base (`str`, *optional*): `"namespace/name"` or `"namespace/name@revision"` of the adapter's base on the Hub.
         evaluations (`Sequence[Path]`, *optional*, defaults to `()`): Result folders of `spectra-sum evaluate`.
-        license (`str`, *optional*): For the card, where the backbones' licences are not known.
+        license (`str`, *optional*): Identifier of the Hub, such as `"apache-2.0"`, for the card, where the backbones'
+            licences are not known.
         dataset_id (`str`, *optional*): Hub id of the training data, for the card.
-        dry_run (`Path`, *optional*): Write what would be uploaded into this new folder, without network or token.
+        dry_run (`Path`, *optional*): Write what would be uploaded into this new folder; it needs no token, and without a
+            network the notes tell what could not be looked up.
         max_shard_size (`str`, *optional*, defaults to `"5GB"`): Larger weights are cut into several files.
         message (`str`, *optional*): Of the commit.
         report (`Callable[[str], None]`, *optional*): Is told what is being done.
@@ -97,6 +106,11 @@ def push_model(
     for option, repo_id in (("--repo-id", target.repo_id), ("--dataset", dataset_id)):
         if repo_id is not None and not HUB_ID.fullmatch(repo_id):
             raise ModelError(f"{option} {repo_id}: this is no Hub id; pass NAMESPACE/NAME.")
+    if license is not None and not LICENSE_ID.fullmatch(license):
+        raise ModelError(
+            f"--license {license!r}: this is no licence identifier of the Hub; they are of small letters, digits, dots and "
+            "dashes, such as apache-2.0, mit or other."
+        )
     report("checking the folder")
     folder = find_model_folder(source)
     pushed_base, own_base = _check_lora(folder, lora, base)
@@ -109,12 +123,14 @@ def push_model(
         if pushed_base is not None:
             report("comparing the base on the Hub with the run's own")
             pushed_base = pin_base(pushed_base, own_base)
+    report("asking for the backbones' licences")
+    licenses, notes = _look_up_licenses(facts, may_fail=dry_run is not None)
     as_adapter = lora == "adapter"
     with hub_errors(target.repo_id), tempfile.TemporaryDirectory(prefix="spectra-sum-push-") as name:
         staged, work = Path(name) / "staged", Path(name) / "check"
         for path in (staged, work):
             path.mkdir()
-        _check_room(Path(name), folder.size + (own_base.size if lora == "merge" else 0))
+        _check_room(Path(name), folder.size + (own_base.size if lora == "merge" else 0) + _settings_size(folder.path))
         sample = make_sample(work)
         report("loading and staging the model")
         tensors, outputs = _stage_weights(folder, own_base, staged, sample, as_adapter, max_shard_size)
@@ -133,7 +149,7 @@ def push_model(
             _read_config(own_base.path if as_adapter else staged),
             target.repo_id,
             "adapter" if as_adapter else "model",
-            licenses={} if dry_run is not None else backbone_licenses(facts),
+            licenses=licenses,
             license=license,
             base_model=pushed_base.repo_id if pushed_base else None,
             base_revision=pushed_base.revision if pushed_base else None,
@@ -141,10 +157,10 @@ def push_model(
             merged=lora == "merge",
             parameters=count_parameters(staged),
         )
-        public = [name for name in (target.repo_id, dataset_id, pushed_base and pushed_base.repo_id) if name]
         places = {Path.home(), Path.cwd(), source.absolute(), source.resolve(), Path(tempfile.gettempdir())}
-        check_nothing_private(staged, places, _user_name(), get_token(), public)
+        check_nothing_private(staged, places, _user_name(), get_token())
         files = {path.relative_to(staged).as_posix(): path.stat().st_size for path in sorted(staged.rglob("*"))}
+        replaced = _replaced(folder.path, staged)
         if dry_run is not None:
             write_dry_run(staged, dry_run)
             push = None
@@ -158,7 +174,8 @@ def push_model(
         files=files,
         resume_files=folder.resume_files,
         left_out=tuple(f"{path.name}/" if path.is_dir() else path.name for path in left_out),
-        notes=tuple(_notes(pushed_base, target)),
+        replaced=replaced,
+        notes=(*notes, *_notes(pushed_base, target)),
     )
 
 
@@ -195,12 +212,41 @@ def _check_lora(
     return parse_base(base), own_base
 
 
+def _look_up_licenses(facts: RunFacts, *, may_fail: bool) -> tuple[dict[str, str], list[str]]:
+    """Licences of the backbones by Hub id; where that may fail, a note says that it did."""
+    try:
+        return backbone_licenses(facts), []
+    except HubError as error:
+        if not may_fail:
+            raise
+        return {}, [f"the backbones' licences were not looked up, and a push's card may name one: {error}"]
+
+
+def _settings_size(folder: Path) -> int:
+    """Bytes of what is staged beside the weights: a tokenizer may be large."""
+    return sum(path.stat().st_size for path in folder.glob("*.json"))
+
+
 def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+    """Checks the disk for staging; `needed` are bytes of weights and settings."""
+    free, needed = shutil.disk_usage(folder).free, needed + BESIDE_WEIGHTS
     if free < needed:
         raise HubError(
-            f"{folder.parent}: staging needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; set TMPDIR to a larger disk."
+            f"{folder.parent}: staging needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; set TMPDIR to a "
+            "larger disk."
         )
+
+
+def _replaced(folder: Path, staged: Path) -> tuple[str, ...]:
+    """Card, licence and code of the folder in whose place the project's own are staged."""
+    names = sorted({"README.md", "LICENSE", CURVE_FILE, *(path.name for path in staged.glob("*.py"))})
+    return tuple(
+        name
+        for name in names
+        if (folder / name).is_file()
+        and (staged / name).is_file()
+        and (folder / name).read_bytes() != (staged / name).read_bytes()
+    )
 
 
 def _stage_weights(

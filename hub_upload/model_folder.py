@@ -31,6 +31,8 @@ PATH_KEYS = ("_name_or_path", "name_or_path", "_model_name_or_path")
 # How the tokenizer was loaded here says nothing about how users will load it.
 LOADING_KEYS = ("is_local", "local_files_only")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Not what follows a host in an address.
+ABSOLUTE_PATH = re.compile(r"(?:(?<![\w/:.~-])~?/|\b[A-Za-z]:[\\/])[^\s'\",;()]+")
 # Words of everyday text and of vocabularies, which name nobody.
 IMPERSONAL_USERS = ("root", "user", "admin", "ubuntu", "runner", "nobody")
 # Their text is that of the training corpus, in which any word may stand.
@@ -111,7 +113,7 @@ def weight_files(folder: Path, is_adapter: bool = False) -> tuple[Path, ...]:
     if not is_adapter and index.is_file():
         try:
             expected = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ModelError(f"{index}: the file is damaged; save the model again.") from None
         names = sorted(set(expected.values()))
     else:
@@ -166,26 +168,23 @@ def _is_hub_id(value: object) -> bool:
     return isinstance(value, str) and HUB_ID.fullmatch(value) is not None and not Path(value).exists()
 
 
-def check_nothing_private(
-    folder: Path, paths: Iterable[Path], user: str, token: str | None, public: Iterable[str] = ()
-) -> None:
+def check_nothing_private(folder: Path, paths: Iterable[Path], user: str, token: str | None) -> None:
     """
-    The last look at a staged folder: no text file may hold a path of this machine, the user's name or the token.
+    The last look at a staged folder: no text file may hold a path of this machine or the token, and the user's name may
+    stand nowhere where it can have come from the run: in no absolute path, and in no setting. Ordinary words and Hub ids
+    are no sign of it.
 
     Args:
         folder (`Path`): What would be uploaded.
         paths (`Iterable[Path]`): Folders of this machine that must not be named.
         user (`str`): The login name; empty when there is none.
         token (`str`, *optional*): The Hub's.
-        public (`Iterable[str]`, *optional*, defaults to `()`): Repository ids, in which the name may stand.
 
     Raises:
         HubError: Naming the file, and what it holds.
     """
     found_where = {f"the path {path}": _path_pattern(path) for path in paths if path != path.parent}
-    named_user = None
-    if user and user not in IMPERSONAL_USERS:
-        named_user = re.compile(rf"(?<!\w){re.escape(user)}(?!\w)")
+    user = "" if user in IMPERSONAL_USERS else user
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".safetensors"):
         try:
             text = file.read_text(encoding="utf-8")
@@ -196,19 +195,28 @@ def check_nothing_private(
             raise HubError(
                 f"{name}: would hold the access token; nothing was uploaded: take it out of the model's files."
             )
-        for repo_id in public:
-            text = text.replace(repo_id, "")
         held = [what for what, pattern in found_where.items() if pattern.search(text)]
         # The project's own sources and licence name nobody who runs them.
-        if (
-            named_user
-            and file.suffix != ".py"
-            and name.name not in (*VOCABULARIES, "LICENSE")
-            and named_user.search(text)
-        ):
-            held.append("the user's name")
+        if user and file.suffix != ".py" and name.name not in (*VOCABULARIES, "LICENSE"):
+            settings = json.loads(text) if file.suffix == ".json" and name.name != "tokenizer_config.json" else None
+            if _in_a_path(user, text) or _in_a_setting(user, settings):
+                held.append("the user's name")
         if held:
             raise HubError(f"{name}: would hold {held[0]}; nothing was uploaded: take it out of the model's files.")
+
+
+def _in_a_path(user: str, text: str) -> bool:
+    return any(user in re.split(r"[\\/]+", path[0].rstrip(".:")) for path in ABSOLUTE_PATH.finditer(text))
+
+
+def _in_a_setting(user: str, settings: Any) -> bool:
+    """Whether a value names the user; one with several words is prose, such as a prompt."""
+    if isinstance(settings, dict | list):
+        values = settings.values() if isinstance(settings, dict) else settings
+        return any(_in_a_setting(user, value) for value in values)
+    if not isinstance(settings, str) or len(settings.split()) != 1 or _is_hub_id(settings):
+        return False
+    return re.search(rf"(?<!\w){re.escape(user)}(?!\w)", settings) is not None
 
 
 def _path_pattern(path: Path) -> re.Pattern[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
+from safetensors import SafetensorError
 
 import modeling_spectra
 from modeling_spectra import SpectraSumConfig
@@ -71,18 +72,31 @@ def pin_base(base: PushedBase, own: ModelFolder) -> PushedBase:
         model_type = None
         if "config.json" in names:
             config = Path(hf_hub_download(base.repo_id, "config.json", revision=info.sha))
-            model_type = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+            try:
+                model_type = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+            except (ValueError, AttributeError, RecursionError):
+                raise _damaged(base, info, "config.json", own) from None
         if model_type != SpectraSumConfig.model_type:
             raise HubError(
                 f"--base {base.repo_id}: this is no SPeCTrA-Sum model (model_type {model_type!r}); push the run's own "
                 f"base first: spectra-sum push model {own.path} --repo-id {base.repo_id}-base"
             )
-        if not _holds(info, own):
+        try:
+            is_own = _holds(info, own)
+        except SafetensorError:
+            raise _damaged(base, info, "a file of its weights", own) from None
+        if not is_own:
             raise HubError(
                 f"--base {base.repo_id}: its weights at {info.sha[:12]} are not those of {own.path}, which the adapter "
                 "was trained on; name another revision or push that folder."
             )
     return replace(base, revision=info.sha, is_pinned=True, private=bool(info.private))
+
+
+def _damaged(base: PushedBase, info: ModelInfo, what: str, own: ModelFolder) -> HubError:
+    return HubError(
+        f"--base {base.repo_id}: {what} at {info.sha[:12]} is damaged; name another revision, or push {own.path} there again."
+    )
 
 
 def _holds(info: ModelInfo, own: ModelFolder) -> bool:

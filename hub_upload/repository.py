@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -216,7 +217,8 @@ def hub_errors(what: str) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise HubError(f"{what}: the token holds characters that no token has; set HF_TOKEN again.") from error
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        # Copying a folder collects its errors in one that has no number.
+        if error.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
             raise HubError(
                 f"{what}: the disk is full ({error.filename or 'no file named'}); make room, or set TMPDIR to a "
                 "larger disk, and run the same command again."

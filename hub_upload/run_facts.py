@@ -13,6 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from spectra_sum.documents import printable
+from spectra_sum.model_sources import ModelError
+from spectra_sum.pretrained import weight_digests
 from spectra_sum.tables import Evaluation, EvaluationError, read_evaluation
 
 from .errors import HubError
@@ -32,12 +34,15 @@ class EvaluationFacts:
         text_only (`bool`): The images were withheld from the summarizer.
         settings (`Mapping[str, Any]`): Settings of generation and selection.
         versions (`Mapping[str, str]`): Versions of the packages that it ran with.
+        same_weights (`bool`): What was evaluated is known to be these weights. A merged model's evaluation cannot be
+            told from that of its adapter and base, and older evaluations do not say what they evaluated.
     """
 
     scores: Evaluation
     text_only: bool
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+    same_weights: bool
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class RunFacts:
         record (`Mapping[str, Any]`): `run.json`, which `trainer/train.py` writes when a run starts; empty without one.
         log (`tuple[Mapping[str, Any], ...]`): `log_history` of `trainer_state.json`, in the order of its steps.
         steps (`int`, *optional*): Optimizer steps after which these weights were saved.
+        last_step (`int`, *optional*): The run's last step, after which it went back to the best checkpoint; `None` where
+            the weights are those of the last step.
         metrics (`Mapping[str, float]`): The run's own scores, by name without the split's prefix, in natural units.
         metrics_split (`str`, *optional*): The split that `metrics` was measured on.
         evaluations (`tuple[EvaluationFacts, ...]`): What `spectra-sum evaluate` measured.
@@ -58,10 +65,26 @@ class RunFacts:
     record: Mapping[str, Any]
     log: tuple[Mapping[str, Any], ...]
     steps: int | None
+    last_step: int | None
     metrics: Mapping[str, float]
     metrics_split: str | None
     evaluations: tuple[EvaluationFacts, ...]
     adapter: Mapping[str, Any]
+
+    @property
+    def is_adapter_base(self) -> bool:
+        """The base that a LoRA run saved before it trained."""
+        return self.record.get("adapter_base") is True
+
+    @property
+    def was_trained(self) -> bool | None:
+        """Whether a training run made these weights; `None` where nothing is recorded."""
+        if self.is_adapter_base:
+            # Of a model that was trained before, the record of that run tells.
+            return None if self.record.get("initial_model") else False
+        if self.steps is not None:
+            return self.steps > 0
+        return True if self.record else None
 
 
 def read_run_facts(run: Path, evaluations: Sequence[Path] = ()) -> RunFacts:
@@ -81,20 +104,22 @@ def read_run_facts(run: Path, evaluations: Sequence[Path] = ()) -> RunFacts:
     record = _read_json(path)
     _check_record(record, path)
     state = _read_json(run / "trainer_state.json")
-    log, steps = state.get("log_history", []), state.get("global_step")
+    log = state.get("log_history", [])
     if not isinstance(log, list) or not all(isinstance(entry, dict) and _is_logged(entry) for entry in log):
         raise HubError(
             f"{printable(run / 'trainer_state.json')}: its log_history is damaged; restore or delete the file."
         )
+    steps, last_step = _steps(state, record)
     metrics, split = _own_metrics(run / "metrics.json")
     config = _read_config(run)
     return RunFacts(
         record=record,
         log=tuple(log),
-        steps=steps if isinstance(steps, int) else None,
+        steps=steps,
+        last_step=last_step,
         metrics=metrics,
         metrics_split=split,
-        evaluations=_read_evaluations(evaluations, config),
+        evaluations=_read_evaluations(evaluations, config, run),
         adapter=_read_json(run / "adapter_config.json"),
     )
 
@@ -126,8 +151,21 @@ def count_parameters(folder: Path) -> dict[str, int]:
     return counts
 
 
-def _read_evaluations(folders: Sequence[Path], config: Mapping[str, Any]) -> tuple[EvaluationFacts, ...]:
+def _steps(state: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """The step of the weights, and the run's last one if the Trainer went back from it to the best checkpoint."""
+    steps, best = state.get("global_step"), state.get("best_global_step")
+    if not isinstance(steps, int):
+        return None, None
+    goes_back = record.get("arguments", {}).get("training", {}).get("load_best_model_at_end") is True
+    # A checkpoint's weights are its own: only when the training ends, with this entry, does the Trainer go back.
+    ended = any("train_runtime" in entry for entry in state.get("log_history", ()))
+    return (best, steps) if goes_back and ended and isinstance(best, int) and best != steps else (steps, None)
+
+
+def _read_evaluations(folders: Sequence[Path], config: Mapping[str, Any], run: Path) -> tuple[EvaluationFacts, ...]:
     facts: list[EvaluationFacts] = []
+    # Reading all weights takes a while, and old evaluations do not need it.
+    own_weights: dict[str, str] | None = None
     for folder in folders:
         try:
             scores = read_evaluation(folder)
@@ -143,6 +181,13 @@ def _read_evaluations(folders: Sequence[Path], config: Mapping[str, Any]) -> tup
                     f"{printable(path)}: the evaluated model has {key} {value!r:.40}, this one {config[key]!r:.40}; name an "
                     "evaluation of this model."
                 )
+        weights = content.get("weights")
+        if weights and own_weights is None:
+            try:
+                own_weights = weight_digests(str(run))
+            except ModelError as error:
+                raise HubError(str(error)) from None
+        same_weights = _are_same(weights, own_weights, path) if weights else False
         for other in facts:
             same = (other.scores.data_name, other.scores.split) == (scores.data_name, scores.split)
             if same and other.text_only == content["source"].get("text_only", False):
@@ -156,9 +201,27 @@ def _read_evaluations(folders: Sequence[Path], config: Mapping[str, Any]) -> tup
                 text_only=bool(content["source"].get("text_only", False)),
                 settings=content["settings"],
                 versions=content.get("versions") or {},
+                same_weights=same_weights,
             )
         )
     return tuple(facts)
+
+
+def _are_same(evaluated: Any, own: Mapping[str, str], path: Path) -> bool:
+    if not isinstance(evaluated, dict):
+        raise HubError(
+            f"{printable(path)}: weights is not what spectra-sum evaluate writes; evaluate the model again."
+        )
+    if evaluated.keys() != own.keys():
+        # Of an adapter the merged weights, or the other way round: their digests say nothing of each other.
+        return False
+    different = sorted(part for part in own if evaluated[part] != own[part])
+    if different:
+        raise HubError(
+            f"{printable(path)}: the evaluated weights are not those of this model ({', '.join(different)}); evaluate "
+            "this model, or name its own evaluation."
+        )
+    return True
 
 
 def _own_metrics(path: Path) -> tuple[dict[str, float], str | None]:
@@ -203,6 +266,8 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
         raise _damaged(path, "the size of a batch")
     if not isinstance(record.get("resumed", []), list):
         raise _damaged(path, "resumed")
+    if not isinstance(record.get("adapter_base", False), bool):
+        raise _damaged(path, "adapter_base")
 
 
 def _damaged(path: Path, what: str) -> HubError:

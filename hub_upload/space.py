@@ -33,6 +33,7 @@ REQUIREMENTS = (
     "jinja2>=3.1,<4",
     "markdown-it-py>=3,<5",
     "mdit-py-plugins>=0.4,<1",
+    "numpy>=2,<3",
     "pillow>=10,<14",
     "pyyaml>=6,<7",
     "safetensors>=0.5,<1",

@@ -1,4 +1,4 @@
-"""The modules of `spectra_sum` that the demo imports; a Space ships them, since the project is not installed there."""
+"""The project's modules that the demo imports; a Space ships them, since the project is not installed there."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import spectra_sum
 
-_PROJECT = "spectra_sum"
+_PACKAGES = ("spectra_sum", "modeling_spectra")
 _ROOT = Path(spectra_sum.__file__).parent.parent
 
 
@@ -56,11 +56,11 @@ def _imported(source: Path, package: str) -> Iterator[str]:
     """Full names of the project's modules that a file of `package` imports."""
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == _PROJECT)
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in _PACKAGES)
         elif isinstance(node, ast.ImportFrom) and (package or not node.level):
             base = "." * node.level + (node.module or "")
             base = resolve_name(base, package) if node.level else base
-            if base.partition(".")[0] == _PROJECT:
+            if base.partition(".")[0] in _PACKAGES:
                 for alias in node.names:
                     # What a package holds is a module of it, or else a name in its __init__.py.
                     inner = f"{base}.{alias.name}"

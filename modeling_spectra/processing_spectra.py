@@ -16,8 +16,8 @@ from .rgb_images import DECODING_ERRORS, flat_rgb, open_rgb
 logger = logging.get_logger(__name__)
 
 PLAIN_PROMPT = "{title}\n\n{body}\n\nSummary:"
-OWN_PIPELINE = 'Articles with images go through pipeline("multimodal-summarization", …).'
 CHAT_PROMPT = "Summarize the following article in a few sentences.\n\n{title}\n\n{body}"
+OWN_PIPELINE = 'Articles with images go through pipeline("multimodal-summarization", …).'
 
 
 def to_rgb(image: Any) -> Image.Image:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 # Vision towers read 224 to 512 pixels; the bound keeps an article full of photographs small in memory.
@@ -58,6 +58,10 @@ def flat_rgb(image: Image.Image) -> Image.Image:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"it has more than {limit:,} pixels (a decompression bomb?)")
+    try:
+        image.load()
+    except AssertionError:
+        raise ValueError("its file was closed before its pixels were read") from None
     layer = ImageOps.exif_transpose(image)
     if layer.mode in ("I", "F") or layer.mode.startswith("I;16"):
         layer = _eight_bit(layer)
@@ -74,20 +78,23 @@ def flat_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    values = np.array(image, dtype=np.float32)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(np.float32(high - low)):
+    values = torch.frombuffer(bytearray(image.convert("F").tobytes()), dtype=torch.float32)
+    low, high = values.min().item(), values.max().item()
+    if not high - low <= torch.finfo(torch.float32).max:  # also for NaN
         raise ValueError(f"its values, from {low} to {high}, are no shades of grey")
     tops = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
     fitting = [top for top in tops if low >= 0 and high <= top]
     bottom, top = (0, fitting[0]) if fitting else (low, high)
     transparent = values == image.info["transparency"] if "transparency" in image.info else None
-    values -= bottom
-    values *= 255 / ((top - bottom) or 1)
-    grey = Image.fromarray(np.rint(values, out=values).astype(np.uint8))
+    shades = values.sub_(bottom).mul_(255 / ((top - bottom) or 1)).round_().to(torch.uint8)
+    grey = _grey(shades, image.size)
     if transparent is not None:
-        grey.putalpha(Image.fromarray(np.where(transparent, 0, 255).astype(np.uint8)))
+        grey.putalpha(_grey(255 * (~transparent).to(torch.uint8), image.size))
     return grey
+
+
+def _grey(shades: torch.Tensor, size: tuple[int, int]) -> Image.Image:
+    return Image.frombuffer("L", size, shades.numpy(), "raw", "L", 0, 1).copy()
 
 
 __all__ = ["DECODING_ERRORS", "MAX_SIDE", "flat_rgb", "open_rgb"]

@@ -6,6 +6,8 @@ import re
 _SENTENCE_END = re.compile(r"""(?<=[.!?…])["'”’»)\]]*(?=\s+["'“‘«(\[]*[^\W_a-z])|[。！？][」』”]*|(?=\n)""")
 # A full stop after one of these, or after a single capital letter, ends no sentence.
 _ABBREVIATION = re.compile(r"(?:^|[\s(\[\"'“‘])(?:Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Sen|Gov|St|Jr|Sr|Fig|No|vs|[A-Z])\.$")
+# What may stand before an abbreviation, the longest one, and its full stop.
+_ABBREVIATION_LENGTH = 6
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -18,7 +20,9 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     spans = []
     start = 0
     for end in [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]:
-        if text[end : end + 1] not in ("", "\n") and _ABBREVIATION.search(text, start, end):
+        if text[end : end + 1] not in ("", "\n") and _ABBREVIATION.search(
+            text, max(start, end - _ABBREVIATION_LENGTH), end
+        ):
             continue
         sentence = text[start:end]
         stripped = sentence.strip()

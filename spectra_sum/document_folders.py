@@ -68,9 +68,27 @@ def find_documents(names: Sequence[str | Path], images: Sequence[str | Path] = (
             found.failures.append(str(error))
         else:
             documents.append(path)
-    stems = Counter(path.stem for path in documents)
-    found.ids = {path: printable(path.stem if stems[path.stem] == 1 else path) for path in documents}
+    found.ids = _unique_ids(documents)
     return found
+
+
+def _unique_ids(documents: Sequence[Path]) -> dict[Path, str]:
+    """The stem where no other document has it as its stem or its path, else the path, numbered where names that are no
+    Unicode look the same."""
+    stems = Counter(printable(path.stem) for path in documents)
+    paths = Counter(printable(path) for path in documents)
+    ids: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in documents:
+        stem, shown = printable(path.stem), printable(path)
+        unique = stem if stems[stem] == 1 and not paths[stem] else shown
+        number = 1
+        while unique in taken or (number > 1 and (stems[unique] or paths[unique])):
+            number += 1
+            unique = f"{shown} ({number})"
+        taken.add(unique)
+        ids[path] = unique
+    return ids
 
 
 def _in_folder(folder: Path, failures: list[str]) -> tuple[list[Path], list[str]]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .document_parts import Document, DocumentError, DocumentImage, Problem, printable
-from .html_documents import MAX_HTML_BYTES, decode_html, read_html
+from .html_documents import MAX_HTML_BYTES, read_html
+from .html_encoding import decode_html
 from .local_images import ImageError, open_local_image
 from .markdown_documents import read_markdown
 from .msmo.layout import parse_article
@@ -26,6 +27,8 @@ MARKDOWN_SUFFIXES = (".md", ".markdown")
 HTML_SUFFIXES = (".html", ".htm")
 TEXT_SUFFIXES = (".txt",)
 DOCUMENT_SUFFIXES = MARKDOWN_SUFFIXES + HTML_SUFFIXES + TEXT_SUFFIXES
+# A long novel; the parser takes up to 20 seconds for this much Markdown.
+MAX_TEXT_BYTES = 1_000_000
 MAX_TITLE_LENGTH = 120
 
 _BLANK_LINES = re.compile(r"\n\s*\n")
@@ -65,6 +68,10 @@ def check_document(path: str | Path, images: Sequence[str | Path] = ()) -> None:
         raise DocumentError(
             f"{shown}: the page has {size:,} bytes, the limit is {MAX_HTML_BYTES:,}; save its images beside it."
         )
+    if suffix not in HTML_SUFFIXES and size > MAX_TEXT_BYTES:
+        raise DocumentError(
+            f"{shown}: the document has {size:,} bytes, the limit is {MAX_TEXT_BYTES:,}; split it into articles."
+        )
 
 
 def read_document(path: str | Path, images: Sequence[str | Path] = ()) -> Document:
@@ -88,7 +95,7 @@ def read_document(path: str | Path, images: Sequence[str | Path] = ()) -> Docume
 
     Raises:
         DocumentError: As [`check_document`], and the encoding is not supported, the HTML cannot be parsed, there is no
-            text, or one of `images` cannot be read.
+            text, there is too much markup, or one of `images` cannot be read.
     """
     check_document(path, images)
     path = Path(path)

@@ -9,11 +9,24 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.front_matter import front_matter_plugin
 
-from .document_parts import Document, DocumentImage, Problem, printable, shortened, shown_address
-from .local_images import ImageError, open_linked_image
+from .document_parts import (
+    Document,
+    DocumentError,
+    DocumentImage,
+    LinkedImages,
+    Problem,
+    printable,
+    shortened,
+    shown_address,
+)
+from .local_images import ImageError
+
+# Each may open a link, for which the parser looks again at all that follows, up to its nesting.
+MAX_BRACKETS = 10_000
 
 _HTML_IMAGE = re.compile(r"<(?:img|picture|svg)\b", re.IGNORECASE)
 _HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_HTML_TAG = re.compile(r"<[^>]*>")
 
 
 def read_markdown(path: Path, text: str) -> Document:
@@ -28,12 +41,19 @@ def read_markdown(path: Path, text: str) -> Document:
             The file, whose folder holds the images.
         text (`str`):
             What it says.
+
+    Raises:
+        DocumentError: The text has more than `MAX_BRACKETS` opening brackets.
     """
+    if text.count("[") > MAX_BRACKETS:
+        raise DocumentError(
+            f"{printable(path)}: the document has more than {MAX_BRACKETS:,} opening brackets; save the article alone."
+        )
     parser = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"]).use(front_matter_plugin)
     # Nothing is rendered, and a link that the parser rejects (file:, data:) would stay in the body as source text.
     parser.validateLink = lambda url: True
     document = Document(path.stem, printable(path), "", "")
-    folder = path.parent.resolve()
+    images = LinkedImages(path.parent.resolve(), document)
 
     front_matter_title = ""
     headings: list[tuple[int, str, int]] = []  # level, text, index of the paragraph
@@ -45,7 +65,7 @@ def read_markdown(path: Path, text: str) -> Document:
         elif token.type == "heading_open":
             level = int(token.tag[1:])
         elif token.type == "inline":
-            content = " ".join(_inline_text(token.children or [], folder, document).split())
+            content = " ".join(_inline_text(token.children or [], images, document).split())
             if level and content:
                 headings.append((level, content, len(paragraphs)))
             level = 0
@@ -54,6 +74,7 @@ def read_markdown(path: Path, text: str) -> Document:
             paragraphs.append(token.content.strip())
         elif token.type == "html_block":
             _note_html(token.content, document.problems)
+    images.report_refused()
 
     main_headings = [heading for heading in headings if heading[0] == 1]
     if main_headings or (headings and not front_matter_title):
@@ -76,11 +97,11 @@ def _front_matter_title(content: str, problems: list[Problem]) -> str:
     return " ".join(title.split()) if isinstance(title, str) else ""
 
 
-def _inline_text(tokens: Sequence[Token], folder: Path, document: Document) -> str:
+def _inline_text(tokens: Sequence[Token], images: LinkedImages, document: Document) -> str:
     pieces = []
     for token in tokens:
         if token.type == "image":
-            _add_image(str(token.attrs["src"]), _alt_text(token.children or []), folder, document)
+            _add_image(str(token.attrs["src"]), _alt_text(token.children or []), images, document)
         elif token.type in ("softbreak", "hardbreak"):
             pieces.append(" ")
         elif token.type == "html_inline":
@@ -101,17 +122,25 @@ def _alt_text(tokens: Sequence[Token]) -> str:
 
 
 def _note_html(content: str, problems: list[Problem]) -> None:
-    content = _HTML_COMMENT.sub("", content)
+    content = _without(_HTML_COMMENT, "-->", content)
     for _ in _HTML_IMAGE.findall(content):
         problems.append(Problem("unsupported_image", "an image in raw HTML; write it as ![alt](path)"))
-    text = " ".join(re.sub(r"<[^>]*>", " ", content).split())
+    text = " ".join(_without(_HTML_TAG, ">", content).split())
     if text:
         problems.append(Problem("raw_html", f"text in an HTML block is not read: {shortened(printable(text))}"))
 
 
-def _add_image(source: str, alt: str, folder: Path, document: Document) -> None:
+def _without(markup: re.Pattern[str], end: str, content: str) -> str:
+    # After the last end mark, the search would run to the end of the file from each opening.
+    head, mark, tail = content.rpartition(end)
+    return markup.sub(" ", head + mark) + tail
+
+
+def _add_image(source: str, alt: str, images: LinkedImages, document: Document) -> None:
+    if not images.has_room():
+        return
     try:
-        image = open_linked_image(source, folder)
+        image = images.open(source)
     except ImageError as error:
         document.problems.append(Problem(error.kind, f"{shown_address(source)}: {error}"))
     else:

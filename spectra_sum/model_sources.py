@@ -30,12 +30,31 @@ def check_model(name: str) -> None:
         return
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name}: the folder holds no config.json; pass the folder that save_pretrained wrote.")
+    check_config(folder / "config.json", name)
+
+
+def check_config(path: Path, name: str) -> None:
+    """
+    Checks that a `config.json` is that of a SPeCTrA-Sum model, with both of its parts: for a part that is missing
+    transformers would build that part's huge default.
+
+    Args:
+        path (`Path`): The file.
+        name (`str`): The model's name in the message.
+
+    Raises:
+        ModelError: It is damaged, or of another model.
+    """
     try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        model_type = config.get("model_type")
+    except (ValueError, AttributeError, RecursionError):
         raise ModelError(f"{name}: its config.json is damaged; save the model again.") from None
     if model_type != "spectra_sum":
         raise ModelError(f"{name}: this is a {model_type!r} model; pass a 'spectra_sum' model.")
+    for part in ("text_config", "vision_config"):
+        if not isinstance(config.get(part), dict):
+            raise ModelError(f"{name}: its config.json lacks {part}; save the model again.")
 
 
 def find_adapter_base(folder: Path) -> Path | None:
@@ -48,7 +67,7 @@ def find_adapter_base(folder: Path) -> Path | None:
     """
     try:
         named = Path(json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(f"{folder}: its adapter_config.json is damaged; save the adapter again.") from None
     places = (named, folder / "base", folder.absolute().parent / "base")
     return next((place for place in places if (place / "config.json").is_file()), None)

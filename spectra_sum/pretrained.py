@@ -1,22 +1,26 @@
 """Loading a model for the commands, with errors that a user can act on."""
 
+import hashlib
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
 from transformers.utils import cached_file, find_adapter_config_file
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
-from .model_sources import ModelError, check_model, find_adapter_base, find_smollm2
+from .model_sources import ModelError, check_config, check_model, find_adapter_base, find_smollm2
 
 # What transformers raises for folders that are incomplete, damaged, of another kind, or not to be fetched.
-LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
+# What it stumbles over where a setting has a type or value that it does not check; the message alone tells little.
+DAMAGED_SETTINGS_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
 
 
 class LoadedModel(NamedTuple):
@@ -52,6 +56,7 @@ def load_model(name: str, *, merge: bool = True) -> LoadedModel:
             local = find_adapter_base(Path(adapter).parent) if Path(name).is_dir() else None
             base = str(local or settings["base_model_name_or_path"])
             revision = None if local else settings.get("revision")
+        check_config(Path(cached_file(base, "config.json", revision=revision or "main")), base)
         model, report = SpectraSumForConditionalGeneration.from_pretrained(
             base, revision=revision or "main", use_safetensors=True, output_loading_info=True
         )
@@ -65,7 +70,17 @@ def load_model(name: str, *, merge: bool = True) -> LoadedModel:
     except ModelError:
         raise
     except LOADING_ERRORS as error:
-        raise ModelError(f"{name}: the model cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{name}: the model cannot be loaded: {_one_line(error)}") from error
+    except DAMAGED_SETTINGS_ERRORS as error:
+        raise ModelError(
+            f"{name}: the model cannot be loaded, a value in its .json files is damaged: {type(error).__name__}: "
+            f"{_one_line(error)}"
+        ) from error
+    if report["unexpected_keys"]:
+        raise ModelError(
+            f"{name}: its config.json has no place for {len(report['unexpected_keys'])} tensors of the weights, "
+            f"{sorted(report['unexpected_keys'])[0]} among them; save the model again."
+        )
     if report["missing_keys"]:
         raise ModelError(
             f"{name}: the weights lack {len(report['missing_keys'])} tensors, {sorted(report['missing_keys'])[0]} "
@@ -104,10 +119,62 @@ def load_smollm2() -> LoadedModel:
                 num_latents=4,
                 sampler_depth=1,
             )
-        except (*LOADING_ERRORS, ImportError) as error:
-            raise ModelError(f"{file}: the model cannot be loaded: {_first_line(error)}") from error
+        except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS, ImportError) as error:
+            raise ModelError(f"{file}: the model cannot be loaded: {_one_line(error)}") from error
     return LoadedModel(model.eval(), processor, trained=False)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def weight_digests(name: str) -> dict[str, str]:
+    """
+    What tells the weights of a model from others, whichever names and files they lie in.
+
+    Args:
+        name (`str`): Folder or Hub id of a model or adapter that [`load_model`] loads.
+
+    Returns:
+        SHA-256 digests: `model` of a whole model; `adapter` and `base` of a LoRA adapter.
+
+    Raises:
+        ModelError: The weights cannot be fetched or read.
+    """
+    try:
+        found = find_adapter_config_file(name)
+        if found is None:
+            return {"model": _digest(_weight_files(name, "main"))}
+        settings = json.loads(Path(found).read_text(encoding="utf-8"))
+        local = find_adapter_base(Path(found).parent) if Path(name).is_dir() else None
+        base = str(local or settings["base_model_name_or_path"])
+        revision = None if local else settings.get("revision")
+        adapter = [Path(cached_file(name, "adapter_model.safetensors"))]
+        return {"adapter": _digest(adapter), "base": _digest(_weight_files(base, revision or "main"))}
+    except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS) as error:
+        raise ModelError(f"{name}: the weights cannot be read: {_one_line(error)}") from error
+
+
+def _weight_files(name: str, revision: str) -> list[Path]:
+    try:
+        return [Path(cached_file(name, "model.safetensors", revision=revision))]
+    except OSError:
+        # In several files; if the Hub is what fails, this fails too.
+        index = Path(cached_file(name, "model.safetensors.index.json", revision=revision))
+    shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return [Path(cached_file(name, shard, revision=revision)) for shard in sorted(shards)]
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Over names, dtypes, shapes and bytes of all tensors, by the order of their names."""
+    digests = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                tensor = file.get_tensor(name)
+                data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+                digests[name] = f"{tensor.dtype} {list(tensor.shape)} {hashlib.sha256(data).hexdigest()}"
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # The first line of these only names the field; elsewhere, what follows it is advice to developers.
+    shown = " ".join(lines) if isinstance(error, StrictDataclassError) else next(iter(lines), "")
+    return shown or type(error).__name__

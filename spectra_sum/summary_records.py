@@ -2,37 +2,83 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
 from .document_parts import Document, DocumentError, Problem, printable
+from .model_sources import find_adapter_base
 from .report.contents import SentenceEvidence
 
 if TYPE_CHECKING:
     from .summarizer import DocumentSummary
 
 
+ADAPTER_CONFIG = "adapter_config.json"
+_TEXTS = ("summary", "path_hash", "document_hash", "settings_hash")
+
+
 class RecordsError(ValueError):
     """A file of JSON lines that a run cannot go on from. The message names it and the fix."""
 
 
-def settings_hash(model: str, options: Mapping[str, object]) -> str:
+def settings_hash(model: str | Path, options: Mapping[str, object]) -> str:
     """
     What must be equal for a run to go on: the options, and the model.
 
     Args:
-        model (`str`):
-            A Hub id, a name or a folder; a folder counts by the names, sizes and times of its files.
+        model (`str` or `Path`):
+            A folder or file, which counts by the names, sizes and times of its files, or a Hub id, which counts by the
+            commit in the local cache and so is to be loaded first. An adapter counts with its base.
         options (`Mapping[str, object]`):
             Whatever else changes a summary.
+
+    Raises:
+        RecordsError: The model is not in the cache.
     """
-    folder = Path(model)
-    files = []
-    if folder.is_dir():
-        files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
-    return _hashed(json.dumps([model if not files else "", files, dict(options)], sort_keys=True).encode())
+    return _hashed(json.dumps([_identity(str(model)), dict(options)], sort_keys=True).encode())
+
+
+def is_on_hub(model: str) -> bool:
+    """Whether the model, or the base of the adapter that it is, comes from the Hub: loading tells its commit."""
+    path = Path(model)
+    return not path.exists() or ((path / ADAPTER_CONFIG).is_file() and find_adapter_base(path) is None)
+
+
+def _identity(model: str, revision: str | None = None) -> list[object]:
+    path = Path(model)
+    if not path.exists():
+        return _hub_identity(model, revision)
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    identity: list[object] = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    adapter = path / ADAPTER_CONFIG
+    if adapter.is_file():
+        base = find_adapter_base(path)
+        identity.append(_identity(str(base)) if base else _base_identity(adapter))
+    return identity
+
+
+def _hub_identity(model: str, revision: str | None) -> list[object]:
+    for name in ("config.json", ADAPTER_CONFIG):
+        try:
+            file = try_to_load_from_cache(model, name, revision=revision)
+        except HFValidationError:
+            break
+        if isinstance(file, str):
+            base = _base_identity(Path(file)) if name == ADAPTER_CONFIG else []
+            return [model, Path(file).parent.name, base]
+    raise RecordsError(f"{model}: it is not in the local cache, so its version is unknown; pass the model's folder.")
+
+
+def _base_identity(adapter: Path) -> list[object]:
+    settings = json.loads(adapter.read_text("utf-8"))
+    return _identity(settings["base_model_name_or_path"], settings.get("revision"))
 
 
 def document_hash(document: Document) -> str:
@@ -43,6 +89,11 @@ def document_hash(document: Document) -> str:
     return _hashed(*parts)
 
 
+def path_hash(path: Path) -> str:
+    """Which file a summary is of, whatever path names it."""
+    return _hashed(os.fsencode(os.path.realpath(path)))
+
+
 def _hashed(*parts: bytes) -> str:
     digest = hashlib.sha256()
     for part in parts:
@@ -50,11 +101,13 @@ def _hashed(*parts: bytes) -> str:
     return digest.hexdigest()[:16]
 
 
-def record_of(document: Document, summary: "DocumentSummary", settings: str) -> dict[str, object]:
+def record_of(path: Path, document: Document, summary: "DocumentSummary", settings: str) -> dict[str, object]:
     """
     The JSON line of a summary.
 
     Args:
+        path (`Path`):
+            The document's file.
         document (`Document`):
             What was summarized.
         summary (`DocumentSummary`):
@@ -71,7 +124,9 @@ def record_of(document: Document, summary: "DocumentSummary", settings: str) -> 
         "probabilities": summary.probabilities,
         "images": [image.name for image in document.images],
         "evidence": [asdict(entry) for entry in summary.evidence],
-        "problems": [asdict(problem) for problem in document.problems + summary.problems],
+        "document_problems": [asdict(problem) for problem in document.problems],
+        "summary_problems": [asdict(problem) for problem in summary.problems],
+        "path_hash": path_hash(path),
         "document_hash": document_hash(document),
         "settings_hash": settings,
     }
@@ -90,11 +145,15 @@ def summary_of(record: Mapping[str, object], document: Document) -> "DocumentSum
         raise DocumentError(
             f"{document.source}: it has changed since it was summarized; run without --resume, or remove its line."
         )
-    problems = [Problem(**problem) for problem in record["problems"]]
-    values = {field.name: record.get(field.name) for field in fields(DocumentSummary)}
-    values["evidence"] = [SentenceEvidence(**entry) for entry in record["evidence"]]
-    values["problems"] = problems[len(document.problems) :]
-    return DocumentSummary(**values)
+    if len(record["probabilities"]) != len(document.images):
+        raise DocumentError(f"{document.source}: its line has not one probability per image; remove the line.")
+    return DocumentSummary(
+        summary=record["summary"],
+        selected=record["selected"],
+        probabilities=record["probabilities"],
+        evidence=[SentenceEvidence(**entry) for entry in record["evidence"]],
+        problems=[Problem(**problem) for problem in record["summary_problems"]],
+    )
 
 
 def read_records(path: Path, settings: str) -> dict[str, dict[str, object]]:
@@ -108,7 +167,7 @@ def read_records(path: Path, settings: str) -> dict[str, dict[str, object]]:
             The [`settings_hash`] of the run that goes on.
 
     Returns:
-        `dict[str, dict[str, object]]`: The records by their `source`.
+        `dict[str, dict[str, object]]`: The records by their `path_hash`.
 
     Raises:
         RecordsError: A line is damaged, or was made by another model or with other options.
@@ -122,18 +181,45 @@ def read_records(path: Path, settings: str) -> dict[str, dict[str, object]]:
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             record = json.loads(line)
-            made_by, source = record["settings_hash"], record["source"]
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
+            record = None
+        if not _is_record(record):
             raise RecordsError(
                 f"{shown}: line {number} is no record of a summary; run without --resume or choose another file."
-            ) from None
-        if made_by != settings:
+            )
+        if record["settings_hash"] != settings:
             raise RecordsError(
                 f"{shown}: line {number} was made by another model or with other options; run with those, or without "
                 "--resume."
             )
-        records[source] = record
+        records[record["path_hash"]] = record
     if len(whole) < len(data):
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return records
+
+
+def _is_record(record: object) -> bool:
+    """Whether the record has all that a summary is made of, of the right kind."""
+    return (
+        isinstance(record, dict)
+        and all(isinstance(record.get(name), str) for name in _TEXTS)
+        and _is_list(record.get("selected"), int)
+        and _is_list(record.get("probabilities"), float | int | None)
+        and _is_list(record.get("evidence"), dict)
+        and _is_list(record.get("summary_problems"), dict)
+        and all(
+            set(entry) == {"sentence", "image_weights"}
+            and isinstance(entry["sentence"], str)
+            and _is_list(entry["image_weights"], float | int | None)
+            for entry in record["evidence"]
+        )
+        and all(
+            set(entry) == {"kind", "detail"} and all(isinstance(value, str) for value in entry.values())
+            for entry in record["summary_problems"]
+        )
+    )
+
+
+def _is_list(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, kind) for entry in value)

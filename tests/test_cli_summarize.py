@@ -13,8 +13,10 @@ from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum import cli
+from spectra_sum.document_folders import find_documents
 from spectra_sum.model_sources import find_smollm2
 from spectra_sum.pretrained import load_model
+from spectra_sum.summary_records import RecordsError, settings_hash
 from tests import tiny
 
 
@@ -73,13 +75,13 @@ def test_document_with_images(place, model_folder, capsys):
     assert (code, err) == (0, "")
     [record] = [json.loads(line) for line in (place / "r.jsonl").read_text().splitlines()]
     assert set(record) == {
-        *("id", "title", "source", "summary", "selected", "probabilities", "images", "evidence", "problems"),
-        *("document_hash", "settings_hash"),
+        *("id", "title", "source", "summary", "selected", "probabilities", "images", "evidence"),
+        *("document_problems", "summary_problems", "path_hash", "document_hash", "settings_hash"),
     }
     assert (record["id"], record["title"], record["source"]) == ("doc", "The harbour", "doc.md")
     assert record["images"] == ["red.png", "blue.png"]
-    kinds = [problem["kind"] for problem in record["problems"]]
-    assert kinds[:3] == ["broken_image", "missing_image", "remote_image"]
+    kinds = [problem["kind"] for problem in record["document_problems"]]
+    assert kinds == ["broken_image", "missing_image", "remote_image"]
     assert record["selected"] == sorted((0, 1), key=lambda index: -record["probabilities"][index])
     assert record["summary"] and record["evidence"]
     for entry in record["evidence"]:
@@ -332,6 +334,76 @@ def test_a_run_goes_on_only_with_what_it_began(place, model_folder, monkeypatch,
     assert (place / "r.jsonl").read_bytes() == before
 
 
+def test_a_resumed_run_knows_a_document_by_any_path_and_counts_the_others(place, model_folder, monkeypatch, capsys):
+    options = ["--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 2]
+    (place / "gone.txt").write_text("Words.")
+    assert run("doc.md", "note.txt", "gone.txt", *options) == 0
+    (place / "gone.txt").unlink()
+    (place / "broken.png").unlink()
+    monkeypatch.setattr("spectra_sum.commands.summarize._load_summarizer", None)
+    before = (place / "r.jsonl").read_bytes()
+    capsys.readouterr()
+    assert run(place / "doc.md", place / "note.txt", *options, "--resume", "--output", "r.html") == 0
+    note = "r.jsonl: 1 of its records are of documents not named now"
+    assert capsys.readouterr().err == f"spectra-sum: note: {note}\n"
+    assert (place / "r.jsonl").read_bytes() == before
+    html = (place / "r.html").read_text()
+    assert note in html and "summary cut: the summary was stopped at 2 tokens" in html
+    # The document's own remarks are those of today.
+    assert "missing image: broken.png" in html and "broken image: broken.png" not in html
+
+
+@pytest.mark.parametrize(
+    "missing", ["summary", "selected", "probabilities", "evidence", "summary_problems", "path_hash"]
+)
+def test_a_record_without_a_key_is_named(place, model_folder, capsys, missing):
+    options = ["--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 2]
+    assert run("note.txt", *options) == 0
+    [record] = records(place / "r.jsonl")
+    del record[missing]
+    (place / "r.jsonl").write_text(json.dumps(record) + "\n")
+    capsys.readouterr()
+    assert run("note.txt", *options, "--resume") == 2
+    assert "error: r.jsonl: line 1 is no record of a summary" in capsys.readouterr().err
+
+
+def test_the_model_is_part_of_the_settings(tmp_path, monkeypatch):
+    for name in ("model", "adapter", "base"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    adapter = {"base_model_name_or_path": str(tmp_path / "base"), "revision": None}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(adapter))
+    for name in ("model", "adapter"):
+        before = settings_hash(tmp_path / name, {})
+        assert before == settings_hash(tmp_path / name, {}) != settings_hash(tmp_path / name, {"num_beams": 2})
+        changed = tmp_path / ("base" if name == "adapter" else name) / "model.safetensors"
+        changed.write_text("weights")
+        assert settings_hash(tmp_path / name, {}) != before
+    commits = {("a/b", "config.json"): "/cache/snapshots/1111/config.json"}
+    monkeypatch.setattr(
+        "spectra_sum.summary_records.try_to_load_from_cache",
+        lambda model, name, revision=None: commits.get((model, name)),
+    )
+    before = settings_hash("a/b", {})
+    commits["a/b", "config.json"] = "/cache/snapshots/2222/config.json"
+    assert settings_hash("a/b", {}) != before
+    with pytest.raises(RecordsError, match="x/y: it is not in the local cache"):
+        settings_hash("x/y", {})
+
+
+def test_ids_are_unique(tmp_path):
+    names = ["a.md", "sub/a.md", "a.md.txt", "b.txt"]
+    (tmp_path / "sub").mkdir()
+    for name in names:
+        (tmp_path / name).write_text(f"Words of {name}.")
+    previous = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        assert list(find_documents(names).ids.values()) == ["a.md", "sub/a.md", "a.md.txt", "b"]
+    finally:
+        os.chdir(previous)
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -423,7 +495,7 @@ def test_smollm2_says_that_its_ranking_is_untrained(place, capsys):
     assert run("doc.md", "--text-model", "smollm2", *options) == 0
     record = json.loads((place / "r.jsonl").read_text())
     assert record["summary"] and record["evidence"] == []
-    assert "untrained_ranking" in [problem["kind"] for problem in record["problems"]]
+    assert "untrained_ranking" in [problem["kind"] for problem in record["summary_problems"]]
     assert "the image ranking is untrained" in capsys.readouterr().out
     assert "image ranking is untrained: the marks" in (place / "r.html").read_text()
 

@@ -1,6 +1,7 @@
 import io
 import os
 import struct
+import time
 import zlib
 from collections import Counter
 
@@ -261,3 +262,28 @@ def test_a_file_name_that_is_no_unicode(tmp_path):
     document = read_document(path)
     assert document.id == "caf\ufffd"
     document.source.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [("![" * 10_001, "more than 10,000 opening brackets"), ("a" * 1_000_001, "the limit is 1,000,000")],
+)
+def test_markdown_that_would_take_long_is_refused(tmp_path, text, message):
+    with pytest.raises(DocumentError, match=message):
+        read_document(write(tmp_path / "a.md", text))
+
+
+def test_unclosed_raw_html_takes_linear_time(tmp_path):
+    start = time.perf_counter()
+    text = "Text.\n\n<div>" + "<!--" * 100_000 + "<a " * 100_000
+    assert kinds(read_document(write(tmp_path / "a.md", text))) == {"raw_html": 1}
+    assert time.perf_counter() - start < 10
+
+
+def test_images_of_markdown_are_limited_and_decoded_once(tmp_path):
+    save_image(tmp_path / "a.png", "red")
+    document = read_document(write(tmp_path / "a.md", "Text. " + "![](a.png) " * 201))
+    assert len(document.images) == 200 and len({id(image.image) for image in document.images}) == 1
+    assert [str(problem) for problem in document.problems] == [
+        "image limit: 1 images after the first 200 are not read"
+    ]

@@ -1,16 +1,20 @@
 import base64
 import codecs
 import io
+import time
 from collections import Counter
 from pathlib import Path
 
 import html5lib
 import pytest
+import webencodings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from spectra_sum import document_parts
 from spectra_sum.documents import DocumentError, read_document
+from spectra_sum.html_encoding import decode_html
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The harbour reopens - The Daily</title>
@@ -157,7 +161,7 @@ def test_character_sets(read, content):
     "content, message",
     [
         (b"<p>caf\xe9", "byte 6 is not UTF-8; save the page"),
-        (b"<meta charset=shift_jis><p>\xff\xff", "byte 27 is not UTF-8, nor is the page in shift_jis"),
+        (b"<meta charset=shift_jis><p>\x81 ", "byte 27 is not UTF-8, nor is the page in shift_jis"),
         (b"", "is empty"),
         (b"<p>a\0", "NUL"),
         (b"<title>Only a title</title><script>x</script>", "no body text"),
@@ -186,6 +190,148 @@ def test_unreadable_pages_name_the_file(tmp_path, read, content, message):
 )
 def test_nesting_and_unclosed_markup_neither_crash_nor_hang(read, content):
     assert read(content).body.startswith("deep")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<figure>" + "<img src=x>" * 20_000 + "</figure>",
+        "<figure>" * 15_000 + "<img src=x>" * 15_000,
+        "<figure><figcaption><img src=x>" * 15_000,
+        "<figure><figcaption>c" * 20_000,
+        "<picture>" + "<source srcset=y>" * 20_000 + "<img src=x>" * 20_000 + "</picture>",
+        "<article>" * 20_000,
+        "<main>" * 20_000,
+        "<main><article>" * 20_000 + "</article></main>" * 9,
+        "<h1><b>" * 15_000,
+        "<noscript><picture><img src=x>" * 15_000,
+        "<img srcset='" + "x.png 2x, " * 100_000 + "'>",
+    ],
+)
+def test_repeated_and_nested_tags_take_linear_time(read, content):
+    start = time.perf_counter()
+    assert read("<p>deep</p>" + content + "<p>end").body in ("deep", "end", "deep\n\nend") or "<figcaption>" in content
+    assert time.perf_counter() - start < 15
+
+
+def test_an_endless_base_address_is_refused(read):
+    with pytest.raises(DocumentError, match="<base href> has more than 4,096"):
+        read(f"<base href={'a' * 4097}/><p>Text.<img src=x>")
+
+
+def test_an_image_shown_again_is_decoded_once_and_images_are_limited(tmp_path, read, monkeypatch):
+    save_image(tmp_path / "a.png", "red")
+    save_image(tmp_path / "b.png", "blue")
+    opened = []
+    open_linked = document_parts.open_linked_image
+
+    def counted(source, folder):
+        opened.append(source)
+        return open_linked(source, folder)
+
+    monkeypatch.setattr(document_parts, "open_linked_image", counted)
+    document = read("<p>Text." + "<img src=a.png>" * 199 + "<img src=none.png>" * 3 + "<img src=b.png>" * 801)
+    assert opened == ["a.png", "none.png", "b.png"]
+    assert colours(document) == [(255, 0, 0)] * 199 + [(0, 0, 255)]
+    assert len({id(image.image) for image in document.images}) == 2
+    assert kinds(document) == {"missing_image": 3, "image_limit": 1}
+    assert document.problems[-1].detail == "800 images after the first 203 are not read"
+    assert kinds(read("<p>Text." + "<img src=x>" * 1005)) == {"missing_image": 1000, "image_limit": 1}
+
+
+@pytest.mark.parametrize(
+    "page, body, descriptions",
+    [
+        (
+            "<figure><figure><img src=red.png></figure><figure><img src=red.png><figcaption>Own</figcaption></figure>"
+            "<figcaption>Gallery <i>caption</i></figcaption></figure>",
+            "Gallery caption",
+            ["", "Own"],
+        ),
+        (
+            "<figure><figcaption>One</figcaption><img src=red.png alt=A><figcaption>Two</figcaption></figure>",
+            "Two",
+            ["A – One"],
+        ),
+        ("<figure><img hidden src=red.png><figcaption>Hidden</figcaption></figure>", "Hidden", []),
+        ("<figure><div><figcaption>One</figcaption></div><a><img src=red.png></a></figure>", "", ["One"]),
+        (
+            f"<figure><img src=none.png><figcaption>{'long ' * 20}</figcaption></figure>",
+            " ".join(["long"] * 20),
+            [],
+        ),
+        (
+            f"<figure><img src=red.png><figcaption>{'long ' * 500}</figcaption></figure>",
+            " ".join(["long"] * 500),
+            [""],
+        ),
+        ("<figure><figcaption>Words <img src=red.png></figcaption></figure>", "", ["Words"]),
+        ("<figure><noscript><img src=red.png></noscript><figcaption>One</figcaption></figure>", "", ["One"]),
+        ("<figcaption>Alone</figcaption><img src=red.png>", "Alone", [""]),
+    ],
+)
+def test_no_caption_is_lost(tmp_path, read, page, body, descriptions):
+    save_image(tmp_path / "red.png", "red")
+    document = read(f"<p>Text.</p>{page}")
+    assert document.body == "\n\n".join(["Text.", *([body] if body else [])])
+    assert [image.alt for image in document.images] == descriptions
+
+
+@pytest.mark.parametrize(
+    "page, title, body",
+    [
+        ("<p>Before<body><p>In.</body><p>After</p><body>Second</body>", "page", "Before\n\nIn.\n\nAfter\n\nSecond"),
+        ("<html><head><title>T</title><body><p>Text.", "T", "Text."),
+        ("<head><title>T</title><noscript>pixel</noscript></head><p>Text.", "T", "Text."),
+        ("<h1><div>T</div><p>U</h1><p>Text.", "T U", "Text."),
+        ("<article><h1>T</h1></article><p>Text.", "T", "Text."),
+        ("<main><article><h1>T</h1></article></main><div>Text.</div>", "T", "Text."),
+        ("<article><h1>T</h1><nav>Menu</nav></article><p>Text.", "T", "Text."),
+        ("<title>Head</title><h1>" + "<p>Words." * 100, "Head", "\n\n".join(["Words."] * 100)),
+    ],
+)
+def test_the_whole_page_is_read_and_the_headline_once(read, page, title, body):
+    document = read(page)
+    assert (document.title, document.body) == (title, body)
+
+
+def test_words_outside_the_article_are_counted_without_those_of_the_head(read):
+    page = "<head><title>In head</title></head><body><article>Text.</article></body><p>two words</p><img src=x>"
+    assert [str(problem) for problem in read(page).problems] == [
+        "page furniture: around the article and not read: 1 img, 2 words"
+    ]
+
+
+def test_a_character_set_declared_a_thousand_times_takes_no_time(read):
+    start = time.perf_counter()
+    assert read(b"<metacharset=a" * 3600 + b"><p>Text." + b" " * 1_000_000).body == "Text."
+    assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize(
+    "declared",
+    ["unicode_escape", "raw_unicode_escape", "utf-7", "idna", "punycode", "utf-16", "utf-32", "rot13", "hz", "cp037"],
+)
+def test_character_sets_that_browsers_do_not_know_are_not_applied(read, declared):
+    assert read(f"<meta charset={declared}><p>a\\x41 +AEE- é".encode()).body == "a\\x41 +AEE- é"
+
+
+@pytest.mark.parametrize("label", sorted(set(webencodings.LABELS)))
+def test_character_sets_are_those_of_browsers(label):
+    """webencodings is an independent table of the standard: decoded as it says, or refused, never otherwise."""
+    name = webencodings.lookup(label).name
+    text = "Ж" if name in ("iso-8859-5", "koi8-r", "koi8-u", "ibm866", "x-mac-cyrillic", "windows-1251") else "é"
+    for sample in (text, "中", "日", "한", "Ω", "ž"):
+        try:
+            data = f"<meta charset={label}>".encode() + webencodings.encode(sample, label, "strict")
+        except (UnicodeError, LookupError):
+            continue
+        if name not in ("utf-16le", "utf-16be", "x-user-defined", "replacement", "utf-8"):
+            try:
+                decoded = decode_html(data, "page")
+            except DocumentError:
+                continue
+            assert decoded.endswith(">" + sample)
 
 
 def test_a_huge_page_is_refused_unread(tmp_path):

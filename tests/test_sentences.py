@@ -1,5 +1,11 @@
-import pytest
+import re
+import time
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_spectra import sentences as rules
 from spectra_sum.sentences import sentence_spans, split_sentences
 
 
@@ -27,3 +33,32 @@ from spectra_sum.sentences import sentence_spans, split_sentences
 def test_sentences(text, sentences):
     assert split_sentences(text) == sentences
     assert [text[start:end] for start, end in sentence_spans(text)] == sentences
+
+
+def spans_by_whole_sentences(text):
+    """The rule with the abbreviation looked for in all of the sentence so far."""
+    spans, start = [], 0
+    for end in [*(match.end() for match in rules._SENTENCE_END.finditer(text)), len(text)]:
+        if text[end : end + 1] in ("", "\n") or not rules._ABBREVIATION.search(text, start, end):
+            stripped = re.search(r"\S(?:.*\S)?", text[start:end], re.DOTALL)
+            spans += [(start + stripped.start(), start + stripped.end())] if stripped else []
+            start = end
+    return spans
+
+
+words = st.sampled_from(
+    ["A.", "Prof.", "(Prof.", "“Dr.", "No.", "end.", "End!", "xProf.", "好。", "B.)", " ", "\n", "  ", "4"]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(words, max_size=20))
+def test_abbreviations_are_found_as_in_the_whole_sentence(parts):
+    for text in ("".join(parts), " ".join(parts)):
+        assert sentence_spans(text) == spans_by_whole_sentences(text)
+
+
+def test_a_long_run_of_abbreviations_takes_linear_time():
+    start = time.perf_counter()
+    assert sentence_spans("A. " * 20_000) == [(0, 59_999)]
+    assert time.perf_counter() - start < 3

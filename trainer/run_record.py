@@ -1,4 +1,4 @@
-"""`run.json`: what a training run was made from, written when it starts. Model cards are made from it."""
+"""`run.json`: what a training run, or the base of its adapter, was made from. Model cards are made from it."""
 
 import dataclasses
 import json
@@ -94,6 +94,23 @@ def write_run_record(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def write_base_record(base: Path, data_args: DataArguments, model_args: ModelConfig) -> None:
+    """
+    Writes the `run.json` of the base that a LoRA run saves: it says that no training made these weights, and what they
+    were made from.
+
+    Args:
+        base (`Path`): The base's folder.
+        data_args, model_args: As parsed.
+    """
+    record = {
+        "adapter_base": True,
+        "initial_model": _source(model_args.model_name_or_path),
+        "backbones": _backbones(data_args, model_args),
+    }
+    write_text_atomically(base / RUN_RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def _without_defaults(arguments: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from trainer.closed_world_backbones import (
 from trainer.collator import SummarizationCollator
 from trainer.data import CLOSED_WORLD, count_excess_images, drop_oversized, load_records
 from trainer.dpp_teacher import DPPTeacher
-from trainer.run_record import write_run_record
+from trainer.run_record import write_base_record, write_run_record
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import lora_config, set_trainable
 
@@ -221,6 +221,7 @@ def build_trainer(
             partial = base.with_name("base.partial")
             for part in (model, processor):
                 part.save_pretrained(partial)
+            write_base_record(partial, data_args, model_args)
             shutil.rmtree(base, ignore_errors=True)
             partial.rename(base)
         model.name_or_path = str(base)

@@ -16,7 +16,7 @@ from ..document_folders import find_documents
 from ..documents import Document, DocumentError, printable, read_document
 from ..model_sources import check_model, find_smollm2
 from ..report import ReportArticle, ReportImage, write_report
-from ..summary_records import RecordsError, read_records, record_of, settings_hash, summary_of
+from ..summary_records import RecordsError, is_on_hub, path_hash, read_records, record_of, settings_hash, summary_of
 from .arguments import UsageError, positive, share
 
 if TYPE_CHECKING:
@@ -75,18 +75,25 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output and arguments.json and arguments.output.resolve() == arguments.json.resolve():
         raise UsageError("--output and --json name the same file; choose two.")
 
+    model = arguments.model or find_smollm2()
+    summarizer = None
     if arguments.model:
         check_model(arguments.model)
-    else:
-        find_smollm2()
-    settings = settings_hash(
-        arguments.model or arguments.text_model,
-        {name: getattr(arguments, name) for name in ("max_new_tokens", "num_beams", "threshold")},
-    )
-    try:
-        records = read_records(arguments.json, settings) if arguments.resume else {}
-    except RecordsError as error:
-        raise UsageError(str(error)) from None
+        if arguments.json and found.ids and is_on_hub(arguments.model):
+            # Only a loaded model tells which commit of its repository it is.
+            summarizer = _load_summarizer(arguments)
+    records, settings = {}, ""
+    if arguments.json and found.ids:
+        options = {name: getattr(arguments, name) for name in ("max_new_tokens", "num_beams", "threshold")}
+        try:
+            settings = settings_hash(model, options)
+            if arguments.resume:
+                records = read_records(arguments.json, settings)
+        except RecordsError as error:
+            raise UsageError(str(error)) from None
+    unnamed = len(records.keys() - {path_hash(path) for path in found.ids})
+    if unnamed:
+        found.notes.append(f"{printable(arguments.json)}: {unnamed} of its records are of documents not named now")
     for note in found.notes:
         print(f"spectra-sum: note: {note}", file=sys.stderr)
     for failure in found.failures:
@@ -95,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     failures = list(found.failures)
     articles = []
     done = 0
-    summarizer = lines = None
+    lines = None
     with ExitStack() as stack:
         # The images wait for the report in files: those of thousands of documents do not fit into memory.
         folder = Path(stack.enter_context(TemporaryDirectory())) if arguments.output else None
@@ -104,18 +111,18 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 document = read_document(path, arguments.images)
                 document.id = unique_id
-                if document.source in records:
-                    summary = summary_of(records[document.source], document)
+                if (record := records.get(path_hash(path))) is not None:
+                    summary = summary_of(record, document)
                 else:
                     if summarizer is None:
                         summarizer = _load_summarizer(arguments)
-                        if arguments.json:
-                            mode = "a" if arguments.resume else "w"
-                            lines = stack.enter_context(arguments.json.open(mode, encoding="utf-8"))
+                    if arguments.json and lines is None:
+                        mode = "a" if arguments.resume else "w"
+                        lines = stack.enter_context(arguments.json.open(mode, encoding="utf-8"))
                     summary = summarizer.summarize(document)
                     _say(_shown(document, summary))
                     if lines is not None:
-                        record = record_of(document, summary, settings)
+                        record = record_of(path, document, summary, settings)
                         print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)
             except DocumentError as error:
                 failures.append(str(error))

@@ -29,7 +29,7 @@ from spectra_sum.evaluation.sources import (
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.msmo.sources import articles_digest, image_counts
-from spectra_sum.pretrained import load_model, load_smollm2
+from spectra_sum.pretrained import load_model, load_smollm2, weight_digests
 from spectra_sum.scores import ArticleEmbeddings, score_articles
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 
@@ -95,7 +95,7 @@ def evaluate_system(
     if options.bertscore is not None:
         probe = load_metric("summary_bertscore").compute(predictions=["a"], references=["a"], **options.bertscore)
         bertscore = {**options.bertscore, "num_layers": probe["num_layers"], "hashcode": probe["hashcode"]}
-    output = _predict(options, records, articles)
+    output, weights = _predict(options, records, articles)
     if not PartialState().is_main_process:
         return None
     if encoder is not None:
@@ -137,6 +137,7 @@ def evaluate_system(
         "system": options.name,
         "source": {"kind": options.kind, "name": options.source, "text_only": options.generation.text_only},
         "variant": output.variant,
+        "weights": weights,
         "selection": options.selection,
         "data": {**data, "articles": len(records), "articles_sha256": articles},
         "scores": intervals,
@@ -161,17 +162,23 @@ def evaluate_system(
     return metrics
 
 
-def _predict(options: EvaluationOptions, records: datasets.Dataset, articles: str) -> SystemOutput:
+def _predict(
+    options: EvaluationOptions, records: datasets.Dataset, articles: str
+) -> tuple[SystemOutput, dict[str, str] | None]:
+    """The predictions, and what tells a trained model's weights from others."""
     if options.kind == "baseline":
-        return from_baseline(options.source, records)
+        return from_baseline(options.source, records), None
     if options.kind == "predictions":
-        return from_file(Path(options.source), records)
+        return from_file(Path(options.source), records), None
     loaded = load_smollm2() if options.source == "smollm2" else load_model(options.source)
     limit = loaded.model.config.max_selected_images
     if options.selection == "vrp" and (options.selection_count or 0) > limit:
         raise ValueError(f"this model's predictor selects at most {limit} images; lower --selection-count.")
     identity = {**model_identity(options.source, loaded), "articles_sha256": articles}
-    return from_model(loaded, identity, records, options.output / "batches", options.generation, options.seed)
+    # While they are those that were loaded: a training run may go on in the folder.
+    weights = weight_digests(options.source) if loaded.trained and PartialState().is_main_process else None
+    output = from_model(loaded, identity, records, options.output / "batches", options.generation, options.seed)
+    return output, weights
 
 
 def _select(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import modeling_spectra.rgb_images
 from hub_upload.spectra_app.article_input import Limits, read_article
 from hub_upload.spectra_app.interface import make_respond
 from hub_upload.spectra_app.summary_view import render_summary
@@ -63,7 +64,7 @@ def test_no_text(text):
 
 
 def test_limits_hold_on_the_server(tmp_path):
-    limits = Limits(text_length=10, title_length=5, images=2, image_references=3, document_size=40, image_size=1_000)
+    limits = Limits(text_length=10, title_length=5, images=2, document_size=40, image_size=1_000)
     assert read_article("12345", "1234567890", None, [], limits).body == "1234567890"
     for title, text, message in [
         ("123456", "text", "The title has 6 characters; shorten it to 5."),
@@ -81,7 +82,6 @@ def test_limits_hold_on_the_server(tmp_path):
     for content, message in [
         ("x" * 41, "the document has 0.0 MB; the limit is 0.0 MB"),
         ("x" * 11, "The text has 11 characters; shorten it to 10."),
-        ("![](a)" * 4, "it names 4 images; leave at most 3"),
     ]:
         document.write_text(content)
         with pytest.raises(DocumentError, match=message):
@@ -142,6 +142,43 @@ def test_images_of_a_document_come_from_the_uploads(tmp_path):
         "gone.png: there is no such file; upload it, and name it in the document without a folder"
     )
     assert read_article("Mine", "", str(document), images).title == "Mine"
+
+
+def test_an_upload_that_cannot_be_read_is_reported_once_and_not_opened_again(tmp_path, monkeypatch):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG broken")
+    # It would be decoded by the document's reader from a copy.
+    opened = []
+    open_rgb = modeling_spectra.rgb_images.open_rgb
+    monkeypatch.setattr(
+        modeling_spectra.rgb_images,
+        "open_rgb",
+        lambda file, formats: (opened.append(file), open_rgb(file, formats))[1],
+    )
+    for name, content in {
+        "news.html": '<p>Text.<img src="broken.png" srcset="broken.png?1 2x, broken.png?2 3x, ./broken.png 4x">',
+        "news.md": "Text. ![](broken.png) ![](broken.png?1) ![](./broken.png)",
+    }.items():
+        (tmp_path / name).write_text(content)
+        article = read_article("", "", str(tmp_path / name), [str(broken)])
+        assert [problem.kind for problem in article.problems] == ["broken_image"]
+        assert article.problems[0].detail.startswith("broken.png: ")
+        assert opened == [broken]
+        opened.clear()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
+def test_a_document_that_names_too_many_images_is_refused_in_any_encoding(tmp_path, encoding):
+    upload = save(tmp_path, "a.png", 1)
+    document = tmp_path / "a.html"
+    for count, message in (
+        (21, "^The document shows 21 images; leave at most 20.$"),
+        (400, "^The document shows 200 images; leave at most 20.$"),
+    ):
+        page = "<p>Text.</p>" + "".join(f'<img src="a.png?{number}">' for number in range(count))
+        document.write_bytes(("\ufeff" if encoding == "utf-16-be" else "").encode(encoding) + page.encode(encoding))
+        with pytest.raises(DocumentError, match=message):
+            read_article("", "", str(document), [upload])
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,15 @@ def test_a_visit(server, pipeline, tmp_path):
         for width in (1280, 390):
             browser.viewport(width, 850)
             assert browser.value("document.documentElement.scrollWidth") <= width
+        # On a phone, the document's label is one line above the field's icon, and all files are in view.
+        assert (
+            browser.value(
+                "document.querySelector('#document [data-testid=block-label]').getBoundingClientRect().height"
+            )
+            <= 30
+        )
+        holder = "document.querySelector('#images .file-preview-holder')"
+        assert browser.value(f"{holder}.scrollHeight") == browser.value(f"{holder}.clientHeight") > 160
         # Two columns, and one on a phone.
         left, right = "document.querySelector('#summarize')", "document.querySelector('#output')"
         below = f"{right}.getBoundingClientRect().top > {left}.getBoundingClientRect().bottom"
@@ -193,7 +202,7 @@ def test_too_many_images_and_a_wrong_type(server, tmp_path):
         client.close()
 
 
-def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch):
+def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch, examples):
     monkeypatch.setattr("hub_upload.spectra_app.interface.QUEUE_SIZE", 2)
     running, most, done, go_on = [], [], [], threading.Event()
 
@@ -204,7 +213,7 @@ def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch):
         done.append(running.pop())
         return {"summary_text": "S.", "selected_images": [], "image_probabilities": [], "evidence": []}
 
-    interface = build_interface(slow, model="m")
+    interface = build_interface(slow, model="m", examples=examples)
     try:
         place = launch(interface, host="127.0.0.1").rstrip("/") + "/gradio_api/call/summarize"
         first = httpx.post(place, json={"data": ["", "0", None, None]})
@@ -213,6 +222,8 @@ def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch):
         others = [httpx.post(place, json={"data": ["", f"{number}", None, None]}) for number in (1, 2, 3)]
         assert [answer.status_code for answer in (first, *others)] == [200, 200, 200, 503]
         assert "full" in others[2].text
+        # Those who wait do not keep others from an example.
+        assert [fn.queue for fn in interface.fns.values()] == [True, False, False]
         go_on.set()
         for answer in (first, *others[:2]):
             assert "event: complete" in httpx.get(f"{place}/{answer.json()['event_id']}", timeout=30).text

@@ -7,6 +7,7 @@ import socket
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -159,6 +160,7 @@ def test_evaluations_stand_beside_published_rows_of_other_data(tmp_path):
     assert ["DVP[1]", "44.20", "20.77", "74.03", "31.68", "3.55"] in compared
     own = next(row for row in compared if row[0].startswith("★ spectra-small"))
     assert own[1:4] == ["37.50", "12.50", "62.50"]
+    assert "it could not be verified" in card.text
     assert "not MSMO" not in card.text and "Text tokens at most 512; tokens of a summary at most 99" in card.text
 
 
@@ -242,16 +244,84 @@ def test_a_stated_licence_that_contradicts_the_backbones_is_refused(tmp_path):
 def test_backbone_licenses_are_those_of_the_cards_on_the_hub(tmp_path, monkeypatch):
     facts = read_run_facts(write_run(tmp_path / "run"))
 
-    def model_info(self, name):
-        if name == SMOLLM2:
-            raise OfflineModeIsEnabled("offline")
-        return ModelInfo(id=name, cardData={"license": "apache-2.0"})
+    def answer(result):
+        def model_info(self, name):
+            assert name == SIGLIP  # the licence of the wheel's model is known
+            if isinstance(result, Exception):
+                raise result
+            return result
 
-    monkeypatch.setattr(HfApi, "model_info", model_info)
-    assert backbone_licenses(facts) == {SIGLIP: "apache-2.0"}
-    monkeypatch.setattr(HfApi, "model_info", lambda self, name: ModelInfo(id=name))
+        monkeypatch.setattr(HfApi, "model_info", model_info)
+
+    answer(ModelInfo(id=SIGLIP, cardData={"license": "mit"}))
+    assert backbone_licenses(facts) == {SIGLIP: "mit"}
+    answer(ModelInfo(id=SIGLIP))
     assert backbone_licenses(facts) == {}
-    assert issubclass(HfHubHTTPError, OSError)
+    request = httpx2.Request("GET", "https://hub.example/api")
+    for status in (401, 403, 404):
+        answer(HfHubHTTPError("no", response=httpx2.Response(status, request=request)))
+        assert backbone_licenses(facts) == {}
+    # What passes by itself must not publish a card without its licence.
+    for failure in (
+        HfHubHTTPError("failed", response=httpx2.Response(500, request=request)),
+        httpx2.ConnectError("refused"),
+        OfflineModeIsEnabled("offline"),
+    ):
+        answer(failure)
+        with pytest.raises(HubError, match=f"licence of {SIGLIP}: "):
+            backbone_licenses(facts)
+
+
+LEARNED, NOT_RECORDED = "learned from a teacher", "No training is recorded for these weights"
+
+
+def test_a_trained_selection_is_claimed_of_a_run_only(tmp_path):
+    assert CONFIG["distill_weight"] == 1.0
+    nothing = {"state": None, "metrics": None}
+    unknown = make_card(tmp_path / "unknown", run=None, more=nothing)
+    assert LEARNED not in unknown.text and NOT_RECORDED in unknown.text
+    assert "not trained" not in unknown.text
+    evaluation = write_evaluation(tmp_path / "evaluation")
+    card = make_card(tmp_path / "evaluated", run=None, more=nothing, evaluations=[evaluation])
+    assert {result.metric_type for result in card.data.eval_results} == {"rouge"}
+    assert "the model's predictor, of which no training is recorded" in card.text
+    state = {"global_step": 0, "log_history": []}
+    assert LEARNED not in make_card(tmp_path / "unstarted", more={"state": state}).text
+    for name, options in (("record", {"more": nothing}), ("steps", {"run": None})):
+        text = make_card(tmp_path / name, **options).text
+        assert LEARNED in text and NOT_RECORDED not in text
+
+
+def test_the_base_of_an_adapter_is_called_what_it_is(tmp_path):
+    nothing = {"state": None, "metrics": None}
+    base = {"adapter_base": True, "initial_model": None, "backbones": RUN["backbones"]}
+    card = make_card(tmp_path / "fresh", run=base, more=nothing, licenses={SIGLIP: "apache-2.0"})
+    assert "It is to be used with its adapter" in card.text and "the visual path is fresh" in card.text
+    assert LEARNED not in card.text and NOT_RECORDED not in card.text and "## Training" not in card.text
+    # Its licence and models are known all the same.
+    assert (card.data.license, card.data.base_model) == ("apache-2.0", [SMOLLM2, SIGLIP])
+    second = {**base, "initial_model": {"name": "/srv/first-stage", "source": "folder"}}
+    text = make_card(tmp_path / "second", run=second, more=nothing).text
+    assert "It is to be used with its adapter" in text and "fresh" not in text and LEARNED not in text
+
+
+def test_the_best_checkpoint_of_a_run_is_not_its_last_step(tmp_path):
+    run = copy.deepcopy(RUN)
+    run["arguments"]["training"]["load_best_model_at_end"] = True
+    evaluated = {"step": 10, "epoch": 0.25, "eval_loss": 2.0}
+    state = {**STATE, "best_global_step": 10, "log_history": [evaluated, *STATE["log_history"]]}
+    card = make_card(tmp_path / "best", run=run, more={"state": state})
+    rows = dict(table_rows(card, "Training")[1:])
+    assert rows["optimizer steps"] == "10 (the best checkpoint of a run of 20 steps)"
+    assert rows["epochs"] == "0.25"
+    assert "the validation loss is that of the whole validation split at that step" in card.text
+    # A checkpoint holds its own weights, and other runs keep those of their last step.
+    for name, options in (
+        ("checkpoint-20", {"run": run, "more": {"state": {**state, "log_history": state["log_history"][:-1]}}}),
+        ("last", {"more": {"state": state}}),
+    ):
+        assert dict(table_rows(make_card(tmp_path / name, **options), "Training")[1:])["optimizer steps"] == "20"
+    assert "validation loss" not in make_card(tmp_path / "without").text
 
 
 def test_models_of_the_closed_world_are_called_toys(tmp_path):
@@ -296,6 +366,7 @@ def test_nothing_of_the_machine_or_its_secrets_comes_through(tmp_path):
     token, user, host = "hf_" + "Ab1" * 11, getpass.getuser(), socket.gethostname()
     run = copy.deepcopy(RUN)
     run["data"]["name"] = f"/home/{user}/private-folder/data"
+    run["arguments"]["training"]["lr_scheduler_type"] = f"/home/{user}"
     run["arguments"]["training"] |= {"hub_token": token, "optim": token, "output_dir": f"/home/{user}/runs/x"}
     run["arguments"]["data"]["dataset"] = "/srv/private-folder"
     run["backbones"]["vision"] = {"name": "/srv/private-folder/siglip", "source": "folder"}

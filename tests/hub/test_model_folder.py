@@ -16,7 +16,8 @@ from spectra_sum.model_sources import ModelError, find_adapter_base
 
 def make_folder(folder, config=None, tensors=("a", "b")):
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "spectra_sum"} if config is None else config))
+    config = {"model_type": "spectra_sum", "text_config": {}, "vision_config": {}} if config is None else config
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
     save_file({name: torch.ones(2) for name in tensors}, folder / "model.safetensors")
     return folder
 
@@ -72,6 +73,9 @@ def test_what_cannot_be_published_is_refused(tmp_path):
     cut = make_folder(tmp_path / "cut")
     (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-3])
     other = make_folder(tmp_path / "other", config={"model_type": "qwen2"})
+    # Transformers would build a language model of billions of parameters.
+    null = make_folder(tmp_path / "null", {"model_type": "spectra_sum", "text_config": None, "vision_config": {}})
+    deep = make_folder(tmp_path / "deep", "[" * 100_000)
     unsaved = tmp_path / "unsaved"
     make_folder(unsaved / "checkpoint-100")
     for folder, said in (
@@ -79,6 +83,8 @@ def test_what_cannot_be_published_is_refused(tmp_path):
         (empty, "model.safetensors: the weights are missing"),
         (cut, "model.safetensors: the file is damaged"),
         (other, "'qwen2' model"),
+        (null, "its config.json lacks text_config"),
+        (deep, "its config.json is damaged"),
         (unsaved, "name a checkpoint, such as .*checkpoint-100"),
         (tmp_path / "nothing", "there is no such folder"),
         (tmp_path, "config.json"),
@@ -138,25 +144,34 @@ def test_local_paths_are_taken_out(tmp_path, monkeypatch):
 def test_nothing_private_may_stay(tmp_path):
     home, work, root = (Path(name) for name in ("/home", "/srv/ada/project", "/"))
 
-    def check(name, text):
+    def check(name, text, user="ada"):
         folder = tmp_path / "staged"
         folder.mkdir(exist_ok=True)
         (folder / name).write_text(text)
         try:
-            check_nothing_private(folder, [home, work, root], "ada", "hf_abc", ["ada/model"])
+            check_nothing_private(folder, [home, work, root], user, "hf_abc")
         finally:
             (folder / name).unlink()
 
     for name, text in (
         ("tokenizer.json", '{"/home": 7, "ada": 8}'),
-        ("README.md", "from ada/model, Canada, https://example.org/home/x"),
+        ("README.md", "ada-news from ada/model, Canada, https://example.org/home/x, https://huggingface.co/ada/model"),
         ("model.py", "# ada"),
+        ("config.json", '{"x": ["ada/text-lm", "canada"]}'),
     ):
         check(name, text)
+    # A login may be a word of every card, prompt and template.
+    for user in ("data", "news", "title"):
+        check("README.md", "its data are news, see the title", user)
+        check("processor_config.json", '{"prompt_template": "The news data: {title}"}', user)
+        check("chat_template.jinja", "{{ data }} {{ news }} {{ title }}", user)
     for name, text, said in (
         ("config.json", '{"x": "/home/eve/x"}', "config.json: would hold the path /home"),
         ("README.md", "see /srv/ada/project/run.", "README.md: would hold the path /srv/ada/project"),
-        ("README.md", "trained by ada.", "README.md: would hold the user's name"),
+        ("README.md", "trained in /data/ada.", "README.md: would hold the user's name"),
+        ("README.md", r"trained in C:\Users\ada\run", "README.md: would hold the user's name"),
+        ("config.json", '{"x": ["made-by-ada"]}', "config.json: would hold the user's name"),
+        ("config.json", '{"x": "runs/of/ada/model"}', "config.json: would hold the user's name"),
         ("tokenizer.json", '"hf_abc"', "tokenizer.json: would hold the access token"),
     ):
         with pytest.raises(HubError, match=said):

@@ -1,5 +1,6 @@
 """`spectra-sum push dataset`: what `load_dataset` gives elsewhere, the rights, interrupted and repeated pushes."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -11,7 +12,7 @@ import datasets
 import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 import hub_upload.dataset_shards
 from hub_upload.dataset import push_dataset, wanted_privacy
@@ -34,7 +35,8 @@ sys.meta_path.insert(0, Blocked())
 import datasets
 
 def record(row, kept):
-    pixels = [hashlib.sha256(image.convert("RGB").tobytes()).hexdigest() for image in row["images"]]
+    shown = [image.convert("RGB") for image in row["images"]]
+    pixels = [[*image.size, hashlib.sha256(image.tobytes()).hexdigest()] for image in shown]
     images = [[image["path"], hashlib.sha256(image["bytes"]).hexdigest()] for image in kept["images"]]
     return {**row, "images": images, "pixels": pixels}
 
@@ -55,23 +57,27 @@ def write_article(folder: Path, name: str, summary: str = "First.\nSecond.") -> 
     (folder / "article" / f"{name}.txt").write_text(f"@title\nA title\n\n@body\nOne.\n\nTwo.\n\n@summary\n{summary}\n")
 
 
-def write_image(folder: Path, name: str, seed: int, format: str = "JPEG") -> None:
+def write_image(folder: Path, name: str, seed: int, format: str = "JPEG", orientation: int | None = None) -> None:
     (folder / "img").mkdir(parents=True, exist_ok=True)
-    Image.effect_noise((40, 30), seed).convert("RGB").save(folder / "img" / name, format)
+    exif = Image.Exif()
+    if orientation:
+        exif[ExifTags.Base.Orientation] = orientation
+    Image.effect_noise((40, 30), seed).convert("RGB").save(folder / "img" / name, format, exif=exif)
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
     """
-    A copy with two splits: articles with no, one and several images (one a PNG by content), with and without captions and
-    gold images, a broken image, and an article without a summary.
+    A copy with two splits: articles with no, one and several images (one a PNG by content, one stored lying on its side),
+    with and without captions and gold images, a broken image, and an article without a summary.
     """
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     train, test = tmp_path / "copy" / "train_data", tmp_path / "copy" / "test_data"
     for number, name in enumerate(HASHES[:6]):
-        write_article(train, name, summary="Only one." if number else "")
+        write_article(train, name, summary="Only one." if number != 1 else "")
         for image in range(number):
-            write_image(train, f"{name}_{image}.jpg", seed=10 * number + image + 20)
+            orientation = 6 if (number, image) == (2, 1) else None
+            write_image(train, f"{name}_{image}.jpg", 10 * number + image + 20, orientation=orientation)
     for name in HASHES[6:8]:
         write_article(test, name)
         write_image(test, f"{name}_0.jpg", 80)
@@ -109,7 +115,8 @@ def expected_records(root: Path) -> dict[str, list[dict]]:
             row["pixels"] = []
             for file in files:
                 with Image.open(file) as image:
-                    row["pixels"].append(hashlib.sha256(image.convert("RGB").tobytes()).hexdigest())
+                    image = ImageOps.exif_transpose(image).convert("RGB")
+                row["pixels"].append([*image.size, hashlib.sha256(image.tobytes()).hexdigest()])
             result[split].append(row)
     return result
 
@@ -128,6 +135,8 @@ def test_a_bare_machine_gets_the_builders_records(hub, root, tmp_path, capsys):
     bare = load_bare(hub, repo_id, tmp_path / "home")
     expected = expected_records(root)
     assert [len(expected[split]) for split in ("train", "test")] == [5, 2]
+    assert [len(record["images"]) for record in expected["train"]] == [0, 2, 3, 4, 5]
+    assert [pixels[:2] for pixels in expected["train"][1]["pixels"]] == [[40, 30], [30, 40]]
     assert [image[0] for image in expected["test"][0]["images"]] == [f"{HASHES[6]}_1.jpg", f"{HASHES[6]}_2.jpg"]
     assert expected["test"][0]["gold_images"] == [1] and expected["test"][1]["gold_images"] == []
     assert bare["loaded"] == expected
@@ -162,8 +171,8 @@ def test_the_card_counts_what_is_there_and_what_is_not(root, tmp_path):
         {"split": "test", "path": "data/test-*"},
     ]
     lines = card.text.splitlines()
-    # Of six articles one has no summary; 1 + 2 + 3 + 4 + 5 images. Of five test images one is broken.
-    assert "| train | 5 | 15 | 0 | 0 | 6 |" in lines
+    # Of six articles the one with one image has no summary; 0 + 2 + 3 + 4 + 5 images. Of five test images one is broken.
+    assert "| train | 5 | 14 | 0 | 0 | 6 |" in lines
     assert "| test | 2 | 4 | 1 | 1 | 2 |" in lines
     assert "| `gold_images` | test | `test_data/image_annotation.txt` | 2 |" in lines
     assert "| `gold_images` | train | no file | 5 |" in lines
@@ -207,6 +216,50 @@ def test_with_the_right_it_is_public_and_the_card_says_who_declared_it(hub, root
 )
 def test_the_repository_is_public_only_with_the_right(private, public, may_redistribute, result):
     assert wanted_privacy(private, public, may_redistribute) is result
+
+
+@pytest.mark.parametrize("private", [None, False])
+def test_without_the_right_nothing_is_pushed_but_to_a_private_repository(root, tmp_path, private):
+    target = Target("ns/msmo", "dataset", private)
+    with pytest.raises(HubError, match="ns/msmo: MSMO may not be redistributed.*--i-have-the-right-to-redistribute"):
+        push_dataset(root, target, dry_run=tmp_path / "dry")
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "dry").exists()
+
+
+def test_a_licence_that_the_hub_does_not_know_by_that_name(root, tmp_path, capsys):
+    arguments = ["--repo-id", "ns/msmo", "--dry-run", str(tmp_path / "dry"), "--license", "CC BY 4.0"]
+    assert main(["push", "dataset", str(root), *arguments]) == 1
+    assert "--license 'CC BY 4.0': this is no identifier of the Hub" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["datasets.arrow_writer.ArrowWriter.finalize", "hub_upload.dataset_shards._write_shard"]
+)
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_full_disk_is_one_line_with_a_fix_that_helps(root, tmp_path, monkeypatch, capsys, place, processes):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # Processes that decode images are forks of this one.
+    monkeypatch.setattr(place, full)
+    arguments = ["--repo-id", "ns/msmo", "--dry-run", str(tmp_path / "dry"), "--num-proc", processes]
+    assert main(["push", "dataset", str(root), *arguments]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "disk" in line or "Traceback" in line]
+    assert line == (
+        f"spectra-sum: error: ns/msmo: the disk of {tmp_path / 'cache'} is full; make room, or set HF_DATASETS_CACHE to a "
+        "folder on a larger disk, and run the same command again."
+    )
+
+
+def test_an_error_of_another_process_is_one_line(root, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("first line\nthe reason")
+
+    monkeypatch.setattr("datasets.arrow_writer.ArrowWriter.finalize", broken)
+    with pytest.raises(HubError) as caught:
+        push_dataset(root, Target("ns/msmo", "dataset", True), num_proc=2, dry_run=tmp_path / "dry")
+    assert str(caught.value) == f"{root}: the copy cannot be read: the reason"
 
 
 KILLED = """
@@ -254,7 +307,7 @@ def test_a_killed_push_goes_on_with_the_shard_it_was_writing(root, tmp_path, mon
     assert not list((cache / "msmo-push").iterdir())
     # All records are there once, in order; a shard has more than 5 KB only when it is one record.
     tables = [pq.read_table(path, columns=["id"]) for path in sorted(dry.glob("data/train-*"))]
-    assert [row for table in tables for row in table["id"].to_pylist()] == HASHES[1:6]
+    assert [row for table in tables for row in table["id"].to_pylist()] == [HASHES[0], *HASHES[2:6]]
     for table, path in zip(tables, sorted(dry.glob("data/train-*")), strict=True):
         sizes = [path.stat().st_size for name in table["id"].to_pylist() for path in root.glob(f"*/img/{name}_*")]
         assert sum(sizes) <= 5000 or len(table) == 1, path

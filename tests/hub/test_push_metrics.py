@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import gradio
+import httpx
 import pytest
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
@@ -31,7 +32,18 @@ NAMES = [
     "summary_rouge",
     "visual_facts",
 ]
+TAKEN_BY = "taken_by_a_test_of_spectra_sum.txt"
 SIMILARITY_METRICS = ("clip_score", "max_sim", "pairwise_cosine_distance")
+LIMITS = {
+    "clip_score": "An article without images is left out",
+    "image_precision": "Articles without gold images are left out",
+    "max_sim": "An article without images is left out",
+    "mmae": "What an article without gold images",
+    "pairwise_cosine_distance": "Without text in the summary no image is relevant.",
+    "summary_bertscore": "A summary without a token scores 0",
+    "summary_rouge": "A summary that has no text scores 0",
+    "visual_facts": "An empty\nsummary states nothing",
+}
 # A machine without the project: the checkout's packages cannot be imported.
 BARE = """
 import json, sys
@@ -57,10 +69,22 @@ json.dump(results, open(sys.argv[1], "w"))
 def space_ids(hub):
     """The ids under which the metrics are pushed, deleted at the end."""
     ids = {name: f"{hub.namespace}/{name}" for name in NAMES}
-    if any(hub.api.repo_exists(repo_id, repo_type="space") for repo_id in ids.values()):
-        pytest.skip(f"{hub.namespace} has Spaces of these names, which the test would change")
+    for repo_id in ids.values():
+        if hub.api.repo_exists(repo_id, repo_type="space"):
+            # A run of these tests that was killed leaves its Spaces behind.
+            if not is_of_this_project(hub, repo_id):
+                pytest.skip(f"{hub.namespace} has a Space {repo_id}, which the test would change")
+            hub.api.delete_repo(repo_id, repo_type="space")
     hub.made.extend(("space", repo_id) for repo_id in ids.values())
     return ids
+
+
+def is_of_this_project(hub, repo_id: str) -> bool:
+    """Whether a Space has the card of a metric, or the file by which a test takes its name."""
+    files = hub.api.list_repo_files(repo_id, repo_type="space")
+    return TAKEN_BY in files or (
+        "README.md" in files and "spectra-sum" in (SpaceCard.load(repo_id).data.to_dict().get("tags") or [])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +141,7 @@ def test_a_bare_machine_computes_the_same_values(hub, space_ids, tmp_path, tiny_
 
 def test_a_name_that_is_taken_does_not_keep_the_others(hub, space_ids, capsys):
     hub.api.create_repo(space_ids["mmae"], repo_type="space", space_sdk="static", private=True)
-    hub.api.upload_file(
-        path_or_fileobj=b"other", path_in_repo="other.txt", repo_id=space_ids["mmae"], repo_type="space"
-    )
+    hub.api.upload_file(path_or_fileobj=b"other", path_in_repo=TAKEN_BY, repo_id=space_ids["mmae"], repo_type="space")
     before = hub.api.list_repo_files(space_ids["mmae"], repo_type="space")
     only = ["--only", "mmae", "visual_facts", "--private"]
     assert main(["push", "metrics", "--namespace", hub.namespace, *only]) == 1
@@ -145,15 +167,25 @@ def test_all_metrics_are_found_and_each_space_is_complete(staged):
         assert (card.data.title, card.data.sdk, card.data.app_file) == (name, "gradio", "app.py")
         assert f'evaluate.load("ns/{name}")' in card.text
         metric = load_metric(name)
-        for text in (metric.description, metric.inputs_description, metric.citation):
+        for text in (metric.inputs_description, metric.citation):
             assert text.strip() in card.text
+        # The description, whose end stands under its own heading.
+        before, after = card.text.split("## How to use")[0], card.text.split("## Limits")[1].split("On the page of")[0]
+        assert f"{before}{after}".split() == f"# {name} {metric.description}".split()
+        assert after.strip().startswith(LIMITS[name])
 
 
 def test_requirements_are_what_the_files_import_with_the_projects_ranges(staged):
     needed = {name: (staged / name / "requirements.txt").read_text().split() for name in NAMES}
     assert [Requirement(line) for line in needed["summary_rouge"]] == [
         Requirement(line)
-        for line in ("datasets>=5.2,<6", "evaluate>=0.4.6,<0.5", "numpy", "rouge_score>=0.1.2,<0.2", "scipy>=1.15,<2")
+        for line in (
+            "datasets>=5.2,<6",
+            "evaluate>=0.4.6,<0.5",
+            "numpy>=2,<3",
+            "rouge_score>=0.1.2,<0.2",
+            "scipy>=1.15,<2",
+        )
     ]
     packages = {name: [Requirement(line).name for line in lines] for name, lines in needed.items()}
     assert packages["mmae"] == ["datasets", "evaluate"]
@@ -212,10 +244,15 @@ def test_the_app_computes_the_example_and_says_what_is_wrong(staged):
         json.dumps({**sound, "k": 10**9}): "options are numbers",
         json.dumps({**sound, "other": 1}): "other",
         json.dumps({"predictions": [[0]], "references": [[]]}): "nothing to average",
-        " " * 1_000_001: "1,000,001 characters",
+        " " * 20_001: "20,001 characters",
+        "[" * 20_000: "nested too deeply",
     }.items():
         with pytest.raises(ValueError, match=message):
             metric_app.compute(precision, text)
+    # Deep enough to be read, and too deep for the metric, wherever that is.
+    for depth in range(500, 1000, 10):
+        with pytest.raises(ValueError, match="nested too deeply|don't match the expected format"):
+            metric_app.compute(precision, f'{{"predictions": [[0]], "references": {"[" * depth}{"]" * depth}}}')
     # A visitor can neither have a model fetched nor a file of the Space read.
     summaries = {"predictions": ["A summary."], "references": [["/etc/hostname"]]}
     for more, message in (({}, "need a dual encoder"), ({"model": "a/b"}, "options are numbers")):
@@ -231,6 +268,18 @@ def test_the_page_shows_the_result_and_escapes_what_was_typed(staged):
         function('{"predictions": [[0]], "references": [[0]], "<b>": 1}')
     assert "&lt;b&gt;" in caught.value.message and "<b>" not in caught.value.message
     assert GRADIO_VERSION.split(".")[0] == gradio.__version__.split(".")[0]
+
+
+def test_the_server_takes_no_files(staged, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    app = metric_app.build_app(staged / "image_precision")
+    assert app.delete_cache == (3600, 3600)
+    try:
+        url = metric_app.launch(app, wait=False)
+        answer = httpx.post(f"{url}gradio_api/upload", files={"files": ("large.png", b"0" * 1_001)})
+        assert answer.status_code == 413
+    finally:
+        app.close(verbose=False)
 
 
 def test_an_unknown_metric_is_refused(capsys):

@@ -11,7 +11,9 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from datasets import Dataset
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.hf_api import ModelInfo
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -19,10 +21,16 @@ import modeling_spectra
 from hub_upload.errors import HubError
 from hub_upload.fresh_process import compare_loaded, load_in_fresh_process, make_sample
 from hub_upload.model import push_model
-from hub_upload.model_folder import file_digests
+from hub_upload.model_folder import file_digests, find_model_folder
+from hub_upload.pushed_base import parse_base, pin_base
 from hub_upload.repository import Target
+from hub_upload.run_facts import read_run_facts
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.cli import main
+from spectra_sum.evaluation.run import EvaluationOptions, evaluate_system
+from spectra_sum.evaluation.sources import GenerationSettings
+from spectra_sum.model_sources import ModelError
+from spectra_sum.pretrained import load_model
 from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder
 
 PROJECT = Path(__file__).parents[2]
@@ -126,7 +134,10 @@ def full_run(tmp_path_factory, article):
     processor.save_pretrained(run)
     for name in RESUME_FILES:
         (run / name).write_bytes(b"\x80\x04")
-    (run / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "README.md", "modeling_spectra.py"):
+        (run / name).write_text("# mine")
+    backbones = {"vision": {"name": "google/siglip-base-patch16-224", "source": "hub"}}
+    (run / "run.json").write_text(json.dumps({"backbones": backbones}))
     shutil.copytree(run, run / "checkpoint-2")
     return run, outputs_of(model, processor, article)
 
@@ -185,7 +196,11 @@ def test_a_dry_run_holds_all_that_users_need_and_nothing_else(full_run, staged):
     }
     assert pushed.files == {path.name: path.stat().st_size for path in folder.iterdir()}
     assert pushed.push is None and pushed.resume_files == RESUME_FILES
-    assert pushed.left_out == ("checkpoint-2/", "notes.txt")
+    assert pushed.left_out == ("checkpoint-2/", "notes.txt", "run.json")
+    assert pushed.replaced == ("README.md", "modeling_spectra.py")
+    # What a push would ask the Hub for is told when nobody answers.
+    (note,) = pushed.notes
+    assert "licences were not looked up" in note and "google/siglip-base-patch16-224: offline mode is on" in note
     config = json.loads((folder / "config.json").read_text())
     assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoProcessor"}
     assert "multimodal-summarization" in config["custom_pipelines"]
@@ -264,11 +279,107 @@ def test_code_that_needs_the_project_is_found(staged, tmp_path):
         load_in_fresh_process(folder, sample, is_adapter=False, report=lambda step: None)
 
 
+def test_a_process_that_is_killed_or_has_no_disk_says_so(staged, tmp_path, monkeypatch):
+    folder = tmp_path / "staged"
+    shutil.copytree(staged[0], folder)
+    file = folder / "configuration_spectra.py"
+    (tmp_path / "work").mkdir()
+    sample = make_sample(tmp_path / "work")
+    file.write_text("import os\nos.kill(os.getpid(), 9)\n")
+    with pytest.raises(HubError, match="failed at 'AutoConfig': it was killed by SIGKILL, as .* memory runs out; "):
+        load_in_fresh_process(folder, sample, is_adapter=False, report=lambda step: None)
+    # As on a full disk, where not even the traceback can be written.
+    file.write_text("import os\nos._exit(1)\n")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(HubError, match=r"exit code 1 and said nothing \(the disk of .* is full, 0.0 MB are free"):
+        load_in_fresh_process(folder, sample, is_adapter=False, report=lambda step: None)
+
+
+def test_staging_needs_room_for_more_than_the_weights(full_run, tmp_path, monkeypatch):
+    usage, size = shutil.disk_usage(tmp_path), find_model_folder(full_run[0]).size
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=size + 1_000_000))
+    with pytest.raises(HubError, match=r"staging needs \d+ MB and 2 MB are free; set TMPDIR"):
+        push_model(full_run[0], Target("someone/x"), dry_run=tmp_path / "dry")
+
+
+def set_values(values):
+    def change(content):
+        for path, value in values.items():
+            place = content
+            *parents, last = path.split(".")
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+        return content
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("config.json", set_values({"dtype": "float99"}), "AttributeError: .*float99"),
+        ("config.json", set_values({"text_config.num_attention_heads": 0}), "ZeroDivisionError"),
+        (
+            "config.json",
+            set_values({"vision_config.num_hidden_layers": -1}),
+            "no place for .* tensors of the weights",
+        ),
+        ("processor_config.json", lambda content: [], "AttributeError"),
+        ("config.json", set_values({"num_latents": "many"}), "'num_latents':? .*(int|many)"),
+        ("config.json", set_values({"vision_config": None}), "lacks vision_config"),
+    ],
+)
+def test_damaged_settings_are_one_clear_line(full_run, tmp_path, name, change, said):
+    folder = tmp_path / "model"
+    shutil.copytree(full_run[0], folder)
+    (folder / name).write_text(json.dumps(change(json.loads((folder / name).read_text()))))
+    with pytest.raises(ModelError, match=said) as error:
+        load_model(str(folder))
+    assert "\n" not in str(error.value) and str(error.value).startswith(str(folder))
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"{", b"[]"])
+def test_a_damaged_base_on_the_hub_is_named(lora_run, tmp_path, monkeypatch, damaged, content):
+    own = find_model_folder(lora_run[0] / "base")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(own.path / name, tmp_path)
+    (tmp_path / damaged).write_bytes(content)
+    siblings = [{"rfilename": name} for name in ("config.json", "model.safetensors")]
+    info = ModelInfo(id="someone/base", sha="a" * 40, siblings=siblings)
+    monkeypatch.setattr(HfApi, "model_info", lambda *args, **options: info)
+    monkeypatch.setattr("hub_upload.pushed_base.hf_hub_download", lambda repo, name, revision: tmp_path / name)
+    with pytest.raises(HubError, match=r"--base someone/base: .* at aaaaaaaaaaaa is damaged; name another revision"):
+        pin_base(parse_base("someone/base"), own)
+
+
+def test_an_evaluation_is_known_by_the_weights_it_was_made_with(full_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(full_run[0], run)
+    record = {"id": "a", "title": "Storm", "article": SENTENCES[0], "summary": SENTENCES[1], "gold_images": [0]}
+    records = Dataset.from_list([{**record, "images": [picture(0), picture(1)]}])
+    options = EvaluationOptions(
+        "model", str(run), tmp_path / "evaluation", "run", "vrp", GenerationSettings(max_new_tokens=4, max_length=200)
+    )
+    assert evaluate_system(options, records, {"name": "x", "split": "test"})["weights"]
+    facts = read_run_facts(run, [tmp_path / "evaluation"])
+    assert facts.evaluations[0].same_weights
+    tensors = load_file(run / "model.safetensors")
+    tensors[sorted(tensors)[0]].view(-1)[0] += 1
+    save_file(tensors, run / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(HubError, match="the evaluated weights are not those of this model"):
+        read_run_facts(run, [tmp_path / "evaluation"])
+
+
 def test_a_lora_run_needs_a_choice(lora_run, full_run, tmp_path, capsys):
     run = str(lora_run[0])
     dry = ["--repo-id", "someone/x", "--dry-run", str(tmp_path / "dry")]
     for arguments, said in (
         ([run, "--repo-id", "x", *dry[2:], "--merge"], "--repo-id x: this is no Hub id"),
+        ([run, *dry, "--license", "Apache 2.0"], "--license 'Apache 2.0': this is no licence identifier"),
+        ([run, *dry, "--license", "mit\nx: y"], "this is no licence identifier"),
         ([run, *dry], "choose --merge"),
         ([run, *dry, "--adapter"], f"spectra-sum push model {run}/base --repo-id"),
         ([run, *dry, "--adapter", "--base", "./base"], "--base ./base: this is no Hub id"),
@@ -294,6 +405,7 @@ def test_a_dry_run_of_an_adapter_needs_no_network(lora_run, tmp_path):
         "chat_template.jinja",
         "processing_spectra.py",
         "processor_config.json",
+        "rgb_images.py",
         "tokenizer.json",
         "tokenizer_config.json",
     }

@@ -1,12 +1,17 @@
 """`spectra-sum push space`: what is staged, what is refused, and the Space running where the project is not installed."""
 
 import ast
+import errno
 import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import gradio_client
+import httpx2
+import huggingface_hub.utils
 import pytest
 from huggingface_hub import SpaceCard, get_token
 from packaging.requirements import Requirement
@@ -28,7 +33,7 @@ from pathlib import Path
 class WithoutTheProject:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in {"modeling_spectra", "configuration_spectra", "hub_upload", "trainer", "tests"}:
+        if top in {"configuration_spectra", "hub_upload", "trainer", "tests"}:
             raise ModuleNotFoundError(f"{name} is not installed here")
 
 sys.meta_path.insert(0, WithoutTheProject())
@@ -36,7 +41,7 @@ import gradio
 launch = gradio.Blocks.launch
 def announced(*arguments, **options):
     result = launch(*arguments, **options)
-    own = {name: module.__file__ for name, module in list(sys.modules.items()) if name.startswith(("spectra_",))}
+    own = {name: module.__file__ for name, module in list(sys.modules.items()) if name.startswith(("spectra_", "modeling_"))}
     assert all(Path(file).is_relative_to(Path.cwd()) for file in own.values()), own
     print("URL", result[1], flush=True)
     return result
@@ -57,6 +62,26 @@ def model(hub, tmp_path) -> tuple[str, str]:
     folder = tmp_path / "model"
     make_pipeline().save_pretrained(folder)
     return push(hub, folder)
+
+
+@contextmanager
+def running(folder: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen, str]]:
+    """The process and the address of a Space's app."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BARE],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("URL "), process.stderr.read()
+            yield process, line.split()[1]
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
 
 
 def push(hub, folder: Path) -> tuple[str, str]:
@@ -88,11 +113,16 @@ def test_staged_files(tmp_path):
     assert len(list((tmp_path / "examples").glob("*/article.md"))) == 2
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert {path.split("/")[0] for path in files} == {
-        *("app.py", "README.md", "LICENSE", "requirements.txt", "examples", "spectra_app", "spectra_sum")
+        *("app.py", "README.md", "LICENSE", "requirements.txt", "examples"),
+        *("spectra_app", "spectra_sum", "modeling_spectra"),
     }
     assert not {name for name in files if name.endswith((".pyc", ".pyi"))}
     # What the modules do without is not shipped.
     assert "spectra_sum/documents.py" in files and "spectra_sum/summarizer.py" not in files
+    assert {name for name in files if name.startswith("modeling_spectra/")} == {
+        "modeling_spectra/__init__.py",
+        "modeling_spectra/rgb_images.py",
+    }
     assert "spectra_sum/msmo/layout.py" in files and "spectra_sum/msmo/builder.py" not in files
 
 
@@ -115,12 +145,13 @@ def test_requirements_are_what_is_imported_in_the_projects_ranges(tmp_path):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
-    # Starlette is what Gradio is built on.
-    imported -= {*sys.stdlib_module_names, "spectra_app", "spectra_sum", "gradio", "gradio_client", "starlette"}
+    imported -= {*sys.stdlib_module_names, "spectra_app", "spectra_sum", "modeling_spectra", "gradio", "gradio_client"}
+    # What Gradio is built on.
+    imported -= {"starlette"}
     distributions = importlib.metadata.packages_distributions()
     names = {distributions[name][0].lower().replace("_", "-") for name in imported}
-    # The remote code's own: torch, and what reads the weights from the Hub.
-    assert names | {"torch", "safetensors", "huggingface-hub"} == set(required)
+    # The remote code's own: torch and numpy, and what reads the weights from the Hub.
+    assert names | {"torch", "numpy", "safetensors", "huggingface-hub"} == set(required)
 
 
 def test_a_pushed_space_runs_without_the_project(hub, model, tmp_path, capsys):
@@ -155,24 +186,11 @@ def test_a_pushed_space_runs_without_the_project(hub, model, tmp_path, capsys):
     environment = hub.environment(
         tmp_path / "home", GRADIO_TEMP_DIR=str(tmp_path / "uploads"), OMP_NUM_THREADS="1", GRADIO_SSR_MODE="true"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", BARE],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            line = process.stdout.readline()
-            assert line.startswith("URL "), process.stderr.read()
-            client = gradio_client.Client(line.split()[1], verbose=False, analytics_enabled=False)
-            files = [gradio_client.handle_file(image) for image in images]
-            answer = client.predict("Harbour", SENTENCES[0], None, files, api_name="/summarize")
-            client.close()
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
+    with running(folder, environment) as (_, url):
+        client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
+        files = [gradio_client.handle_file(image) for image in images]
+        answer = client.predict("Harbour", SENTENCES[0], None, files, api_name="/summarize")
+        client.close()
     expected = make_respond(make_pipeline(), Limits())("Harbour", SENTENCES[0], None, [str(image) for image in images])
     assert answer == expected
     assert "broken image: broken.png" in answer and "✓ Selected #1" in answer
@@ -209,11 +227,81 @@ def test_nothing_is_uploaded_when_the_model_is_refused(hub, capsys):
     assert not hub.api.repo_exists(space, repo_type="space")
 
 
-def test_a_private_model_is_said_to_need_a_token(hub, model, capsys, tmp_path):
-    hub.api.update_repo_settings(model[0], private=True)
-    arguments = ["--repo-id", hub.new_id("demo", "space"), "--model", model[0], "--dry-run", str(tmp_path / "dry")]
-    assert main(["push", "space", *arguments]) == 0
-    assert "The model is private: give the Space a secret HF_TOKEN" in capsys.readouterr().out
-    assert get_token() not in "".join(
-        path.read_text(errors="replace") for path in (tmp_path / "dry").rglob("*.*") if path.is_file()
+def answer_403(monkeypatch, name: str) -> None:
+    """Has `name` of huggingface_hub's HTTP answers refused as a Hub does what a token may not read."""
+    session = huggingface_hub.utils.get_session()
+    send = session.send
+
+    def refuse(request, **options):
+        if name in str(request.url):
+            return httpx2.Response(403, request=request, headers={"X-Error-Message": "Forbidden"})
+        return send(request, **options)
+
+    monkeypatch.setattr(session, "send", refuse)
+
+
+@pytest.mark.parametrize("refused", ["/api/models/", "config.json"])
+def test_a_model_that_the_token_may_not_read(hub, model, monkeypatch, capsys, refused):
+    answer_403(monkeypatch, refused)
+    # In a namespace of somebody else the Space would be made to find out whether that is allowed.
+    space = "somebody-else/demo"
+    hub.made.append(("space", space))
+    assert main(["push", "space", "--repo-id", space, "--model", model[0]]) == 1
+    assert capsys.readouterr().err == (
+        f"spectra-sum: error: --model {model[0]}: the token may not read it; use one that may, or ask the owner for "
+        "access.\n"
     )
+    assert not hub.api.repo_exists(space, repo_type="space")
+
+
+def test_a_full_disk_is_one_line_with_a_fix(hub, model, monkeypatch, capsys, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "app.py")
+
+    monkeypatch.setattr("hub_upload.space.copy_modules", full)
+    arguments = ["--repo-id", f"{hub.namespace}/demo", "--model", model[0], "--dry-run", str(tmp_path / "dry")]
+    assert main(["push", "space", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "the disk is full (app.py)" in error and "TMPDIR" in error and error.count("\n") == 1
+
+
+def test_the_space_of_a_private_model_is_private_unless_it_shall_be_public(hub, model, capsys):
+    hub.api.update_repo_settings(model[0], private=True)
+    for option, private, line in (
+        (
+            [],
+            True,
+            "The model is private, so is the Space, unless you pass --public; give the Space a secret HF_TOKEN",
+        ),
+        (
+            ["--public"],
+            False,
+            "The model is private, the Space is public and names it; give the Space a secret HF_TOKEN",
+        ),
+    ):
+        space = hub.new_id("demo", "space")
+        assert main(["push", "space", "--repo-id", space, "--model", model[0], *option]) == 0
+        assert line in capsys.readouterr().out
+        assert hub.api.space_info(space).private is private
+    folder = Path(hub.api.snapshot_download(space, repo_type="space"))
+    assert get_token() not in "".join(
+        path.read_text(errors="replace") for path in folder.rglob("*.*") if path.is_file()
+    )
+
+
+def test_a_space_without_a_token_for_its_private_model_says_so(hub, model, tmp_path):
+    hub.api.update_repo_settings(model[0], private=True)
+    (tmp_path / "space").mkdir()
+    stage_space(tmp_path / "space", pin_model(model[0]))
+    environment = hub.environment(tmp_path / "home", GRADIO_TEMP_DIR=str(tmp_path / "uploads"))
+    del environment["HF_TOKEN"]
+    notice = (
+        f"The model {model[0]} at {model[1][:12]} cannot be read. If it is private, the owner of this Space gives it a "
+        "secret HF_TOKEN that may read the model, and restarts it."
+    )
+    with running(tmp_path / "space", environment) as (process, url):
+        config = httpx2.get(f"{url}config").json()
+        process.terminate()
+        log = process.communicate(timeout=60)[1]
+    assert any(notice in str(component["props"].get("value")) for component in config["components"])
+    assert notice in log and "Traceback" not in log

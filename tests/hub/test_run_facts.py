@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from hub_upload.errors import HubError
 from hub_upload.run_facts import count_parameters, read_run_facts
+from spectra_sum.pretrained import weight_digests
 from tests.hub.facts import CONFIG, METRICS, RUN, STATE, evaluation_metrics, write_evaluation, write_run
 
 
@@ -79,6 +80,7 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
         (("arguments", "training", "gradient_accumulation_steps"), "4"),
         (("processes",), "2"),
         (("resumed",), {}),
+        (("adapter_base",), "yes"),
     ],
 )
 def test_a_record_of_another_form_is_refused(tmp_path, path, value):
@@ -125,6 +127,55 @@ def test_evaluations_of_something_else_are_refused(tmp_path):
     (twice[0] / "metrics.json").write_text("{")
     with pytest.raises(HubError, match="metrics.json: not valid JSON"):
         read_run_facts(run, twice[:1])
+
+
+def save_weights(path, value=1.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"a": torch.full((2,), value), "b": torch.zeros(3, dtype=torch.bfloat16)}, path)
+
+
+def test_an_evaluation_of_other_weights_is_refused(tmp_path):
+    run = write_run(tmp_path / "run")
+    save_weights(run / "model.safetensors")
+    earlier = weight_digests(str(run))
+    evaluation = write_evaluation(tmp_path / "evaluation", weights=earlier)
+    assert read_run_facts(run, [evaluation]).evaluations[0].same_weights
+    old = write_evaluation(tmp_path / "old")
+    assert not read_run_facts(run, [old]).evaluations[0].same_weights
+    save_weights(run / "model.safetensors", 1.5)
+    with pytest.raises(HubError, match=r"metrics\.json: the evaluated weights are not those of this model \(model\)"):
+        read_run_facts(run, [evaluation])
+
+    # A merged model's weights can neither be shown to be those of an adapter, nor to be others.
+    (run / "model.safetensors").unlink()
+    save_weights(run / "adapter_model.safetensors")
+    save_weights(run / "base" / "model.safetensors")
+    (run / "base" / "config.json").write_text(json.dumps(CONFIG))
+    (run / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(run / "base")}))
+    assert not read_run_facts(run, [evaluation]).evaluations[0].same_weights
+    both = write_evaluation(tmp_path / "both", weights=weight_digests(str(run)))
+    assert read_run_facts(run, [both]).evaluations[0].same_weights
+    save_weights(run / "base" / "model.safetensors", 2.0)
+    with pytest.raises(HubError, match=r"not those of this model \(base\)"):
+        read_run_facts(run, [both])
+
+
+def test_weights_are_the_same_in_other_files(tmp_path):
+    save_weights(tmp_path / "one" / "model.safetensors")
+    digest = weight_digests(str(tmp_path / "one"))
+    tensors = load_file(tmp_path / "one" / "model.safetensors")
+    (tmp_path / "two").mkdir()
+    for name, value in tensors.items():
+        save_file({name: value}, tmp_path / "two" / f"{name}.safetensors")
+    index = {"weight_map": {name: f"{name}.safetensors" for name in tensors}}
+    (tmp_path / "two" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert weight_digests(str(tmp_path / "two")) == digest
+    # The same bytes under another name, in another type or shape are other weights.
+    a = tensors["a"]
+    for changed in ({"c": a}, {"a": a.view(torch.int32)}, {"a": a.view(1, 2)}):
+        kept = {"b": tensors["b"]} | changed
+        save_file(kept, tmp_path / "one" / "model.safetensors")
+        assert weight_digests(str(tmp_path / "one")) != digest
 
 
 def test_the_config_of_an_adapter_s_evaluation_is_that_of_its_base(tmp_path):

@@ -1,17 +1,22 @@
 """The pipeline against the model's own methods, called by hand one article at a time."""
 
+import base64
 import functools
 import http.server
 import io
 import itertools
 import math
 import threading
+import time
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, Subset
 from transformers import pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_spectra import (
     MultimodalSummarizationPipeline,
@@ -19,6 +24,10 @@ from modeling_spectra import (
     SpectraSumProcessor,
     register_auto_classes,
 )
+from spectra_sum.documents import Document, DocumentImage
+from spectra_sum.local_images import open_local_image
+from spectra_sum.pretrained import LoadedModel
+from spectra_sum.summarizer import Summarizer
 from tests.tiny import NUM_PATCHES, SENTENCES, picture, save_text_folder, save_vision_folder
 
 TASK = "multimodal-summarization"
@@ -99,6 +108,78 @@ def test_one_article_a_tuple_and_a_generator_give_the_same(loaded):
     assert summarizer(tuple(ARTICLES[:3])) == expected
     assert list(summarizer(article for article in ARTICLES[:3])) == expected
     assert summarizer([]) == []
+
+
+class Rows(Dataset):
+    """A dataset with a length and items by number, and no `__iter__`."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+
+class Stream(IterableDataset):
+    """Has a length, and inherits a `__getitem__` that does not work."""
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        return iter(ARTICLES[:3])
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"num_workers": 2, "batch_size": 2}])
+def test_datasets_give_the_same(loaded, options):
+    summarizer = MultimodalSummarizationPipeline(*loaded, max_new_tokens=4)
+    expected = summarizer(ARTICLES[:3])
+    for dataset in (
+        Rows(ARTICLES[:3]),
+        Subset(Rows(ARTICLES), [0, 1, 2]),
+        KeyDataset(Rows([{"article": article} for article in ARTICLES[:3]]), "article"),
+    ):
+        assert list(summarizer(dataset, **options)) == expected
+    assert summarizer(ARTICLES[:3], **options) == expected
+    assert list(summarizer(Rows([]))) == []
+
+
+def test_a_stream_with_a_length(loaded):
+    summarizer = MultimodalSummarizationPipeline(*loaded, max_new_tokens=4)
+    assert list(summarizer(Stream())) == summarizer(ARTICLES[:3])
+
+
+def test_the_articles_of_a_dataset_are_checked_as_they_are_read(loaded):
+    results = iter(MultimodalSummarizationPipeline(*loaded, max_new_tokens=2)(Rows([ARTICLES[1], {"text": 3}])))
+    next(results)
+    with pytest.raises(ValueError, match='article 1: "text" must be a string, not int'):
+        next(results)
+
+
+def test_bfloat16(loaded, tmp_path, monkeypatch):
+    """The dtype of the pipeline is the model's; its probabilities are those of the model in bfloat16."""
+    model, processor = loaded
+    monkeypatch.setattr(PIPELINE_REGISTRY, "supported_tasks", dict(PIPELINE_REGISTRY.supported_tasks))
+    register_auto_classes()
+    MultimodalSummarizationPipeline(model, processor).save_pretrained(tmp_path)
+    summarizer = pipeline(
+        TASK,
+        model=tmp_path,
+        pipeline_class=MultimodalSummarizationPipeline,
+        dtype=torch.bfloat16,
+        max_new_tokens=4,
+    )
+    assert {parameter.dtype for parameter in summarizer.model.parameters()} == {torch.bfloat16}
+    result = summarizer(ARTICLES[0], return_evidence=True)
+    data = processor(text=SENTENCES[0], title="Harbour", images=[ARTICLES[0]["images"][:4]])
+    probabilities = summarizer.model.select_images(**data).probabilities[0].tolist()
+    assert result["image_probabilities"][:4] == pytest.approx(probabilities, abs=1e-2)
+    assert result["image_probabilities"][:4] == pytest.approx(by_hand(model, processor, ARTICLES[0])[3], abs=0.1)
+    for entry in result["evidence"]:
+        assert sum(weight or 0 for weight in entry["image_weights"]) == pytest.approx(1, abs=2e-2)
 
 
 def test_threshold_and_options_of_the_call_override_those_of_the_pipeline(loaded):
@@ -218,6 +299,32 @@ def test_other_inputs_and_options_are_refused(summarizer):
         summarizer([{"text": "a", "title": "t " * POSITIONS}])
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"num_beams": 0},
+        {"num_beams": 1.5},
+        {"max_new_tokens": 0},
+        {"max_new_tokens": True},
+        {"max_length": -1},
+        {"max_length": "20"},
+        {"threshold": "a"},
+        {"threshold": math.nan},
+        {"timeout": 0},
+        {"timeout": "1"},
+    ],
+)
+def test_options_out_of_range_are_refused(summarizer, monkeypatch, option):
+    monkeypatch.setattr(summarizer.model, "generate", lambda **_: pytest.fail("summarized"))
+    [name] = option
+    for inputs in (ARTICLES[0], ARTICLES[:2], (article for article in ARTICLES)):
+        with pytest.raises(ValueError, match=f"^{name} must be "):
+            summarizer(inputs, **option)
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        MultimodalSummarizationPipeline(summarizer.model, summarizer.processor, **option)
+    assert summarizer._sanitize_parameters(num_beams=np.int64(2), threshold=np.float32(0.5), timeout=1)
+
+
 def test_an_unreadable_image_is_named(summarizer, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     whole = io.BytesIO()
@@ -234,8 +341,13 @@ def test_an_unreadable_image_is_named(summarizer, tmp_path, monkeypatch):
 
 def test_paths_and_urls_are_read_like_the_image_itself(summarizer, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    image = picture(5)
+    image = picture(5).convert("RGBA")
+    # Over white it is another image than without its transparency.
+    image.putalpha(picture(6, mode="L"))
     image.save(tmp_path / "a.png")
+    assert summarizer({"text": SENTENCES[0], "images": [image.convert("RGB")]}) != summarizer(
+        {"text": SENTENCES[0], "images": [image]}
+    )
     expected = summarizer({"text": SENTENCES[0], "images": [image]})
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -254,6 +366,99 @@ def test_paths_and_urls_are_read_like_the_image_itself(summarizer, tmp_path, mon
             server.shutdown()
             thread.join()
     assert summarizer({"text": SENTENCES[0], "images": [Image.new("RGB", (9, 9))]}) != expected
+
+
+def special_images(folder):
+    """A file of each kind whose pixels are easily misread, by name."""
+    noise = picture(21, (40, 30))
+    hidden = noise.convert("RGBA")
+    hidden.putalpha(picture(22, (40, 30), "L").point(lambda value: 255 * (value > 128)))
+    grey = Image.fromarray(np.arange(0, 1200 * 50, 50, dtype=np.uint16).reshape(30, 40))
+    few = noise.quantize(8)
+    few.info["transparency"] = bytes([0, 255, 0, 255, 90, 255, 0, 255])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made = {
+        "ordinary.jpg": (noise, {}),
+        "ordinary.png": (noise, {}),
+        "transparent.png": (hidden, {}),
+        "grey_alpha.png": (hidden.convert("LA"), {}),
+        "sixteen_bit.png": (grey, {}),
+        "palette.png": (few, {}),
+        "cmyk.jpg": (noise.convert("CMYK"), {}),
+        "turned.jpg": (noise, {"exif": exif}),
+        "large.jpg": (picture(23, (300, 200)).resize((1500, 1000)), {}),
+    }
+    for name, (image, options) in made.items():
+        image.save(folder / name, **options)
+    return [folder / name for name in made]
+
+
+def test_the_pipeline_and_the_command_lines_summarizer_agree(loaded, tmp_path):
+    """On the pixels that a file is read as, and so on everything."""
+    model, processor = loaded
+    summarizer = MultimodalSummarizationPipeline(model, processor, max_new_tokens=NEW_TOKENS)
+    documents = Summarizer(LoadedModel(model, processor, trained=True), max_new_tokens=NEW_TOKENS)
+    probabilities = {}
+    for path in special_images(tmp_path):
+        other = tmp_path / "ordinary.png"
+        images = [DocumentImage(file.name, "", open_local_image(file)) for file in (path, other)]
+        expected = documents.summarize(Document("a", "a.md", "Harbour", SENTENCES[0], images))
+        content = path.read_bytes()
+        uri = f"data:image/{path.suffix[1:]};base64,{base64.b64encode(content).decode()}"
+        with Image.open(path) as opened:
+            for source in (path, str(path), opened, uri, base64.b64encode(content).decode()):
+                article = {"text": SENTENCES[0], "title": "Harbour", "images": [source, other]}
+                result = summarizer(article, return_evidence=True)
+                assert result["summary_text"] == expected.summary
+                assert result["image_probabilities"] == expected.probabilities
+                assert [image["index"] for image in result["selected_images"]] == expected.selected
+                assert [tuple(entry.values()) for entry in result["evidence"]] == [
+                    (entry.sentence, entry.image_weights) for entry in expected.evidence
+                ]
+        probabilities[path.name] = expected.probabilities[0]
+    # What a file is not read as: its hidden colours, and white.
+    for name, wrong in (("transparent.png", other), ("sixteen_bit.png", Image.new("RGB", (40, 30), "white"))):
+        result = summarizer({"text": SENTENCES[0], "title": "Harbour", "images": [wrong, other]})
+        assert abs(result["image_probabilities"][0] - probabilities[name]) > 1e-3
+
+
+def test_an_image_is_waited_for_as_long_as_asked(summarizer, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    released = threading.Event()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            released.wait(30)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            start = time.monotonic()
+            with pytest.raises(ValueError, match="image 0 .*slow.png.* cannot be read: timed out"):
+                summarizer({"text": "a", "images": [f"http://127.0.0.1:{server.server_port}/slow.png"]}, timeout=0.2)
+            assert time.monotonic() - start < 10
+        finally:
+            released.set()
+            server.shutdown()
+            thread.join()
+
+
+def test_the_smaller_limit_of_model_and_processor_counts(loaded):
+    model, processor = loaded
+    summarizer = MultimodalSummarizationPipeline(model, processor, max_new_tokens=3)
+    try:
+        for limit, scored in ((3, 3), (9, 4)):
+            processor.max_candidate_images = limit
+            images = [picture(seed) for seed in range(scored)] + ["missing.png"] * (6 - scored)
+            result = summarizer({"text": "a", "images": images}, return_evidence=True)
+            assert [value is None for value in result["image_probabilities"]] == [False] * scored + [True] * (
+                6 - scored
+            )
+            assert all(len(entry["image_weights"]) == 6 for entry in result["evidence"])
+    finally:
+        processor.max_candidate_images = 4
 
 
 def test_images_beyond_the_limit_are_not_read(summarizer):

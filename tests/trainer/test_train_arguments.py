@@ -8,11 +8,11 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from modeling_spectra import SpectraSumConfig
-from tests.tiny import tiny_processor
+from tests.tiny import save_text_folder, save_vision_folder, tiny_processor
 from trainer.arguments import DERIVED_FIELDS, ArchitectureArguments
-from trainer.data import count_excess_images, drop_oversized
+from trainer.data import count_excess_images, drop_oversized, load_records
 from trainer.run_record import write_run_record
-from trainer.train import checkpoint_to_resume, parse_arguments
+from trainer.train import build_trainer, checkpoint_to_resume, parse_arguments
 
 CONFIGS = sorted((Path(__file__).parents[2] / "trainer" / "configs").glob("*.yaml"))
 
@@ -218,6 +218,24 @@ def test_resuming_keeps_the_start_and_counts_the_resumptions(tmp_path):
     # A new run in the folder does not depend on what is there.
     write_run_record(*closed_world_arguments(tmp_path), {}, None)
     assert json.loads(path.read_text())["resumed"] == []
+
+
+def test_the_base_of_an_adapter_says_that_it_is_untrained(tmp_path):
+    vision, text = save_vision_folder(tmp_path / "siglip"), save_text_folder(tmp_path / "qwen2")
+    argv = ["--dataset", "closed_world", "--closed_world_articles", "8", "--closed_world_eval_articles", "2"]
+    argv += ["--vision_backbone", str(vision), "--text_backbone", str(text), "--use_peft", "true", "--lora_r", "2"]
+    argv += ["--align_weight", "0", "--distill_weight", "0", "--gate_layers", "1", "3", "--dvp_num_layers", "3"]
+    argv += ["--output_dir", str(tmp_path / "run"), "--use_cpu", "true", "--max_length", "400", "--report_to", "none"]
+    arguments = parse_arguments(argv)
+    build_trainer(*arguments, load_records(arguments[0]))
+    assert json.loads((tmp_path / "run" / "base" / "run.json").read_text()) == {
+        "adapter_base": True,
+        "initial_model": None,
+        "backbones": {
+            "vision": {"name": str(vision), "source": "folder"},
+            "text": {"name": str(text), "source": "folder"},
+        },
+    }
 
 
 def test_only_the_main_process_writes_the_record(tmp_path, monkeypatch):

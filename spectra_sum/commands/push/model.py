@@ -24,7 +24,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--dry-run",
         type=Path,
         metavar="DIR",
-        help="write what would be uploaded into this new folder, without network",
+        help="write what would be uploaded into this new folder, and upload nothing",
     )
     destination.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, made when missing (default: main)")
@@ -37,7 +37,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--evaluation", nargs="+", type=Path, default=[], metavar="FOLDER", help="results of spectra-sum evaluate"
     )
-    parser.add_argument("--license", metavar="ID", help="license for the card, where the backbones' is not known")
+    parser.add_argument(
+        "--license", metavar="ID", help="license for the card, such as apache-2.0, where the backbones' is not known"
+    )
     parser.add_argument("--dataset", metavar="NS/NAME", help="Hub id of the training data, for the card")
     parser.add_argument(
         "--message", metavar="TEXT", default="Upload the model with its code and card", help="commit message"
@@ -79,7 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
         message=arguments.message,
         report=lambda step: print(f"… {step}", file=sys.stderr, flush=True),
     )
-    for what, names in (("files to resume training", pushed.resume_files), ("other files", pushed.left_out)):
+    for what, names in (
+        ("files to resume training", pushed.resume_files),
+        ("other files", pushed.left_out),
+        ("replaced by this project's own", pushed.replaced),
+    ):
         if names:
             print(f"left out, {what} ({len(names)}): {', '.join(names)}")
     for note in pushed.notes:
