@@ -25,7 +25,7 @@ demo-full: $(VENV)/.installed
 	$(RUN) -m trainer.demo --output runs/demo
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

@@ -37,6 +37,7 @@ EXTRAS = {
     "test": [
         "gradio>=6.20,<7",
         "pytest>=8",
+        "pytest-xdist>=3.8",
         "html5lib>=1.1",
         "hypothesis>=6",
         "ruff>=0.13",

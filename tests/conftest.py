@@ -7,6 +7,19 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+# They publish under the same names, which metrics must have.
+SAME_NAMES = ("test_push_metrics.py", "test_readme_on_the_hub.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes, the tests of a file stay in one, since they share what its fixtures make."""
+    for item in items:
+        name = "metrics" if item.path.name in SAME_NAMES else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(name))

@@ -20,18 +20,13 @@ from hub_upload.errors import HubError
 from hub_upload.repository import Target
 from spectra_sum.cli import main
 from spectra_sum.msmo import load_msmo
+from tests.bare_process import WITHOUT_THE_PROJECT
 
 HASHES = [f"{number:040x}" for number in range(12)]
-# A machine without the project: the checkout's packages cannot be imported.
-BARE = """
-import hashlib, io, json, sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("spectra_sum", "hub_upload", "modeling_spectra", "configuration_spectra", "trainer"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocked())
+BARE = (
+    WITHOUT_THE_PROJECT
+    + """
+import hashlib, io, json
 import datasets
 
 def record(row, kept):
@@ -50,6 +45,7 @@ for streaming in (False, True):
     result["features"] = repr(loaded["train"].features)
 json.dump(result, sys.stdout)
 """
+)
 
 
 def write_article(folder: Path, name: str, summary: str = "First.\nSecond.") -> None:

@@ -17,6 +17,7 @@ from hub_upload.metric_requirements import metric_files
 from hub_upload.metrics import GRADIO_VERSION, find_metrics, push_metrics
 from spectra_sum.cli import main
 from spectra_sum.metrics import load_metric
+from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.metrics.conftest import tiny_bert  # noqa: F401
 from tests.metrics.test_image_metrics import save_encoder
 from tests.tiny import picture
@@ -44,16 +45,10 @@ LIMITS = {
     "summary_rouge": "A summary that has no text scores 0",
     "visual_facts": "An empty\nsummary states nothing",
 }
-# A machine without the project: the checkout's packages cannot be imported.
-BARE = """
-import json, sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("spectra_sum", "hub_upload", "modeling_spectra", "configuration_spectra", "trainer"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocked())
+BARE = (
+    WITHOUT_THE_PROJECT
+    + """
+import json
 import evaluate
 
 asked = json.load(sys.stdin)
@@ -63,6 +58,7 @@ for repo_id, inputs in asked.items():
     results[repo_id] = [metric.compute(**arguments) for arguments in inputs]
 json.dump(results, open(sys.argv[1], "w"))
 """
+)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from spectra_sum.evaluation.run import EvaluationOptions, evaluate_system
 from spectra_sum.evaluation.sources import GenerationSettings
 from spectra_sum.model_sources import ModelError
 from spectra_sum.pretrained import load_model
+from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder
 
 PROJECT = Path(__file__).parents[2]
@@ -38,15 +39,11 @@ CODE = {file.name for file in Path(modeling_spectra.__file__).parent.glob("*.py"
 RESUME_FILES = ("optimizer.pt", "rng_state.pth", "scheduler.pt", "training_args.bin")
 
 # What a stranger runs: the libraries are there, the project is not.
-STRANGER = """
-import json, sys
+STRANGER = (
+    WITHOUT_THE_PROJECT
+    + """
+import json
 
-class WithoutTheProject:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"modeling_spectra", "configuration_spectra", "spectra_sum", "hub_upload", "trainer"}:
-            raise ModuleNotFoundError(f"{name} is not installed here")
-
-sys.meta_path.insert(0, WithoutTheProject())
 import torch
 from transformers import AutoModel, AutoProcessor, pipeline
 
@@ -64,6 +61,7 @@ if not job["adapter"]:
     result["pipeline"] = summarizer(job["article"], max_new_tokens=8)
 print("RESULT" + json.dumps(result))
 """
+)
 # What a user of the project runs.
 OWN = """
 import json, sys

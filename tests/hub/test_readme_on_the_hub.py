@@ -7,20 +7,9 @@ import pytest
 
 from hub_upload.metrics import find_metrics
 from spectra_sum.cli import main
+from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.hub.test_push_dataset import write_article, write_image
 from tests.test_readme import blocks, commands, make_checkout
-
-# The checkout's packages cannot be imported, as on another machine.
-BARE = """
-import sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("spectra_sum", "hub_upload", "modeling_spectra", "configuration_spectra", "trainer"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocked())
-"""
 
 
 @pytest.fixture
@@ -55,7 +44,7 @@ def test_the_section_on_the_hub(hub, repositories, tmp_path, monkeypatch, capsys
 
     _, code, _ = blocks("python")
     done = subprocess.run(
-        [sys.executable, "-I", "-c", BARE + code.replace("NAMESPACE", hub.namespace)],
+        [sys.executable, "-I", "-c", WITHOUT_THE_PROJECT + code.replace("NAMESPACE", hub.namespace)],
         cwd=checkout,
         env=hub.environment(tmp_path / "home", HF_UPDATE_DOWNLOAD_COUNTS="0"),
         capture_output=True,

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 
 import modeling_spectra
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
+from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder
 
 PACKAGE = Path(modeling_spectra.__file__).parent
@@ -24,19 +25,9 @@ VARIANTS = {
 AUTO_CLASSES = {"AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoProcessor"}
 
 # What a user runs who has torch, transformers and pillow, and the folder.
-USER_SCRIPT = """
-import sys
-
-PROJECT = {"modeling_spectra", "configuration_spectra", "spectra_sum", "trainer", "tests"}
-
-
-class WithoutTheProject:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in PROJECT:
-            raise ModuleNotFoundError(f"{name} is not installed here")
-
-
-sys.meta_path.insert(0, WithoutTheProject())
+USER_SCRIPT = (
+    WITHOUT_THE_PROJECT
+    + """
 
 import hashlib, json
 import torch
@@ -75,6 +66,7 @@ result["loaded"] = sorted(PROJECT & set(sys.modules))
 result["unneeded"] = sorted({"trl", "datasets", "evaluate", "peft"} & set(sys.modules))
 print("RESULT" + json.dumps(result))
 """
+)
 
 
 def articles(images):
