@@ -32,7 +32,9 @@ class SummarizationCollator:
         self.use_images = use_images
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Records → the processor's tensors with labels, `summary_sentences` (lists of str) and `negative_keys` (B,)."""
+        """Records → the processor's tensors with labels, `summary_sentences` (lists of str), `negative_keys` (B,) and
+        `article_ids` (list of str).
+        """
         batch = self.processor(
             text=[record["article"] for record in records],
             title=[record["title"] for record in records],
@@ -44,4 +46,5 @@ class SummarizationCollator:
             **batch,
             "summary_sentences": [list(record["summary"]) for record in records],
             "negative_keys": torch.tensor([record_key(record) for record in records]),
+            "article_ids": [record["id"] for record in records],
         }

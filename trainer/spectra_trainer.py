@@ -63,6 +63,8 @@ class SpectraTrainer(Trainer):
         use_images (`bool`, *optional*, defaults to `True`): False evaluates without images.
         kwargs: Of `transformers.Trainer`; `args` is a [`SpectraTrainingArguments`].
 
+    A loss that is NaN or infinite ends the training with a FloatingPointError that names the part and the articles.
+
     Raises:
         ValueError: when a loss is on and there is no teacher, or `average_tokens_across_devices` is off.
     """
@@ -135,6 +137,7 @@ class SpectraTrainer(Trainer):
         """L_lm + λ_align L_align + λ_distill L_distill of one micro-batch, normalised over the optimizer step."""
         inputs = dict(inputs)
         sentences, keys = inputs.pop("summary_sentences"), inputs.pop("negative_keys")
+        article_ids = inputs.pop("article_ids")
         config = self.base_model.config
         # The prompt needs no logits: with a large vocabulary they would take most of the memory.
         before_a_label = torch.nn.functional.pad(inputs["labels"][:, 1:] != -100, (0, 1))
@@ -148,22 +151,40 @@ class SpectraTrainer(Trainer):
         phase = "train" if model.training else "eval"
         articles = self._articles_in_step if model.training else len(keys)
         loss = outputs.loss
-        self._record(phase, loss_lm=outputs.loss)
+        parts = {"loss_lm": outputs.loss}
         if self.uses_teacher and outputs.image_embeds is not None:
             image_mask = inputs["image_mask"]
             terms = self._teacher_terms(outputs, image_mask, sentences, keys, phase)
             if config.distill_weight > 0:
                 distill = terms["distill"].sum() / articles
                 loss = loss + config.distill_weight * distill
-                self._record(phase, loss_distill=distill)
+                parts["loss_distill"] = distill
             if config.align_weight > 0:
                 align = terms["align"].sum() / articles
                 loss = loss + config.align_weight * align
-                self._record(phase, loss_align=align)
+                parts["loss_align"] = align
+        self._check_finite(parts, article_ids)
+        self._record(phase, **parts)
         if model.training and self.args.world_size > 1:
             # DDP averages gradients over the processes, but the terms are already divided by the step's total.
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _check_finite(self, parts: dict[str, torch.Tensor], article_ids: list[str]) -> None:
+        """Stop at a loss that is NaN or infinite: the Trainer would leave it out of its log and go on with its gradient.
+
+        Raises:
+            FloatingPointError: naming the part and the batch's articles.
+        """
+        finite = torch.stack([part.detach().float() for part in parts.values()]).isfinite().tolist()
+        broken = [
+            f"{name} is {part.item()}" for (name, part), fine in zip(parts.items(), finite, strict=True) if not fine
+        ]
+        if broken:
+            raise FloatingPointError(
+                f"{', '.join(broken)} after {self.state.global_step} steps, on the articles {', '.join(article_ids)}; the "
+                "last checkpoint is untouched: lower learning_rate, or look at these articles, and resume from it."
+            )
 
     def _teacher_terms(
         self,

@@ -45,6 +45,9 @@ max_steps: 2
 learning_rate: 0.01
 """
 
+# What the collator adds for the losses.
+NOT_THE_MODELS = ("summary_sentences", "negative_keys", "article_ids")
+
 
 @pytest.fixture(scope="module")
 def records() -> DatasetDict:
@@ -124,7 +127,7 @@ def test_lm_loss_is_the_models_own_on_the_same_batch(make_trainer):
     trainer = make_trainer("--align_weight", "0", "--distill_weight", "0")
     batch = next(iter(trainer.get_train_dataloader()))
     loss = trainer.compute_loss(trainer.model.eval(), batch)
-    inputs = {name: value for name, value in batch.items() if name not in ("summary_sentences", "negative_keys")}
+    inputs = {name: value for name, value in batch.items() if name not in NOT_THE_MODELS}
     logits = trainer.model(**inputs).logits[:, :-1]
     targets = inputs["labels"][:, 1:]
     log_probabilities = logits.log_softmax(-1)
@@ -205,7 +208,7 @@ def test_lora_trains_every_tensor_and_its_checkpoint_gives_the_same_logits(make_
     reloaded = AutoPeftModel.from_pretrained(checkpoint, trust_remote_code=True)
     assert reloaded.peft_config["default"].base_model_name_or_path == str(tmp_path / "run" / "base")
     batch = trainer.data_collator([records["validation"][index] for index in range(3)])
-    inputs = {name: value for name, value in batch.items() if name not in ("summary_sentences", "negative_keys")}
+    inputs = {name: value for name, value in batch.items() if name not in NOT_THE_MODELS}
     with torch.no_grad():
         expected, found = trainer.model.eval()(**inputs), reloaded.eval()(**inputs)
     torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-5)
@@ -311,3 +314,27 @@ def test_text_only_training_leaves_the_visual_path_alone(make_trainer):
     trainer.train()
     moved = {name.split(".")[0] for name, value in parameters(trainer).items() if not torch.equal(start[name], value)}
     assert moved == {"language_model"}
+
+
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [("language_model.lm_head", "loss_lm"), ("visual_path.relevance_predictor", "loss_distill")],
+)
+def test_a_loss_that_is_no_number_ends_the_training_and_names_the_articles(make_trainer, records, module, part):
+    trainer = make_trainer("--save_strategy", "steps", "--save_steps", "1")
+    broken = trainer.base_model.get_submodule(module)
+    # The second step of two meets a weight that overflowed; the checkpoint of the first one is there.
+    seen = []
+
+    def overflow(*arguments):
+        seen.append(1)
+        if len(seen) == 2:
+            with torch.no_grad():
+                next(broken.parameters()).fill_(math.nan)
+
+    broken.register_forward_pre_hook(overflow)
+    with pytest.raises(FloatingPointError, match=rf"{part} is nan.* after 1 steps") as caught:
+        trainer.train()
+    named = [record["id"] for record in records["train"] if record["id"] in str(caught.value)]
+    assert len(named) == 2
+    assert [path.name for path in Path(trainer.args.output_dir).glob("checkpoint-*")] == ["checkpoint-1"]
