@@ -302,6 +302,7 @@ def test_an_interrupted_run_goes_on(place, corpus, model_folder, monkeypatch, ca
     begun = interrupt_after(monkeypatch, 99)
     assert run("corpus", *options, "--json", "r.jsonl", "--output", "r.html", "--resume") == 0
     assert begun == ["corpus/b/same.md", "page"]
+    assert "note: 2 of 4 documents are in r.jsonl already\n" in capsys.readouterr().err
     assert sorted(records(place / "r.jsonl"), key=str) == sorted(records(place / "whole.jsonl"), key=str)
     assert (place / "r.html").read_text() == (place / "whole.html").read_text()
     # All is done: no model is loaded, and the report can still be written.
@@ -345,7 +346,8 @@ def test_a_resumed_run_knows_a_document_by_any_path_and_counts_the_others(place,
     capsys.readouterr()
     assert run(place / "doc.md", place / "note.txt", *options, "--resume", "--output", "r.html") == 0
     note = "r.jsonl: 1 of its records are of documents not named now"
-    assert capsys.readouterr().err == f"spectra-sum: note: {note}\n"
+    done = "2 of 2 documents are in r.jsonl already"
+    assert capsys.readouterr().err == f"spectra-sum: note: {done}\nspectra-sum: note: {note}\n"
     assert (place / "r.jsonl").read_bytes() == before
     html = (place / "r.html").read_text()
     assert note in html and "summary cut: the summary was stopped at 2 tokens" in html

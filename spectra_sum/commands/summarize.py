@@ -91,7 +91,14 @@ def run(arguments: argparse.Namespace) -> int:
                 records = read_records(arguments.json, settings)
         except RecordsError as error:
             raise UsageError(str(error)) from None
-    unnamed = len(records.keys() - {path_hash(path) for path in found.ids})
+    named = {path_hash(path) for path in found.ids}
+    if records.keys() & named:
+        print(
+            f"spectra-sum: note: {len(records.keys() & named)} of {len(named)} documents are in "
+            f"{printable(arguments.json)} already",
+            file=sys.stderr,
+        )
+    unnamed = len(records.keys() - named)
     if unnamed:
         found.notes.append(f"{printable(arguments.json)}: {unnamed} of its records are of documents not named now")
     for note in found.notes:
