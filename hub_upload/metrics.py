@@ -24,10 +24,8 @@ from .repository import (
     push_folder,
     write_dry_run,
 )
+from .space_versions import GRADIO_VERSION, PYTHON_VERSION
 
-# What the app is tested with.
-GRADIO_VERSION = "6.31.0"
-PYTHON_VERSION = "3.11"
 TEMPLATES = Path(__file__).parent / "templates"
 # What importing a file that is no metric, or a broken one, raises in `evaluate.load`.
 LOADING_ERRORS = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, OSError)

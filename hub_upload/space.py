@@ -16,16 +16,16 @@ from huggingface_hub.errors import (
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from modeling_spectra.configuration_spectra import PIPELINE_TASK
+
 from .errors import HubError
 from .repository import PROJECT_TAG, Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
 from .space_examples import describe_examples, write_examples
 from .space_modules import copy_modules, project_modules
+from .space_versions import GRADIO_VERSION, PYTHON_VERSION
 from .spectra_app.article_input import Limits
 
-TESTED_GRADIO = "6.31.0"
-PYTHON_VERSION = "3.11"
 LICENSE = "apache-2.0"
-PIPELINE_TASK = "multimodal-summarization"
 # What the app and the model's remote code import, with this project's ranges; Gradio comes with the Space.
 REQUIREMENTS = (
     "beautifulsoup4>=4.13,<5",
@@ -117,7 +117,7 @@ def stage_space(folder: Path, model: PinnedModel) -> None:
         colorFrom="green",
         colorTo="gray",
         sdk="gradio",
-        sdk_version=TESTED_GRADIO,
+        sdk_version=GRADIO_VERSION,
         python_version=PYTHON_VERSION,
         app_file="app.py",
         license=LICENSE,
@@ -125,7 +125,7 @@ def stage_space(folder: Path, model: PinnedModel) -> None:
         tags=[PROJECT_TAG, "summarization", "multimodal"],
     )
     text = _rendered(
-        "space_card.md.j2", **fields, limits=Limits(), gradio=TESTED_GRADIO, examples=describe_examples(model.config)
+        "space_card.md.j2", **fields, limits=Limits(), gradio=GRADIO_VERSION, examples=describe_examples(model.config)
     )
     SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
 

@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 from hub_upload import metric_app
 from hub_upload.errors import HubError
 from hub_upload.metric_requirements import metric_files
-from hub_upload.metrics import GRADIO_VERSION, find_metrics, push_metrics
+from hub_upload.metrics import find_metrics, push_metrics
+from hub_upload.space_versions import GRADIO_VERSION
 from spectra_sum.cli import main
 from spectra_sum.metrics import load_metric
 from tests.bare_process import WITHOUT_THE_PROJECT

