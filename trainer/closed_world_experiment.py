@@ -20,6 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from spectra_sum.metrics import load_metric
 from spectra_sum.pretrained import LoadedModel
 from spectra_sum.scores import coverage, score_predictions
+from trainer.building import build_teacher, build_trainer
 from trainer.closed_world_backbones import (
     TextModelSettings,
     TokenizerSettings,
@@ -31,15 +32,9 @@ from trainer.closed_world_backbones import (
 from trainer.data import load_records
 from trainer.image_selection import embed_articles, select_by_each, train_predictor
 from trainer.jobs import Job, print_into
+from trainer.resuming import checkpoint_to_resume
 from trainer.run_record import RUN_RECORD, write_run_record
-from trainer.train import (
-    build_teacher,
-    build_trainer,
-    checkpoint_to_resume,
-    count_articles,
-    parse_arguments,
-    write_json,
-)
+from trainer.train import count_articles, parse_arguments, write_json
 
 CONFIG = Path(__file__).parent / "configs" / "closed_world.yaml"
 LM_ONLY = ("--align_weight", "0", "--distill_weight", "0")

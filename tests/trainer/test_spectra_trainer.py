@@ -11,9 +11,11 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
+from trainer.building import build_trainer
 from trainer.collator import record_key
+from trainer.resuming import checkpoint_to_resume
 from trainer.spectra_trainer import QUEUE_FILE, SpectraTrainer
-from trainer.train import build_trainer, checkpoint_to_resume, parse_arguments
+from trainer.train import parse_arguments
 from trainer.trainable import GATE_PARAMETER
 
 ARCHITECTURE = """

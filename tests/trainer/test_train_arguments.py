@@ -10,9 +10,11 @@ from datasets import Dataset, DatasetDict
 from modeling_spectra import SpectraSumConfig
 from tests.tiny import save_text_folder, save_vision_folder, tiny_processor
 from trainer.arguments import DERIVED_FIELDS, ArchitectureArguments
+from trainer.building import build_trainer
 from trainer.data import count_excess_images, drop_oversized, load_records
+from trainer.resuming import checkpoint_to_resume
 from trainer.run_record import write_run_record
-from trainer.train import build_trainer, checkpoint_to_resume, parse_arguments
+from trainer.train import parse_arguments
 
 CONFIGS = sorted((Path(__file__).parents[2] / "trainer" / "configs").glob("*.yaml"))
 
