@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     CLIPVisionModelWithProjection,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     SiglipVisionModel,
@@ -31,6 +32,11 @@ class Backbones(NamedTuple):
     image_processor: BaseImageProcessor
     language_model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+
+
+def build_vision_tower(config: PreTrainedConfig) -> PreTrainedModel:
+    """An untrained tower of a SigLIP or CLIP vision configuration."""
+    return TOWER_CLASSES[config.model_type]._from_config(config)
 
 
 def load_vision_tower(vision: str, dtype: torch.dtype | None = None) -> PreTrainedModel:

@@ -27,6 +27,10 @@ class SpectraSumConfig(PreTrainedConfig):
             The frozen vision tower: `siglip_vision_model` or `clip_vision_model`.
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Qwen2):
             The language model: any decoder that hands keyword arguments on to its layers (Qwen2, Llama).
+        embedding_vision_config (`dict` or `PreTrainedConfig`, *optional*):
+            A second frozen tower, for the image embeddings alone: the vision part of the teacher's SigLIP or CLIP, where
+            `vision_config` is a tower that was trained further or has lost its pooling head, as LLaVA-OneVision's. It
+            reads the same pixels. By default the one tower gives patches and embeddings.
         fusion (`str`, *optional*, defaults to `"dvp"`):
             §7: `"concat"` puts projected patches into the prompt, `"sampler"` lets the gates read the Vision Sampler's
             latents, `"dvp"` puts the Deep Visual Processor between the two.
@@ -90,12 +94,16 @@ class SpectraSumConfig(PreTrainedConfig):
     sub_configs_defaults = {
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="siglip_vision_model"),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
+        "embedding_vision_config": SubConfigSpec(
+            config_class=AutoConfig, model_type="siglip_vision_model", optional=True
+        ),
     }
     keys_to_ignore_at_inference = ["past_key_values", "visual_key_values"]
     _auto_class = "AutoConfig"
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
+    embedding_vision_config: dict | PreTrainedConfig | None = None
     fusion: Literal["concat", "sampler", "dvp"] = "dvp"
     image_token_id: int | None = None
     vision_feature_layer: int = -1
@@ -173,15 +181,24 @@ class SpectraSumConfig(PreTrainedConfig):
         """
         super().validate_architecture()
         depth, width = self.text_config.num_hidden_layers, self.text_config.hidden_size
-        if self.vision_config.model_type not in ("siglip_vision_model", "clip_vision_model"):
+        for name in ("vision_config", "embedding_vision_config"):
+            tower = getattr(self, name)
+            if tower is not None and tower.model_type not in ("siglip_vision_model", "clip_vision_model"):
+                raise ValueError(
+                    f"{name} has model_type {tower.model_type!r}; "
+                    "use the vision config of a SigLIP or CLIP model (siglip_vision_model, clip_vision_model)."
+                )
+        pooling = "vision_config" if self.embedding_vision_config is None else "embedding_vision_config"
+        if not getattr(getattr(self, pooling), "vision_use_head", True):
             raise ValueError(
-                f"vision_config has model_type {self.vision_config.model_type!r}; "
-                "use the vision config of a SigLIP or CLIP model (siglip_vision_model, clip_vision_model)."
+                f"{pooling} has vision_use_head=False; image embeddings come from SigLIP's pooling head: "
+                "use a checkpoint that has it, or give one as embedding_vision_config."
             )
-        if self.vision_config.model_type == "siglip_vision_model" and not self.vision_config.vision_use_head:
+        if self.embedding_vision_config and self.embedding_vision_config.image_size != self.vision_config.image_size:
             raise ValueError(
-                "vision_config has vision_use_head=False; image embeddings come from SigLIP's pooling head: "
-                "use a checkpoint that has it."
+                f"embedding_vision_config reads images of {self.embedding_vision_config.image_size} pixels and "
+                f"vision_config of {self.vision_config.image_size}; both towers read the same pixels: use a checkpoint "
+                "of the same image size."
             )
         if self.fusion == "dvp" and self.dvp_num_layers > depth:
             raise ValueError(
@@ -218,9 +235,8 @@ class SpectraSumConfig(PreTrainedConfig):
     @property
     def image_embedding_size(self) -> int:
         """Width of the image embeddings (d_img): CLIP's projection, SigLIP's pooled output."""
-        if self.vision_config.model_type == "clip_vision_model":
-            return self.vision_config.projection_dim
-        return self.vision_config.hidden_size
+        tower = self.embedding_vision_config or self.vision_config
+        return tower.projection_dim if tower.model_type == "clip_vision_model" else tower.hidden_size
 
     @property
     def num_patches(self) -> int:

@@ -1,7 +1,11 @@
 """What the model makes of an article's images before any text: embeddings, the choice of the best, visual states."""
 
+from typing import Any
+
 import torch
+from torch import nn
 from torch.nn import functional as F
+from transformers.modeling_outputs import ModelOutput
 
 from .outputs_spectra import EncodedImages, ImageSelection
 
@@ -9,52 +13,75 @@ from .outputs_spectra import EncodedImages, ImageSelection
 class ImageEncodingMixin:
     """Embeds, encodes and ranks the images of a batch of articles; part of [`SpectraSumForConditionalGeneration`]."""
 
-    def embed_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the vision tower on the real images of a batch.
-
-        Args:
-            pixel_values: (B, N, 3, H, W).
-            image_mask: (B, N), true on real images.
-
-        Returns:
-            Patches (B, N, P, d_v) and L2-normalised embeddings (B, N, d_img), both 0 on padded images. A tower without
-            trainable parameters leaves no graph.
-
-        Raises:
-            ValueError: when N is 0 or more than `max_candidate_images`.
-        """
-        config, tower = self.config, self.vision_tower
+    def _run_tower(
+        self, tower: nn.Module, pixel_values: torch.Tensor, image_mask: torch.Tensor, **kwargs: Any
+    ) -> tuple[ModelOutput, torch.Tensor]:
+        """The tower's output for the images that ran, and their mask (B, N)."""
+        config = self.config
         if not 1 <= pixel_values.shape[1] <= config.max_candidate_images:
             raise ValueError(
                 f"pixel_values holds {pixel_values.shape[1]} images per article; it must hold 1 to max_candidate_images "
                 f"({config.max_candidate_images}). The processor drops and reports the rest, and leaves pixel_values "
                 "out when no article has an image."
             )
-        patches = pixel_values.new_zeros(
-            *image_mask.shape, config.num_patches, config.vision_config.hidden_size, dtype=tower.dtype
-        )
-        embeds = patches.new_zeros(*image_mask.shape, config.image_embedding_size)
-        if not image_mask.any():
-            return patches, embeds
+        ran = image_mask.clone()
+        if not ran.any():
+            # Where parameters are sharded over processes, each of them has to run the tower, with or without images.
+            ran[0, 0] = True
         trainable = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in tower.parameters())
         with torch.set_grad_enabled(trainable):
-            outputs = tower(
-                pixel_values[image_mask].to(tower.dtype), output_hidden_states=[config.vision_feature_layer]
-            )
-            # CLIP compares images and texts after a projection; SigLIP has none.
-            pooled = outputs.image_embeds if "image_embeds" in outputs else outputs.pooler_output
-            features = outputs.hidden_states[config.vision_feature_layer][:, -config.num_patches :]
-            # Under autocast the tower's outputs are narrower than its weights.
-            patches[image_mask] = features.to(patches.dtype)
-            embeds[image_mask] = F.normalize(pooled.to(embeds.dtype), dim=-1)
-        return patches, embeds
+            return tower(pixel_values[ran].to(tower.dtype), **kwargs), ran
+
+    def _patches_of(self, outputs: ModelOutput, ran: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        features = outputs.hidden_states[self.config.vision_feature_layer][:, -self.config.num_patches :]
+        # Under autocast a tower's outputs are narrower than its weights.
+        return _place(features.to(self.vision_tower.dtype), ran, image_mask)
+
+    def _embeddings_of(self, outputs: ModelOutput, ran: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        # CLIP compares images and texts after a projection; SigLIP has none. In float32, since the teacher magnifies
+        # small differences.
+        pooled = outputs.image_embeds if "image_embeds" in outputs else outputs.pooler_output
+        return _place(F.normalize(pooled.float(), dim=-1), ran, image_mask)
+
+    def embed_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the vision tower, or both towers, on the real images of a batch.
+
+        Args:
+            pixel_values: (B, N, 3, H, W).
+            image_mask: (B, N), true on real images.
+
+        Returns:
+            Patches (B, N, P, d_v) in the tower's dtype and L2-normalised embeddings (B, N, d_img) in float32, both 0 on
+            padded images. A tower without trainable parameters leaves no graph.
+
+        Raises:
+            ValueError: when N is 0 or more than `max_candidate_images`.
+        """
+        if self.embedding_tower is not None:
+            return self.patch_images(pixel_values, image_mask), self.pool_images(pixel_values, image_mask)
+        layer = self.config.vision_feature_layer
+        outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, output_hidden_states=[layer])
+        return self._patches_of(outputs, ran, image_mask), self._embeddings_of(outputs, ran, image_mask)
+
+    def pool_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        """The embeddings of [`embed_images`] alone, of the embedding tower where there is one."""
+        outputs, ran = self._run_tower(self.embedding_tower or self.vision_tower, pixel_values, image_mask)
+        return self._embeddings_of(outputs, ran, image_mask)
+
+    def patch_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        """The patches of [`embed_images`] alone."""
+        layer = self.config.vision_feature_layer
+        outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, output_hidden_states=[layer])
+        return self._patches_of(outputs, ran, image_mask)
 
     def encode_images(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         article_embeds: torch.Tensor | None = None,
         reduce_by_relevance: bool = True,
+        image_embeds: torch.Tensor | None = None,
+        patches: torch.Tensor | None = None,
     ) -> EncodedImages:
         """Everything that is computed from an article's images, once per article.
 
@@ -62,19 +89,28 @@ class ImageEncodingMixin:
         article's order, or to its first ones when `reduce_by_relevance` is false.
 
         Args:
-            pixel_values: (B, N, 3, H, W), N at most `max_candidate_images`.
+            pixel_values: (B, N, 3, H, W), N at most `max_candidate_images`; not needed with `image_embeds` and `patches`.
             image_mask: (B, N), true on real images; all by default.
             article_embeds: (B, d), mean input embedding of the article's tokens, for a predictor with context. Without
                 it such a predictor gives no logits.
+            image_embeds: (B, N, d_img), what [`pool_images`] gave for these images. The vision tower then sees the
+                images alone that the summarizer sees.
+            patches: (B, N, P, d_v), what [`patch_images`] gave for these images.
 
         Raises:
             ValueError: for no or too many images, or when a reduction needs `article_embeds` and they are missing.
         """
+        given = next((values for values in (pixel_values, image_embeds, patches) if values is not None), None)
+        if given is None or (pixel_values is None and (image_embeds is None or patches is None)):
+            raise ValueError("pass pixel_values, or both image_embeds and patches.")
         if image_mask is None:
-            image_mask = torch.ones(pixel_values.shape[:2], dtype=torch.bool, device=pixel_values.device)
+            image_mask = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
         image_mask = image_mask.bool()
-        config, count = self.config, pixel_values.shape[1]
-        patches, image_embeds = self.embed_images(pixel_values, image_mask)
+        config, count = self.config, given.shape[1]
+        if image_embeds is None and patches is None and self.embedding_tower is None:
+            patches, image_embeds = self.embed_images(pixel_values, image_mask)
+        elif image_embeds is None:
+            image_embeds = self.pool_images(pixel_values, image_mask)
         predictor, logits = self.visual_path.relevance_predictor, None
         if predictor.context == "none" or article_embeds is not None:
             logits = predictor(image_embeds, image_mask, article_embeds).masked_fill(~image_mask, -torch.inf)
@@ -91,12 +127,15 @@ class ImageEncodingMixin:
         # The article's order with the padding last, wherever it stood: an image's index counts real images only.
         kept = kept.masked_fill(~image_mask.gather(1, kept), count).sort(dim=1).values
         kept_mask, kept = kept < count, kept.clamp(max=count - 1)
-        patches = patches.gather(1, kept[..., None, None].expand(-1, -1, *patches.shape[2:]))
+        if patches is None:
+            patches = self.patch_images(_take_images(pixel_values, kept), kept_mask)
+        else:
+            patches = _take_images(patches, kept).to(self.vision_tower.dtype)
         key_values = visual_tokens = None
         if config.fusion == "concat":
             visual_tokens = self.visual_path.projector(patches)
         else:
-            kept_embeds = image_embeds.gather(1, kept[..., None].expand(-1, -1, image_embeds.shape[-1]))
+            kept_embeds = _take_images(image_embeds, kept).to(patches.dtype)
             key_values = self.visual_path(patches, kept_embeds, kept_mask)
         return EncodedImages(image_embeds, logits, key_values, visual_tokens, kept.masked_fill(~kept_mask, -1))
 
@@ -165,7 +204,7 @@ class ImageEncodingMixin:
                     f"vrp_context={predictor.context!r} reads the article: pass input_ids to select_images."
                 )
             article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask)
-        _, image_embeds = self.embed_images(pixel_values, image_mask)
+        image_embeds = self.pool_images(pixel_values, image_mask)
         logits = predictor(image_embeds, image_mask, article_embeds)
         probabilities = logits.float().sigmoid().masked_fill(~image_mask, 0.0)
         limit = self.config.max_selected_images if max_selected_images is None else max_selected_images
@@ -175,6 +214,19 @@ class ImageEncodingMixin:
             for ranked, real, row in zip(ranking, image_mask.tolist(), probabilities.tolist(), strict=True)
         ]
         return ImageSelection(indices, probabilities)
+
+
+def _place(values: torch.Tensor, ran: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+    """Values of the images that ran (images, …) at their places (B, N, …), 0 on padded images."""
+    placed = values.new_zeros(*image_mask.shape, *values.shape[1:])
+    placed[ran] = values
+    return placed.masked_fill(~image_mask[(..., *[None] * (values.dim() - 1))], 0.0)
+
+
+def _take_images(values: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """The images `indices` (B, N') of values (B, N, …) → (B, N', …)."""
+    shape = (*indices.shape, *values.shape[2:])
+    return values.gather(1, indices[(..., *[None] * (values.dim() - 2))].expand(shape))
 
 
 __all__ = ["ImageEncodingMixin"]

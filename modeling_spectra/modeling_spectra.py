@@ -8,10 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import (
-    AutoModel,
     AutoModelForCausalLM,
     Cache,
-    CLIPVisionModelWithProjection,
     GenerationMixin,
     PreTrainedModel,
 )
@@ -21,7 +19,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
 from .alignment_head import AlignmentHead
-from .backbones import load_backbones
+from .backbones import build_vision_tower, load_backbones
 from .configuration_spectra import SpectraSumConfig
 from .deep_visual_processor import DeepVisualProcessor
 from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
@@ -76,6 +74,7 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         config (`SpectraSumConfig`): The configuration.
         vision_tower (`PreTrainedModel`, *optional*): A ready tower for `config.vision_config`; built if not given.
         language_model (`PreTrainedModel`, *optional*): A ready causal language model for `config.text_config`.
+        embedding_tower (`PreTrainedModel`, *optional*): A ready tower for `config.embedding_vision_config`.
     """
 
     _auto_class = "AutoModel"
@@ -85,13 +84,13 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         config: SpectraSumConfig,
         vision_tower: PreTrainedModel | None = None,
         language_model: PreTrainedModel | None = None,
+        embedding_tower: PreTrainedModel | None = None,
     ):
         super().__init__(config)
-        if vision_tower is None:
-            is_clip = config.vision_config.model_type == "clip_vision_model"
-            tower_class = CLIPVisionModelWithProjection._from_config if is_clip else AutoModel.from_config
-            vision_tower = tower_class(config.vision_config)
-        self.vision_tower = vision_tower
+        self.vision_tower = vision_tower or build_vision_tower(config.vision_config)
+        self.embedding_tower = embedding_tower
+        if config.embedding_vision_config is not None and embedding_tower is None:
+            self.embedding_tower = build_vision_tower(config.embedding_vision_config)
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         self.visual_path = VisualPath(config)
         register_injection(self.language_model.get_decoder().layers)
@@ -225,6 +224,8 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         article_mask: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
+        patches: torch.Tensor | None = None,
         visual_key_values: VisualKeyValues | None = None,
         visual_tokens: torch.Tensor | None = None,
         summarizer_images: torch.Tensor | None = None,
@@ -248,6 +249,8 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
             pixel_values: (B, N, 3, H, W), or None for text-only articles.
             image_mask: (B, N), true on real images; all by default.
             article_mask: (B, up to T), true on the article's own tokens, for a relevance predictor with context.
+            image_embeds: (B, N, d_img), and
+            patches: (B, N, P, d_v), of the frozen towers, where they were computed before; see [`encode_images`].
             visual_key_values: Output of an earlier call on the same articles; takes the place of `pixel_values`.
             visual_tokens, summarizer_images: The same for `fusion="concat"`, from [`encode_images`].
             labels: (B, T), −100 everywhere but on the summary.
@@ -272,11 +275,14 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
 
         encoded = None
-        if pixel_values is not None and visual_key_values is None and visual_tokens is None:
+        has_images = pixel_values is not None or patches is not None
+        if has_images and visual_key_values is None and visual_tokens is None:
             article_embeds = None
             if config.vrp_context != "none" and input_ids is not None and past_length == 0:
                 article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask, labels)
-            encoded = self.encode_images(pixel_values, image_mask, article_embeds, reduce_by_relevance)
+            encoded = self.encode_images(
+                pixel_values, image_mask, article_embeds, reduce_by_relevance, image_embeds, patches
+            )
             visual_key_values, visual_tokens = encoded.visual_key_values, encoded.visual_tokens
             summarizer_images = encoded.summarizer_images
 
@@ -339,17 +345,18 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         **model_kwargs: Any,
     ) -> tuple[torch.LongTensor, dict[str, Any]]:
         """Encode the images before the beams multiply them: once per article, whatever the number of beams or steps."""
-        pixel_values = model_kwargs.pop("pixel_values", None)
-        image_mask = model_kwargs.pop("image_mask", None)
+        images = {
+            name: model_kwargs.pop(name, None) for name in ("pixel_values", "image_mask", "image_embeds", "patches")
+        }
         article_mask = model_kwargs.pop("article_mask", None)
         key_values = model_kwargs.pop("visual_key_values", None)
-        if pixel_values is not None and key_values is None:
+        if key_values is None and (images["pixel_values"] is not None or images["patches"] is not None):
             article_embeds, cache = None, model_kwargs.get("past_key_values")
             # The tokens of a later call are not those of the article alone, and embeddings have no tokens.
             starts = (cache is None or cache.get_seq_length() == 0) and model_kwargs.get("inputs_embeds") is None
             if self.config.vrp_context != "none" and starts:
                 article_embeds = self.article_embeddings(input_ids, model_kwargs.get("attention_mask"), article_mask)
-            encoded = self.encode_images(pixel_values, image_mask, article_embeds)
+            encoded = self.encode_images(**images, article_embeds=article_embeds)
             key_values = encoded.visual_key_values
             if encoded.visual_tokens is not None:
                 model_kwargs["visual_tokens"] = encoded.visual_tokens

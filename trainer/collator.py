@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 
 from modeling_spectra import SpectraSumProcessor
 from spectra_sum.msmo.closed_world import negative_key
@@ -34,6 +35,9 @@ class SummarizationCollator:
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Records → the processor's tensors with labels, `summary_sentences` (lists of str), `negative_keys` (B,) and
         `article_ids` (list of str).
+
+        A batch without any image gets a blank one per article, masked: it changes no output, and the visual path runs in
+        every process, which data-parallel training needs.
         """
         batch = self.processor(
             text=[record["article"] for record in records],
@@ -42,6 +46,10 @@ class SummarizationCollator:
             summary=[" ".join(record["summary"]) for record in records],
             max_length=self.max_length,
         )
+        if self.use_images and "pixel_values" not in batch:
+            blank = self.processor.image_processor([Image.new("RGB", (1, 1))], return_tensors="pt")["pixel_values"]
+            batch["pixel_values"] = blank.new_zeros(len(records), 1, *blank.shape[1:])
+            batch["image_mask"] = torch.zeros(len(records), 1, dtype=torch.bool)
         return {
             **batch,
             "summary_sentences": [list(record["summary"]) for record in records],
