@@ -10,7 +10,7 @@ from modeling_spectra import SpectraSumConfig
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
 
 # Sub-configurations come from the backbones, and the placeholder's id from the tokenizer.
-DERIVED_FIELDS = {"vision_config", "text_config", "image_token_id", "tie_word_embeddings"}
+DERIVED_FIELDS = {"vision_config", "embedding_vision_config", "text_config", "image_token_id", "tie_word_embeddings"}
 
 
 def _optional(annotation: object) -> object:
