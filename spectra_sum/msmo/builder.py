@@ -3,27 +3,25 @@
 import logging
 import os
 import posixpath
+import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+from datasets.filesystems import is_remote_filesystem
 
+from spectra_sum.msmo.article_index import index_split, read_index
+from spectra_sum.msmo.article_record import read_record
 from spectra_sum.msmo.integrity import IntegrityReport, SplitIntegrity
-from spectra_sum.msmo.layout import (
-    ANNOTATION_FILE,
-    SPLIT_FOLDERS,
-    VERIFY_CHOICES,
-    ArticleFiles,
-    find_splits,
-    fingerprint_split,
-    image_damage,
-    index_split,
-    parse_article,
-    read_text,
-)
+from spectra_sum.msmo.layout import SPLIT_FOLDERS, VERIFY_CHOICES, find_splits, fingerprint_split
 
 logger = logging.getLogger(__name__)
+
+# Far more than there are processes, and little to hold and to send them.
+MAX_RANGES = 1024
+ARROW_BATCH_SIZE = 1000
 
 
 @dataclass
@@ -101,6 +99,7 @@ class MSMO(datasets.GeneratorBasedBuilder):
             cache_dir=cache_dir, dataset_name="msmo", data_dir=os.fspath(data_dir), splits=splits, verify=verify
         )
         self._index_reports: dict[str, SplitIntegrity] = {}
+        self._index_folder = ""
 
     def _info(self) -> datasets.DatasetInfo:
         text = datasets.Value("string")
@@ -124,28 +123,38 @@ class MSMO(datasets.GeneratorBasedBuilder):
         generators = []
         for split in self.config.splits:
             report = self._index_reports[split] = SplitIntegrity()
-            articles = index_split(Path(self.config.data_dir, SPLIT_FOLDERS[split]), report)
-            # `articles` is the only list: with num_proc it is cut into one contiguous range per process.
-            generators.append(datasets.SplitGenerator(split, {"split": split, "articles": articles}))
+            index = self._index_path(split)
+            readable = index_split(Path(self.config.data_dir, SPLIT_FOLDERS[split]), report, index)
+            # `ranges` is the only list: with num_proc it is cut into one contiguous run of positions per process.
+            ranges = position_ranges(report.totals["articles"])
+            generator = datasets.SplitGenerator(split, {"split": split, "index": str(index), "ranges": ranges})
+            # The progress bar's total; the number of records replaces it at the end.
+            generator.split_info.num_examples = readable
+            generators.append(generator)
         return generators
 
-    def _prepare_split(self, split_generator: datasets.SplitGenerator, **kwargs) -> None:
+    def _index_path(self, split: str) -> Path:
+        # Always of this name: what a run that was killed left is replaced, and removed at the end.
+        return Path(self._index_folder, f"index-{split}.sqlite")
+
+    def _prepare_split(self, split_generator: datasets.SplitGenerator, file_format: str = "arrow", **kwargs) -> None:
+        # An opened Arrow file holds some 64 kB of memory per batch. `datasets` makes them small where there may be
+        # images in them: in Parquet there are, here there are only paths.
+        self._writer_batch_size = ARROW_BATCH_SIZE if file_format == "arrow" else None
         # A run that was killed leaves its folder, and in it the parts of its processes.
         for part in self._report_parts(split_generator.name):
             self._fs.rm_file(part)
-        # The progress bar's total; the number of records replaces it at the end.
-        split_generator.split_info.num_examples = len(split_generator.gen_kwargs["articles"])
-        super()._prepare_split(split_generator, **kwargs)
+        super()._prepare_split(split_generator, file_format=file_format, **kwargs)
 
-    def _generate_examples(self, split: str, articles: list[ArticleFiles]) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, split: str, index: str, ranges: list[tuple[int, int]]) -> Iterator[tuple[str, dict]]:
         report = SplitIntegrity()
-        folder = Path(self.config.data_dir, SPLIT_FOLDERS[split])
-        for files in articles:
-            record = _read_record(folder, files, self.config.verify, report)
+        folder = os.path.join(self.config.data_dir, SPLIT_FOLDERS[split])
+        first, last = (ranges[0][0], ranges[-1][1]) if ranges else (0, 0)
+        for files in read_index(index, first, last):
+            record = read_record(folder, files, self.config.verify, report)
             if record is not None:
                 yield record["id"], record
         # Each process leaves its part beside the records it writes; its first article gives the order.
-        first = articles[0].position if articles else 0
         part = posixpath.join(self._output_dir, f"{_part_prefix(split)}{first:09d}.json")
         self._fs.write_text(part, report.to_json())
 
@@ -154,7 +163,12 @@ class MSMO(datasets.GeneratorBasedBuilder):
         return sorted(path for path in paths if posixpath.basename(path).startswith(_part_prefix(split)))
 
     def _download_and_prepare(self, dl_manager, verification_mode, **prepare_splits_kwargs) -> None:
-        super()._download_and_prepare(dl_manager, verification_mode, **prepare_splits_kwargs)
+        is_remote = is_remote_filesystem(self._fs)
+        with tempfile.TemporaryDirectory() if is_remote else nullcontext(self._output_dir) as folder:
+            self._index_folder = folder
+            super()._download_and_prepare(dl_manager, verification_mode, **prepare_splits_kwargs)
+            for split in self.config.splits:
+                self._index_path(split).unlink()
         for split, report in self._index_reports.items():
             for part in self._report_parts(split):
                 report.merge(SplitIntegrity.from_json(self._fs.read_text(part)))
@@ -224,69 +238,15 @@ def load_msmo(
     return builder.as_dataset()
 
 
+def position_ranges(articles: int) -> list[tuple[int, int]]:
+    """The positions 0 to `articles` as at most `MAX_RANGES` ranges (start, stop), one after another."""
+    size = max(1, -(-articles // MAX_RANGES))
+    return [(start, min(start + size, articles)) for start in range(0, articles, size)]
+
+
 def _part_prefix(split: str) -> str:
     return f"integrity-{split}-part-"
 
 
 def _report_name(split: str) -> str:
     return f"integrity-{split}.json"
-
-
-def _read_record(folder: Path, files: ArticleFiles, verify: str, report: SplitIntegrity) -> dict | None:
-    place = f"{folder.name}/article/{files.article}.txt"
-    text = read_text(folder / "article" / f"{files.article}.txt", place, report)
-    if text is None:
-        return None
-    article = parse_article(text)
-    for section in ("title", "body", "summary"):
-        if not getattr(article, section):
-            report.add(f"article_without_{section}", place)
-    for section in article.repeated:
-        report.add("section_repeated", place, f"@{section}")
-    if article.outside:
-        report.add("text_outside_sections", place)
-    if not article.body or not article.summary:
-        return None
-
-    images, captions, caption_files, index_of = [], [], set(), {}
-    for image_ending, caption_ending in zip(files.images, files.captions, strict=True):
-        name = f"{files.article}_{image_ending}"
-        damage = image_damage(folder / "img" / name, verify)
-        if damage:
-            report.add("broken_image", f"{folder.name}/img/{name}", damage)
-            continue
-        index_of[image_ending] = len(images)
-        images.append(str(folder / "img" / name))
-        caption = ""
-        if caption_ending:
-            name = f"{files.article}_{caption_ending}"
-            caption_place = f"{folder.name}/caption/{name}"
-            content = read_text(folder / "caption" / name, caption_place, report)
-            if content is not None:
-                caption = content.strip()
-                caption_files.add(f"{folder.name}/caption/{files.article}_*.{caption_ending.partition('.')[2]}")
-                if not caption:
-                    report.add("empty_caption", caption_place)
-        captions.append(caption)
-    for ending in files.gold:
-        if ending not in index_of:
-            report.add("gold_image_broken", f"{folder.name}/img/{files.article}_{ending}")
-    gold = sorted(index_of[ending] for ending in files.gold if ending in index_of)
-
-    report.totals.update(
-        records=1, images=len(images), captions=sum(map(bool, captions)), articles_with_gold=int(bool(gold))
-    )
-    return {
-        "id": files.article,
-        "title": article.title,
-        "article": article.body,
-        "summary": article.summary,
-        "images": images,
-        "captions": captions,
-        "gold_images": gold,
-        "provenance": {
-            "summary": place,
-            "captions": ", ".join(sorted(caption_files)),
-            "gold_images": f"{folder.name}/{ANNOTATION_FILE}" if files.annotated else "",
-        },
-    }

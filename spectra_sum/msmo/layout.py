@@ -6,11 +6,12 @@
 {train,valid,test}_data/image_annotation.txt      a line per article, sorted by hash: gold image names, or None
 """
 
+import codecs
 import hashlib
+import itertools
 import os
 import re
 import struct
-import sys
 import warnings
 import zlib
 from collections.abc import Collection, Iterator
@@ -28,10 +29,6 @@ VERIFY_CHOICES = ("header", "full")
 # Pillow's own default, as a constant: a program may have set PIL.Image.MAX_IMAGE_PIXELS to None.
 MAX_IMAGE_PIXELS = 89_478_485
 
-_IMAGE_NAME = re.compile(r"(?P<article>.+)_(?P<ending>[0-9]+\.(?:jpe?g|png))", re.IGNORECASE)
-_CAPTION_NAME = re.compile(r"(?P<article>.+)_(?P<ending>[0-9]+\.(?:caption|txt))", re.IGNORECASE)
-# The system's names are bytes; those that are no UTF-8 arrive with lone surrogates, which Arrow cannot store.
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 _MARKER_AT_LINE_START = re.compile(r"^[ \t]*@(title|body|summary)(?!\S)", re.MULTILINE)
 _MARKER_ANYWHERE = re.compile(r"(?<!\S)@(title|body|summary)(?!\S)")
 
@@ -44,28 +41,6 @@ class Article(NamedTuple):
     summary: list[str]
     repeated: list[str]
     outside: str
-
-
-class ArticleFiles(NamedTuple):
-    """
-    The files of one article. To index millions of images in little memory, an image or caption is kept as the ending
-    of its name after `HASH_`: `"3.jpg"`.
-
-    Args:
-        position (`int`): The article's place among the sorted hashes of its split, from 0.
-        article (`str`): The hash.
-        images (`tuple[str, ...]`): Endings, by number.
-        captions (`tuple[str, ...]`): Endings, one per image; empty where there is no caption file.
-        gold (`tuple[str, ...]`): Endings of the gold images, each one of `images`.
-        annotated (`bool`): Whether the annotation has a line for the article; a line may say None.
-    """
-
-    position: int
-    article: str
-    images: tuple[str, ...]
-    captions: tuple[str, ...]
-    gold: tuple[str, ...]
-    annotated: bool
 
 
 def find_splits(root: Path, splits: Collection[str] | None = None) -> dict[str, Path]:
@@ -95,7 +70,7 @@ def find_splits(root: Path, splits: Collection[str] | None = None) -> dict[str, 
         raise FileNotFoundError(f"{root} is no copy of the MSMO dataset with these splits: looked for {looked_for}")
     for folder in found.values():
         for place in (folder, folder / "article", folder / "img", folder / "caption"):
-            if not _is_inside(place, root):
+            if not is_inside(place, root):
                 raise ValueError(f"{place} is a link that leads out of {root}; put the folder itself there")
         if not _has_articles(folder / "article"):
             raise FileNotFoundError(
@@ -125,47 +100,6 @@ def fingerprint_split(folder: Path) -> str:
     return f"{total:032x}"
 
 
-def index_split(folder: Path, report: SplitIntegrity) -> list[ArticleFiles]:
-    """The files of each article of a split, sorted by hash; the damage of names and annotation goes to `report`."""
-    safe = {}
-    for name, is_safe in _scan(folder / "article", report):
-        stem, extension = os.path.splitext(name)
-        if extension == ".txt":
-            safe[stem] = is_safe
-        elif is_safe:
-            report.add("unknown_file", _place(folder, "article", name))
-    # The lines of the annotation count every article file, readable or not.
-    articles = sorted(safe)
-    report.totals["articles"] = len(articles)
-    images = _endings_by_article(folder, "img", _IMAGE_NAME, "image_without_article", articles, report)
-    captions = _endings_by_article(folder, "caption", _CAPTION_NAME, "caption_without_article", articles, report)
-    gold = _read_annotation(folder, articles, images, report)
-    index = []
-    for position, article in enumerate(articles):
-        numbers = {_number(ending) for ending in images[article]}
-        skipped = max(numbers, default=-1) - min(numbers, default=0) + 1 - len(numbers)
-        if skipped:
-            report.add("missing_image", _place(folder, "img", article), f"{skipped} numbers skipped", skipped)
-        caption_of = {}
-        # .caption comes before .txt
-        for ending in sorted(captions[article]):
-            number = _number(ending)
-            if number not in numbers:
-                report.add("caption_without_image", _place(folder, "caption", f"{article}_{ending}"))
-            elif number in caption_of:
-                report.add("caption_repeated", _place(folder, "caption", f"{article}_{ending}"))
-            else:
-                caption_of[number] = ending
-        if safe[article]:
-            image_endings = tuple(sorted(images[article], key=lambda ending: (_number(ending), ending)))
-            caption_endings = tuple(caption_of.get(_number(ending), "") for ending in image_endings)
-            gold_endings = tuple(gold.get(article, ()))
-            index.append(
-                ArticleFiles(position, article, image_endings, caption_endings, gold_endings, article in gold)
-            )
-    return index
-
-
 def _has_articles(folder: Path) -> bool:
     if not folder.is_dir():
         return False
@@ -173,107 +107,15 @@ def _has_articles(folder: Path) -> bool:
         return any(entry.name.endswith(".txt") for entry in entries)
 
 
-def _is_inside(path: str | Path, folder: Path) -> bool:
+def is_inside(path: str | Path, folder: Path) -> bool:
+    """Whether a path, after all of its links, lies in `folder` or is that folder."""
     # Unlike Path.resolve, realpath does not raise on a link that leads to itself.
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _place(folder: Path, *names: str) -> str:
+def place_name(folder: Path, *names: str) -> str:
+    """A place as the report names it: relative to the dataset's root, of which `folder` is a split."""
     return "/".join((folder.name, *names))
-
-
-def _number(ending: str) -> int:
-    return int(ending.partition(".")[0])
-
-
-def _scan(folder: Path, report: SplitIntegrity) -> Iterator[tuple[str, bool]]:
-    """The names of a folder's files, each with whether it may be read; entries of other kinds are counted."""
-    if not folder.is_dir():
-        report.add("missing_folder", _place(folder.parent, folder.name))
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            is_link = entry.is_symlink()
-            problem = ""
-            if _NOT_UTF8.search(entry.name):
-                problem = "the name is not UTF-8"
-            elif is_link and not _is_inside(entry.path, folder):
-                problem = "a link that leads out of the folder"
-            if problem:
-                report.add("unsafe_name", _place(folder.parent, folder.name, entry.name), problem)
-                yield entry.name, False
-            # DirEntry.is_file costs no stat for plain files, but raises on a link that leads to itself.
-            elif entry.name.startswith(".") or not (os.path.isfile(entry.path) if is_link else entry.is_file()):
-                report.add("unknown_file", _place(folder.parent, folder.name, entry.name))
-            else:
-                yield entry.name, True
-
-
-def _endings_by_article(
-    folder: Path, kind: str, pattern: re.Pattern[str], orphan: str, articles: list[str], report: SplitIntegrity
-) -> dict[str, list[str]]:
-    endings: dict[str, list[str]] = {article: [] for article in articles}
-    for name, is_safe in _scan(folder / kind, report):
-        match = pattern.fullmatch(name)
-        if not is_safe:
-            continue
-        if match is None:
-            report.add("unknown_file", _place(folder, kind, name))
-        elif match["article"] not in endings:
-            report.add(orphan, _place(folder, kind, name))
-        else:
-            # Few endings are distinct: interned, the whole index costs a pointer per image.
-            endings[match["article"]].append(sys.intern(match["ending"]))
-    return endings
-
-
-def _read_annotation(
-    folder: Path, articles: list[str], images: dict[str, list[str]], report: SplitIntegrity
-) -> dict[str, list[str]]:
-    """The endings of the gold images of each article that has a line (or is named on another's line)."""
-    path, place = folder / ANNOTATION_FILE, _place(folder, ANNOTATION_FILE)
-    if not _is_inside(path, folder):
-        report.add("unsafe_name", place, "a link that leads out of the folder")
-        return {}
-    if not path.is_file():
-        if folder.name == SPLIT_FOLDERS["test"]:
-            report.add("annotation_missing", place)
-        return {}
-    text = read_text(path, place, report)
-    if text is None:
-        return {}
-    lines = text.removesuffix("\n").split("\n")
-    while len(lines) > len(articles) and not lines[-1].strip():
-        lines.pop()
-    if len(lines) < len(articles):
-        detail = f"{len(lines)} lines for {len(articles)} articles"
-        report.add("annotation_lines_missing", place, detail, len(articles) - len(lines))
-    gold: dict[str, list[str]] = {article: [] for article, _ in zip(articles, lines, strict=False)}
-    for position, line in enumerate(lines):
-        where = f"{place}, line {position + 1}"
-        if position >= len(articles):
-            report.add("annotation_lines_extra", where)
-        names = [name for name in re.split(r"[\s,;]+", line) if name]
-        if not names:
-            report.add("annotation_blank_line", where)
-        elif names == ["None"]:
-            continue
-        for name in names:
-            match = _IMAGE_NAME.fullmatch(name)
-            if not is_plain_name(name):
-                report.add("unsafe_name", where, name)
-            elif match is None or match["ending"] not in images.get(match["article"], ()):
-                report.add("gold_image_missing", where, name)
-            else:
-                # The name carries the article's hash: it holds where a lost or added line shifts all that follow.
-                if position >= len(articles) or articles[position] != match["article"]:
-                    report.add("gold_out_of_order", where, name)
-                endings = gold.setdefault(match["article"], [])
-                if match["ending"] in endings:
-                    report.add("gold_repeated", where, name)
-                else:
-                    endings.append(match["ending"])
-    return gold
 
 
 def is_plain_name(name: str) -> bool:
@@ -281,10 +123,11 @@ def is_plain_name(name: str) -> bool:
     return name not in ("", ".", "..") and PurePosixPath(name).name == PureWindowsPath(name).name == name
 
 
-def read_text(path: Path, place: str, report: SplitIntegrity) -> str | None:
+def read_text(path: str | Path, place: str, report: SplitIntegrity) -> str | None:
     """A UTF-8 file with unix line ends. Bad bytes become U+FFFD and are counted; `None` if it cannot be read."""
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            content = file.read()
     except OSError as error:
         report.add("unreadable_file", place, str(error.strerror))
         return None
@@ -294,6 +137,28 @@ def read_text(path: Path, place: str, report: SplitIntegrity) -> str | None:
         report.add("undecodable_bytes", place, f"byte {error.start}")
         text = content.decode("utf-8-sig", errors="replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path, place: str, report: SplitIntegrity) -> Iterator[str]:
+    """
+    The lines, one after another, of the text that [`read_text`] gives; an empty file has one, which is empty.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        start, is_sound = 0, True
+        # No character of UTF-8 but a line feed has its byte: what is cut there decodes as the whole would.
+        for content in itertools.chain([next(file, b"")], file):
+            content = content.removeprefix(codecs.BOM_UTF8) if start == 0 else content
+            try:
+                text = content.decode()
+            except UnicodeDecodeError as error:
+                if is_sound:
+                    report.add("undecodable_bytes", place, f"byte {start + error.start}")
+                is_sound, text = False, content.decode(errors="replace")
+            start += len(content)
+            yield from text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
 def parse_article(text: str) -> Article:
@@ -323,7 +188,7 @@ def parse_article(text: str) -> Article:
     )
 
 
-def image_damage(path: Path, verify: str = "header") -> str:
+def image_damage(path: str | Path, verify: str = "header") -> str:
     """
     What is wrong with an image file, or `""`. `verify="header"` reads its header, `verify="full"` decodes its pixels.
     An image of more than `MAX_IMAGE_PIXELS` pixels, a decompression bomb, is broken under both.

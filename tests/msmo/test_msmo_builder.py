@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import datasets
+import fsspec
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from spectra_sum.msmo import MSMO, load_msmo
+from spectra_sum.msmo.builder import MAX_RANGES, position_ranges
 
 HASHES = [f"{number:x}" * 40 for number in range(10)]
 
@@ -251,9 +254,12 @@ def test_parts_of_a_killed_run_are_not_counted(damaged, tmp_path):
     leftover.mkdir(parents=True)
     part = {"totals": {"records": 1000}, "counts": {"broken_image": 1000}, "examples": {"broken_image": ["x"]}}
     (leftover / "integrity-test-part-000000005.json").write_text(json.dumps(part))
+    (leftover / "index-test.sqlite").write_text("torn")
     builder.download_and_prepare()
     assert builder.integrity_report().counts == COUNTS
-    assert not list(Path(builder.cache_dir).glob("*part*"))
+    expected = {"dataset_info.json"}
+    expected |= {name for split in ("train", "test") for name in (f"msmo-{split}.arrow", f"integrity-{split}.json")}
+    assert {path.name for path in Path(builder.cache_dir).iterdir()} == expected
 
 
 def test_the_report_comes_with_a_folder_of_the_users_choice_and_parquet(damaged, tmp_path):
@@ -265,6 +271,35 @@ def test_the_report_comes_with_a_folder_of_the_users_choice_and_parquet(damaged,
     embedded = datasets.Dataset.from_parquet(str(tmp_path / "out/msmo-test.parquet"), cache_dir=tmp_path / "cache")
     image = undecoded(embedded)[0]["images"][0]
     assert image["bytes"] == (damaged / "test_data/img" / f"{HASHES[0]}_2.png").read_bytes()
+
+
+def test_a_file_system_that_is_not_local(damaged, tmp_path):
+    builder = MSMO(damaged, cache_dir=tmp_path / "cache")
+    builder.download_and_prepare("memory://msmo", file_format="parquet")
+    assert builder.integrity_report().counts == COUNTS
+    files = fsspec.filesystem("memory").find("/msmo", detail=False)
+    expected = {"dataset_info.json"}
+    expected |= {name for split in ("train", "test") for name in (f"msmo-{split}.parquet", f"integrity-{split}.json")}
+    assert {Path(name).name for name in files} == expected
+
+
+def test_batches_are_large_where_they_hold_paths_and_small_where_they_hold_images(tmp_path):
+    for number in range(1100):
+        write_article(tmp_path / "copy/train_data", f"{number:040x}")
+    builder, data = prepare(tmp_path / "copy", tmp_path / "cache")
+    assert [len(batch) for batch in data["train"].data.to_batches()] == [1000, 100]
+    builder.download_and_prepare(str(tmp_path / "out"), file_format="parquet")
+    groups = pq.ParquetFile(tmp_path / "out/msmo-train.parquet").metadata
+    assert [groups.row_group(number).num_rows for number in range(groups.num_row_groups)] == [100] * 11
+
+
+@pytest.mark.parametrize("articles", [0, 1, 2, 1023, 1024, 1025, 2048, 2049, 100_003])
+def test_ranges_cover_every_position_once(articles):
+    ranges = position_ranges(articles)
+    assert [position for start, stop in ranges for position in range(start, stop)] == list(range(articles))
+    # Small enough to send, and enough for every process.
+    assert min(articles, MAX_RANGES) / 2 <= len(ranges) <= MAX_RANGES
+    assert all(start < stop for start, stop in ranges)
 
 
 def test_a_split_of_which_nothing_remains(tmp_path):

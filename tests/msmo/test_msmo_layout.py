@@ -1,20 +1,25 @@
 """Parsing of article files, names, annotations and image checks of the raw MSMO layout."""
 
+import errno
 import os
+import random
 import struct
+import tracemalloc
 import zlib
 
 import pytest
 from PIL import Image
 
+from spectra_sum.msmo import article_index
+from spectra_sum.msmo.article_index import index_split, read_index
 from spectra_sum.msmo.integrity import MAX_EXAMPLES, IntegrityReport, SplitIntegrity
 from spectra_sum.msmo.layout import (
     find_splits,
     fingerprint_split,
     image_damage,
-    index_split,
     is_plain_name,
     parse_article,
+    read_lines,
     read_text,
 )
 
@@ -81,6 +86,24 @@ def test_read_text_decodes_bom_and_line_ends_and_counts_bad_bytes(tmp_path):
     assert report.examples["undecodable_bytes"] == ["b: byte 1"]
 
 
+PIECES = [b"a", b" ", b"\n", b"\r", b"\r\n", b"\xc3\xa9", b"\xc3", b"\xe2\x82", b"\xff", b"\x0b", b"\xef\xbb\xbf"]
+
+
+def test_read_lines_gives_the_lines_of_the_whole_text(tmp_path):
+    rng = random.Random(0)
+    contents = [b"", b"\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\xff", b"a\r", b"a\r\r\n"]
+    contents += [b"".join(rng.choices(PIECES, k=rng.randint(0, 12))) for _ in range(300)]
+    for content in contents:
+        (tmp_path / "file").write_bytes(content)
+        whole, by_line = SplitIntegrity(), SplitIntegrity()
+        text = read_text(tmp_path / "file", "file", whole)
+        lines = list(read_lines(tmp_path / "file", "file", by_line))
+        assert lines == text.removesuffix("\n").split("\n"), content
+        assert by_line == whole, content
+    with pytest.raises(FileNotFoundError):
+        next(read_lines(tmp_path / "none", "none", SplitIntegrity()))
+
+
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "../h_0.jpg", "/etc/h_0.jpg", "a/h_0.jpg", "a\\h_0.jpg", "C:h_0.jpg", "h_0.jpg/"]
 )
@@ -108,7 +131,11 @@ def write_split(folder, articles, images=(), captions=(), annotation=None):
 
 def index(folder):
     report = SplitIntegrity()
-    return {files.article: files for files in index_split(folder, report)}, report
+    path = folder.with_name("index.sqlite")
+    readable = index_split(folder, report, path)
+    files = {files.article: files for files in read_index(path, 0, report.totals["articles"])}
+    assert len(files) == readable
+    return files, report
 
 
 def test_images_are_sorted_by_number_and_captions_follow(tmp_path):
@@ -201,6 +228,71 @@ def test_an_annotation_that_leads_out_is_not_read(tmp_path):
     files, report = index(folder)
     assert files["a"].gold == ()
     assert report.counts == {"unsafe_name": 1}
+
+
+def test_an_annotation_that_cannot_be_read_names_nothing(tmp_path, monkeypatch):
+    folder = write_split(tmp_path / "test_data", "ab", ["a_0.jpg"], annotation="a_0.jpg\nNone\n")
+
+    def fails_after_a_line(path, place, report):
+        yield "a_0.jpg"
+        report.add("undecodable_bytes", place)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(article_index, "read_lines", fails_after_a_line)
+    files, report = index(folder)
+    assert [(found.gold, found.annotated) for found in files.values()] == [((), False)] * 2
+    assert report.counts == {"unreadable_file": 1}
+    assert report.examples["unreadable_file"] == ["test_data/image_annotation.txt: Input/output error"]
+
+
+def test_positions_follow_the_order_of_the_names(tmp_path):
+    # Code points and UTF-8 agree on it; UTF-16 and a name's undecodable bytes would not.
+    names = ["b", "a", "Z", "é", "\U0001f600", "\ue000", "a_1"]
+    folder = write_split(tmp_path / "train_data", names)
+    try:
+        with open(os.fsencode(folder / "article") + b"/\xe9.txt", "wb"):
+            pass
+    except OSError:
+        pytest.skip("this file system refuses names that are not UTF-8")
+    files, _ = index(folder)
+    # The byte E9 is read as U+DCE9, between é and U+E000; the article is not read, and keeps its position.
+    expected = {"Z": 0, "a": 1, "a_1": 2, "b": 3, "é": 4, "\ue000": 6, "\U0001f600": 7}
+    assert {name: found.position for name, found in files.items()} == expected
+
+
+def test_parts_of_an_index_are_ranges_of_positions(tmp_path):
+    folder = write_split(tmp_path / "train_data", "abcdef")
+    (folder / "article/c.txt").unlink()
+    (folder / "article/c.txt").symlink_to("/")
+    path = tmp_path / "an index #1?.sqlite"
+    path.write_text("left by a run that was killed")
+    assert index_split(folder, SplitIntegrity(), path) == 5
+    parts = [[files.article for files in read_index(path, *part)] for part in ((0, 2), (2, 3), (3, 6), (6, 9))]
+    assert parts == [["a", "b"], [], ["d", "e", "f"], []]
+
+
+def test_the_index_of_a_larger_split_takes_no_more_memory(tmp_path):
+    def peak(articles):
+        folder, path = tmp_path / f"{articles}/train_data", tmp_path / "index.sqlite"
+        write_split(folder, range(articles), [f"{name}_{number}.jpg" for name in range(articles) for number in (0, 1)])
+        tracemalloc.start()
+        readable = index_split(folder, SplitIntegrity(), path)
+        assert sum(len(files.images) for files in read_index(path, 0, articles)) == 2 * readable == 2 * articles
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
+
+    peak(10)
+    # Lists of 1,000 more articles would be 300 kB at the least.
+    assert peak(1300) - peak(300) < 30_000
+
+
+def test_a_full_disk_is_an_error_of_the_disk(tmp_path, monkeypatch):
+    folder = write_split(tmp_path / "train_data", [f"{number:0100}" for number in range(100)])
+    monkeypatch.setattr(article_index, "_TABLES", article_index._TABLES + "PRAGMA max_page_count = 12;")
+    with pytest.raises(OSError, match=r"no space left for the index of a split.*index\.sqlite") as raised:
+        index(folder)
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_missing_folders_are_counted(tmp_path):
