@@ -1,32 +1,107 @@
 """Which checkpoint a training goes on from."""
 
+import re
+import shutil
 from pathlib import Path
 
+from accelerate.utils import broadcast_object_list
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils import logging
+
 from trainer.arguments import SpectraTrainingArguments
+from trainer.checkpoint_integrity import checkpoint_problem
+
+logger = logging.get_logger(__name__)
+
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+# A name that the Trainer does not take for a checkpoint: it would count it when it deletes old ones.
+UNUSABLE = "unusable-"
 
 
 def checkpoint_to_resume(args: SpectraTrainingArguments) -> str | None:
-    """The checkpoint named by `resume_from_checkpoint` ("latest" or "true": the newest in the output folder).
+    """The checkpoint named by `resume_from_checkpoint` ("latest" or "true": the newest sound one in the output folder).
+
+    A damaged checkpoint that is newer than the one taken is renamed to `unusable-checkpoint-STEP`, one whose writing was
+    cut off is removed, and a warning says so. With several processes the main process decides for all.
 
     Raises:
-        ValueError: when there is none to resume, or when the output folder holds some and resuming was not asked for.
+        ValueError: when there is none to resume, when the named one is damaged, or when the output folder holds some
+            and resuming was not asked for.
     """
+    if args.world_size == 1:
+        return _decide(args)
+    outcome: list[str | ValueError | None] = [None]
+    if args.process_index == 0:
+        try:
+            outcome = [_decide(args)]
+        except ValueError as error:
+            outcome = [error]
+    (decision,) = broadcast_object_list(outcome)
+    if isinstance(decision, ValueError):
+        raise decision
+    return decision
+
+
+def newest_sound_checkpoint(output: str | Path) -> str | None:
+    """The newest checkpoint in a run's folder that can be resumed, if there is one."""
+    return next((str(path) for path in _newest_first(Path(output)) if checkpoint_problem(path) is None), None)
+
+
+def _newest_first(output: Path) -> list[Path]:
+    found = [path for path in output.glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+
+
+def _decide(args: SpectraTrainingArguments) -> str | None:
     output = Path(args.output_dir)
-    # A checkpoint whose writing was cut off lacks the file that the Trainer writes last.
-    complete = [path for path in output.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    newest = max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    latest = str(newest) if newest else None
     wanted = args.resume_from_checkpoint
     if wanted in (None, False, "false", "False"):
-        if latest is not None:
+        # One whose writing was cut off lacks the file that the Trainer writes last; it is no reason to refuse.
+        complete = [path for path in _newest_first(output) if (path / TRAINER_STATE_NAME).is_file()]
+        if complete:
             raise ValueError(
-                f"{latest} exists: pass --resume_from_checkpoint latest to go on, or another --output_dir to start anew."
+                f"{complete[0]} exists: pass --resume_from_checkpoint latest to go on, or another --output_dir to start "
+                "anew."
             )
         return None
     if wanted in (True, "true", "True", "latest"):
-        if latest is None:
-            raise ValueError(f"resume_from_checkpoint: there is no checkpoint in {args.output_dir}.")
-        return latest
+        return _latest(output)
     if not Path(wanted).is_dir():
         raise ValueError(f"resume_from_checkpoint: there is no folder {wanted}.")
-    return wanted
+    problem = checkpoint_problem(wanted)
+    if problem is not None:
+        sound = newest_sound_checkpoint(Path(wanted).parent)
+        raise ValueError(
+            f"resume_from_checkpoint: {wanted} is damaged: {problem}; "
+            + (f"the newest sound one is {sound}." if sound else "there is no sound one beside it.")
+        )
+    return str(wanted)
+
+
+def _latest(output: Path) -> str:
+    damaged: list[tuple[Path, str]] = []
+    for path in _newest_first(output):
+        problem = checkpoint_problem(path)
+        if problem is None:
+            if damaged:
+                told = ", ".join(_set_aside(*entry) for entry in damaged)
+                logger.warning(f"damaged checkpoints: {told}; the training goes on from {path}.")
+            return str(path)
+        damaged.append((path, problem))
+    if damaged:
+        told = ", ".join(f"{path.name} ({problem})" for path, problem in damaged)
+        raise ValueError(
+            f"resume_from_checkpoint: no checkpoint in {output} is sound: {told}; delete them, or pass another "
+            "--output_dir, and start anew."
+        )
+    raise ValueError(f"resume_from_checkpoint: there is no checkpoint in {output}.")
+
+
+def _set_aside(path: Path, problem: str) -> str:
+    if not (path / TRAINER_STATE_NAME).is_file():
+        shutil.rmtree(path)
+        return f"{path.name} ({problem}), cut off while it was written, is removed"
+    unusable = path.with_name(UNUSABLE + path.name)
+    shutil.rmtree(unusable, ignore_errors=True)
+    path.rename(unusable)
+    return f"{path.name} ({problem}) is renamed to {unusable.name}"

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import yaml
 from datasets import Dataset, DatasetDict
 
 from modeling_spectra import SpectraSumConfig
@@ -12,11 +13,14 @@ from tests.tiny import save_text_folder, save_vision_folder, tiny_processor
 from trainer.arguments import DERIVED_FIELDS, ArchitectureArguments
 from trainer.building import build_trainer
 from trainer.data import count_excess_images, drop_oversized, load_records
-from trainer.resuming import checkpoint_to_resume
 from trainer.run_record import write_run_record
 from trainer.train import parse_arguments
 
-CONFIGS = sorted((Path(__file__).parents[2] / "trainer" / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "trainer" / "configs"
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+MATRIX = FOLDER / "matrix" / "overhead_variants.yaml"
+# Of the language model that each config is for.
+DEPTHS = {"closed_world": 3, "smollm2_lora": 30, "llava_onevision_0_5b": 24, "llava_onevision_7b_qlora": 28}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -26,12 +30,49 @@ def test_config_opens_with_its_launch_line_and_parses(path):
     argv = ["--config", str(path), "--use_cpu", "true"]
     if "PATH_TO" in launch:
         argv += ["--dataset", str(path.parent)]
-    data_args, architecture, args, model_args = parse_arguments(argv)
+    _, architecture, args, _ = parse_arguments(argv)
     assert args.max_steps > 0
     fields = {name: value for name, value in vars(architecture).items() if value is not None}
-    text = {"num_hidden_layers": 30 if model_args.use_peft else 3, "hidden_size": 128, "num_attention_heads": 4}
+    text = {"num_hidden_layers": DEPTHS[path.stem], "hidden_size": 128, "num_attention_heads": 4}
     config = SpectraSumConfig(text_config={"model_type": "qwen2", **text}, **fields)
     assert config.gate_layers == fields["gate_layers"]
+
+
+def test_the_rows_of_the_overhead_table_are_trained_by_their_launch_lines():
+    text = MATRIX.read_text()
+    matrix = yaml.safe_load(text)
+    # A row of the paper's table, and the arguments that train it (§7).
+    lines = [line[2:].strip() for line in text.splitlines() if line.startswith("#   ")]
+    launched = {line.partition(" --")[0].strip(): line[line.index("--") :].split() for line in lines}
+    paths = {"OneVision": "concat", "Vision Sampler": "sampler", "DVP": "dvp"}
+    paths |= {"MM-OV": "concat", "MM-Vision Sampler": "sampler", "MM-DVP": "dvp"}
+    assert list(matrix["variants"]) == list(launched) == list(paths)
+    common = ["--config", str(FOLDER / "llava_onevision_7b_qlora.yaml"), "--dataset", str(FOLDER), "--use_cpu", "true"]
+    outputs = set()
+    for name, fields in matrix["variants"].items():
+        heads = (0.1, 1.0) if name.startswith("MM-") else (0.0, 0.0)
+        assert (fields["fusion"], fields["align_weight"], fields["distill_weight"]) == (paths[name], *heads)
+        _, architecture, args, _ = parse_arguments([*common, *launched[name]])
+        fields = matrix["common"] | fields
+        assert {field: getattr(architecture, field) for field in fields} == fields
+        SpectraSumConfig(text_config={"model_type": "qwen2", "num_hidden_layers": 28}, **fields)
+        outputs.add(args.output_dir)
+    assert len(outputs) == 6
+
+
+def test_the_paper_s_training_is_one_config():
+    argv = ["--config", str(FOLDER / "llava_onevision_7b_qlora.yaml"), "--dataset", str(FOLDER), "--use_cpu", "true"]
+    data_args, architecture, args, model_args = parse_arguments(argv)
+    # §1 to §3 and §8; the rank, alpha and architecture are points of the published search space.
+    assert data_args.llava_onevision == "llava-hf/llava-onevision-qwen2-7b-ov-hf"
+    assert (data_args.vision_backbone, data_args.max_length) == ("google/siglip-so400m-patch14-384", 2048)
+    assert (architecture.max_images, architecture.max_selected_images) == (5, 3)
+    assert (args.optim, args.bf16, args.per_device_train_batch_size) == ("adafactor", True, 1)
+    assert (args.gradient_accumulation_steps, args.max_steps) == (1, 360_000)
+    assert (args.load_best_model_at_end, args.metric_for_best_model) == (True, "eval_loss")
+    assert not args.greater_is_better and args.eval_steps == args.save_steps
+    assert model_args.load_in_4bit and model_args.bnb_4bit_quant_type == "nf4" and model_args.use_peft
+    assert model_args.lora_r in (16, 32, 64) and model_args.lora_alpha in (64, 128)
 
 
 def test_every_field_of_the_configuration_is_an_argument():
@@ -67,26 +108,6 @@ def test_impossible_combinations_are_refused(argv, message, tmp_path):
         parse_arguments([*argv, "--output_dir", str(tmp_path), "--use_cpu", "true"])
 
 
-def test_resuming_names_the_checkpoint_or_the_problem(tmp_path):
-    common = ["--dataset", "closed_world", "--closed_world_backbones", "b", "--use_cpu", "true"]
-    common += ["--output_dir", str(tmp_path)]
-    fresh = parse_arguments(common)[2]
-    assert checkpoint_to_resume(fresh) is None
-    latest = parse_arguments([*common, "--resume_from_checkpoint", "latest"])[2]
-    with pytest.raises(ValueError, match="no checkpoint in"):
-        checkpoint_to_resume(latest)
-    for step in (2, 10):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert checkpoint_to_resume(latest) == str(tmp_path / "checkpoint-10")
-    named = parse_arguments([*common, "--resume_from_checkpoint", str(tmp_path / "checkpoint-2")])[2]
-    assert checkpoint_to_resume(named) == str(tmp_path / "checkpoint-2")
-    with pytest.raises(ValueError, match="resume_from_checkpoint latest to go on"):
-        checkpoint_to_resume(fresh)
-    with pytest.raises(ValueError, match="there is no folder"):
-        checkpoint_to_resume(parse_arguments([*common, "--resume_from_checkpoint", "missing"])[2])
-
-
 def test_images_beyond_the_limit_are_counted():
     records = Dataset.from_dict({"images": [[1, 2, 3, 4], [], [1], [1, 2, 3]]})
     assert count_excess_images(records, 2) == 3
@@ -108,15 +129,6 @@ def test_articles_whose_summary_fills_the_limit_are_left_out_and_counted(caplog)
     assert "1 of 3 train articles are left out" in caplog.text
     with pytest.raises(ValueError, match="no train article fits into max_length=80"):
         drop_oversized(DatasetDict({"train": split.select([1])}), processor, 80)
-
-
-def test_resuming_passes_over_a_half_written_checkpoint(tmp_path):
-    common = ["--dataset", "closed_world", "--closed_world_backbones", "b", "--use_cpu", "true"]
-    latest = parse_arguments([*common, "--output_dir", str(tmp_path), "--resume_from_checkpoint", "latest"])[2]
-    for step in (2, 4):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    assert checkpoint_to_resume(latest) == str(tmp_path / "checkpoint-2")
 
 
 def closed_world_arguments(output: Path, *more: str) -> tuple:

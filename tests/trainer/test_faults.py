@@ -1,0 +1,322 @@
+"""What happens in long runs: a training that is killed, stopped or out of disk goes on as if nothing had happened.
+
+All runs have dropout, shuffling, two micro-batches a step and five steps an epoch, and are compared with one training that
+nothing interrupted.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+import trainer.train
+from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
+from trainer.building import build_trainer
+from trainer.checkpoint_integrity import QUEUE_FILE, checkpoint_problem
+from trainer.checkpoint_push import CheckpointPush
+from trainer.checkpoint_writing import CheckpointError
+from trainer.train import main, parse_arguments
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = """
+dataset: closed_world
+closed_world_articles: 20
+closed_world_eval_articles: 2
+max_length: 400
+num_latents: 3
+sampler_depth: 1
+dvp_num_layers: 3
+gate_layers: [1, 3]
+vrp_hidden_size: 16
+vrp_dropout: 0.3
+vrp_context: article_set
+max_images: 3
+max_candidate_images: 6
+teacher_kappa: 2.0
+initializer_range: 0.1
+gate_init: 0.2
+use_cpu: true
+disable_tqdm: true
+report_to: none
+logging_steps: 1
+predict_with_generate: false
+freeze_language_model: false
+per_device_train_batch_size: 2
+gradient_accumulation_steps: 2
+per_device_eval_batch_size: 2
+save_steps: 3
+eval_strategy: steps
+eval_steps: 3
+max_steps: 8
+learning_rate: 0.01
+"""
+# Runs trainer/train.py's main() in every process, which one of them signals in the middle of a step.
+SIGNALLED = """
+import os, sys
+from pathlib import Path
+import trainer.train
+from tests.trainer.test_faults import AtStep, add_callback
+
+rank, step, number, output = int(os.environ.get("RANK", 0)), *map(int, sys.argv[1:3]), Path(sys.argv[3])
+choose = trainer.train.checkpoint_to_resume
+
+def choose_and_tell(args):
+    checkpoint = choose(args)
+    (output / f"chosen_by_{rank}").write_text(str(checkpoint))
+    return checkpoint
+
+if __name__ == "__main__":
+    trainer.train.checkpoint_to_resume = choose_and_tell
+    if rank == int(os.environ.get("WORLD_SIZE", 1)) - 1:
+        trainer.train.build_trainer = add_callback(AtStep(step, lambda: os.kill(os.getpid(), number)))
+    trainer.train.main(sys.argv[4:])
+"""
+# Under the size of the weights, and between theirs and the optimizer's.
+LESS_THAN_WEIGHTS, LESS_THAN_OPTIMIZER = 300_000, 800_000
+
+
+class AtStep(TrainerCallback):
+    """Does something in the middle of a step, after the first of its micro-batches."""
+
+    def __init__(self, step: int, action: Callable[[], None]):
+        self.step = step
+        self.action = action
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        if state.global_step + 1 == self.step:
+            self.action()
+
+
+def add_callback(callback: TrainerCallback) -> Callable:
+    return lambda *args: build_trainer(*args, callbacks=[callback])
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Writing a file beyond `size` bytes fails, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("faults")
+    (folder / "settings.yaml").write_text(SETTINGS)
+    (folder / "signalled.py").write_text(SIGNALLED)
+    tiny_tokenizer().save_pretrained(save_vision_folder(folder / "vision"))
+    save_text_folder(folder / "text")
+    return folder
+
+
+def options(output: Path, *more: str) -> list[str]:
+    folder = output.parent
+    common = ["--config", str(folder / "settings.yaml"), "--output_dir", str(output)]
+    return [*common, "--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text"), *more]
+
+
+def resume(output: Path, *more: str) -> None:
+    main(options(output, "--resume_from_checkpoint", "latest", *more))
+
+
+def start(command: list[str], **kwargs) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *command]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def part_of(whole: Path, output: Path, *steps: int) -> Path:
+    """A run that was interrupted after the checkpoints of these steps."""
+    for step in steps:
+        shutil.copytree(whole / f"checkpoint-{step}", output / f"checkpoint-{step}")
+    return output
+
+
+def losses(output: Path) -> list[dict]:
+    """The losses, gradient norm, rate and gates of every step, and the evaluations."""
+    log = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    # Times, and what is counted since the start of the process.
+    left_out = ("runtime", "per_second", "truncated_texts")
+    kept = [entry for entry in log if "loss_lm" in entry or "eval_loss" in entry]
+    return [{name: entry[name] for name in entry if not any(part in name for part in left_out)} for entry in kept]
+
+
+def checkpoints(output: Path) -> set[str]:
+    return {path.name for path in output.iterdir() if "checkpoint" in path.name}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def assert_went_on_as(whole: Path, output: Path) -> None:
+    assert losses(output) == losses(whole)
+    for name in ("model.safetensors", QUEUE_FILE):
+        found, expected = (load_file(folder / "checkpoint-8" / name) for folder in (output, whole))
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected), name
+
+
+@pytest.fixture(scope="module")
+def whole(folder) -> Path:
+    main(options(folder / "whole"))
+    found = losses(folder / "whole")
+    assert [entry["step"] for entry in found] == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 8]
+    assert all(entry["loss_align"] > 0 and entry["loss_distill"] > 0 for entry in found if "loss" in entry)
+    return folder / "whole"
+
+
+def test_a_killed_training_goes_on_with_the_same_losses(whole):
+    output = whole.with_name("killed")
+    output.mkdir()
+    done = start([str(whole.parent / "signalled.py"), "8", str(signal.SIGKILL.value), str(output), *options(output)])
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    # The sixth step is the first of the second epoch.
+    assert checkpoints(output) == {"checkpoint-3", "checkpoint-6"}
+    resume(output)
+    assert_went_on_as(whole, output)
+
+
+def test_sigterm_saves_after_the_running_step_and_publishes_nothing(whole, monkeypatch, capsys):
+    output = whole.with_name("terminated")
+    pushed, workers = [], []
+    monkeypatch.setattr(trainer.train, "check_push", lambda *args: None)
+    monkeypatch.setattr(CheckpointPush, "start", lambda self, path, message: pushed.append(path.name) or True)
+    monkeypatch.setattr(CheckpointPush, "finish", lambda *args: pytest.fail("an unfinished run was published"))
+
+    def terminate() -> None:
+        # torchrun and SLURM signal the workers of the DataLoader too. From its parent, a worker takes it as a farewell.
+        workers.extend(multiprocessing.active_children())
+        for worker in workers:
+            subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+            worker.join(0.5)
+            assert worker.is_alive()
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    # An evaluation is due after the sixth step, and the best checkpoint is the third.
+    best = ("--load_best_model_at_end", "true", "--save_total_limit", "1")
+    push = ("--push_to_hub", "true", "--hub_model_id", "user/name", "--hub_strategy", "every_save")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.train, "build_trainer", add_callback(AtStep(6, terminate)))
+        with pytest.raises(SystemExit) as stopped:
+            main(options(output, *best, *push, "--dataloader_num_workers", "1"))
+    assert stopped.value.code == 143
+    assert len(workers) == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "SIGTERM" in line]
+    assert "after step 6 of 8" in line and "--resume_from_checkpoint latest" in line
+    assert pushed == ["checkpoint-3"]
+    assert checkpoints(output) == {"checkpoint-3", "checkpoint-6"}
+    assert not {"model.safetensors", "trainer_state.json", "metrics.json"} & set(os.listdir(output))
+    state = json.loads((output / "checkpoint-6" / "trainer_state.json").read_text())
+    assert Path(state["best_model_checkpoint"]).name == "checkpoint-3"
+    assert [entry["step"] for entry in state["log_history"] if "eval_loss" in entry] == [3]
+    resume(output)
+    assert_went_on_as(whole, output)
+
+
+def test_sigterm_during_an_evaluation_waits_for_no_further_step(whole, monkeypatch):
+    class DuringEvaluation(TrainerCallback):
+        def on_prediction_step(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                signal.raise_signal(signal.SIGTERM)
+
+    output = whole.with_name("terminated_in_evaluation")
+    monkeypatch.setattr(trainer.train, "build_trainer", add_callback(DuringEvaluation()))
+    with pytest.raises(SystemExit):
+        main(options(output, "--eval_strategy", "epoch", "--eval_on_start", "true"))
+    assert checkpoints(output) == {"checkpoint-3", "checkpoint-5"}
+    state = json.loads((output / "checkpoint-5" / "trainer_state.json").read_text())
+    assert [entry["step"] for entry in state["log_history"] if "eval_loss" in entry] == [0, 5]
+
+
+def test_two_processes_choose_the_same_checkpoint_and_stop_at_the_same_step(whole):
+    output = part_of(whole, whole.with_name("two_processes"), 3, 6)
+    os.truncate(output / "checkpoint-6" / "optimizer.pt", 1000)
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    launch += [str(whole.parent / "signalled.py"), "5", str(signal.SIGTERM.value), str(output)]
+    done = start([*launch, *options(output, "--resume_from_checkpoint", "latest")])
+    assert done.returncode == 1
+    assert "exitcode  : 143" in done.stderr, done.stderr[-3000:]
+    assert done.stderr.count("stopped by SIGTERM after step 5 of 8") == 1
+    assert done.stderr.count("checkpoint-6 (optimizer.pt is cut off or damaged") == 1
+    for rank in (0, 1):
+        assert (output / f"chosen_by_{rank}").read_text() == str(output / "checkpoint-3")
+    assert checkpoints(output) == {"checkpoint-3", "checkpoint-5", "unusable-checkpoint-6"}
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(os.listdir(output / "checkpoint-5"))
+    assert checkpoint_problem(output / "checkpoint-5") is None
+
+
+def test_a_full_disk_ends_the_training_in_one_line_and_keeps_the_last_checkpoint(whole):
+    output = part_of(whole, whole.with_name("full_disk"), 3)
+    before = contents(output / "checkpoint-3")
+    command = [str(ROOT / "trainer" / "train.py"), *options(output, "--resume_from_checkpoint", "latest")]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LESS_THAN_OPTIMIZER, LESS_THAN_OPTIMIZER))
+
+    done = start([*command, "--save_total_limit", "1"], preexec_fn=limit)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"error: the checkpoint could not be written to {output / 'checkpoint-6'} (")
+    assert "GB are free" in line and f"the newest whole checkpoint is {output / 'checkpoint-3'}:" in line
+    assert checkpoints(output) == {"checkpoint-3"}
+    assert contents(output / "checkpoint-3") == before
+    resume(output, "--save_total_limit", "1")
+    assert checkpoints(output) == {"checkpoint-8"}
+    assert_went_on_as(whole, output)
+
+
+def test_a_full_disk_at_the_end_keeps_the_model_that_was_there(whole):
+    output = part_of(whole, whole.with_name("full_at_the_end"), 3)
+    for step in (6, 8):
+        shutil.copytree(whole / f"checkpoint-{step}", output / f"checkpoint-{step}")
+    shutil.copy(whole / "config.json", output)
+    (output / "model.safetensors").write_bytes(b"an older model")
+    with (
+        disk_of(LESS_THAN_WEIGHTS),
+        pytest.raises(CheckpointError, match="the model could not be written to") as caught,
+    ):
+        resume(output)
+    assert f"the newest whole checkpoint is {output / 'checkpoint-8'}" in str(caught.value)
+    assert (output / "model.safetensors").read_bytes() == b"an older model"
+    assert sorted(os.listdir(output)) == sorted([*checkpoints(output), "config.json", "model.safetensors", "run.json"])
+    # With room again, the run ends as it would have: it is resumed after its last step, and trains no further one.
+    resume(output)
+    assert losses(output) == losses(whole)
+    assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_a_checkpoint_that_is_written_again_outlives_a_full_disk(whole):
+    output = part_of(whole, whole.with_name("again"), 3)
+    checkpoint = str(output / "checkpoint-3")
+    shutil.copytree(checkpoint, output / "checkpoint-6")
+    (output / "checkpoint-6" / "mark").write_text("of an abandoned training")
+    before = contents(output / "checkpoint-6")
+    arguments = parse_arguments(options(output, "--resume_from_checkpoint", checkpoint))
+    again = build_trainer(*arguments, trainer.train.load_records(arguments[0]))
+    for size in (LESS_THAN_WEIGHTS, LESS_THAN_OPTIMIZER):
+        with disk_of(size), pytest.raises(CheckpointError, match="checkpoint-6 "):
+            again.train(resume_from_checkpoint=checkpoint)
+        assert checkpoints(output) == {"checkpoint-3", "checkpoint-6"}
+        assert contents(output / "checkpoint-6") == before
+    again.train(resume_from_checkpoint=checkpoint)
+    assert checkpoints(output) == {"checkpoint-3", "checkpoint-6", "checkpoint-8"}
+    assert "mark" not in contents(output / "checkpoint-6")

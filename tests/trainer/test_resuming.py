@@ -1,0 +1,248 @@
+"""Which checkpoint a training goes on from: the newest one that is whole, and what is wrong with the others is said."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.distributed import checkpoint as distributed_checkpoint
+
+from tests.tiny import save_text_folder, save_vision_folder, tiny_model, tiny_tokenizer
+from trainer.building import build_trainer
+from trainer.checkpoint_integrity import checkpoint_problem
+from trainer.data import load_records
+from trainer.resuming import checkpoint_to_resume
+from trainer.train import parse_arguments
+
+SETTINGS = """
+dataset: closed_world
+closed_world_articles: 4
+closed_world_eval_articles: 1
+max_length: 400
+num_latents: 3
+sampler_depth: 1
+dvp_num_layers: 3
+gate_layers: [1, 3]
+vrp_hidden_size: 16
+max_images: 3
+max_candidate_images: 6
+use_cpu: true
+disable_tqdm: true
+report_to: none
+per_device_train_batch_size: 2
+save_steps: 1
+max_steps: 2
+"""
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "negative_queue.safetensors",
+    "optimizer.pt",
+    "rng_state.pth",
+    "scheduler.pt",
+    "trainer_state.json",
+)
+
+
+def train(folder: Path, name: str, *options: str) -> Path:
+    """A training's folder, with the checkpoints 1 and 2."""
+    common = ["--config", str(folder / "settings.yaml"), "--output_dir", str(folder / name)]
+    common += ["--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text")]
+    arguments = parse_arguments([*common, *options])
+    build_trainer(*arguments, load_records(arguments[0])).train()
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("resuming")
+    (folder / "settings.yaml").write_text(SETTINGS)
+    tiny_tokenizer().save_pretrained(save_vision_folder(folder / "vision"))
+    save_text_folder(folder / "text")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder) -> Path:
+    return train(folder, "whole")
+
+
+@pytest.fixture
+def output(trained, tmp_path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture
+def warnings(caplog):
+    """The lines that are logged as warnings."""
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "trainer.resuming"]
+
+
+def choose(output: Path, resume: str | None = "latest") -> str | None:
+    argv = ["--dataset", "closed_world", "--closed_world_backbones", "b", "--use_cpu", "true"]
+    argv += ["--resume_from_checkpoint", resume] if resume else []
+    return checkpoint_to_resume(parse_arguments([*argv, "--output_dir", str(output)])[2])
+
+
+def cut_off(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def overwrite(path: Path) -> None:
+    """Garbage at the start, where a safetensors file has its header, and everywhere in a small file."""
+    with path.open("r+b") as file:
+        file.write(b"\xa5" * min(4096, path.stat().st_size))
+
+
+def one_byte_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, empty, cut_off, overwrite])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named(output, name, damage):
+    checkpoint = output / "checkpoint-2"
+    assert checkpoint_problem(checkpoint) is None
+    damage(checkpoint / name)
+    assert checkpoint_problem(checkpoint).startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(".json")])
+def test_the_last_byte_counts(output, name):
+    one_byte_short(output / "checkpoint-2" / name)
+    assert checkpoint_problem(output / "checkpoint-2").startswith(f"{name} is cut off or damaged (")
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth"])
+def test_a_flipped_byte_in_an_archive_is_seen(output, name):
+    path = output / "checkpoint-2" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert checkpoint_problem(path.parent).startswith(f"{name} is cut off or damaged (Bad CRC-32")
+
+
+def test_adapters_are_checked(folder, tmp_path):
+    trained = train(folder, "lora", "--use_peft", "true", "--lora_r", "2")
+    for damage in (Path.unlink, cut_off, overwrite):
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            checkpoint = shutil.copytree(trained / "checkpoint-2", tmp_path / f"{damage.__name__}_{name}")
+            assert checkpoint_problem(checkpoint) is None
+            damage(checkpoint / name)
+            assert checkpoint_problem(checkpoint).startswith(f"{name} ")
+
+
+def test_every_shard_of_a_large_model_is_checked(output):
+    checkpoint = output / "checkpoint-2"
+    (checkpoint / "model.safetensors").unlink()
+    tiny_model().save_pretrained(checkpoint, max_shard_size="200KB")
+    shards = sorted(checkpoint.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert checkpoint_problem(checkpoint) is None
+    cut_off(shards[-1])
+    assert checkpoint_problem(checkpoint).startswith(f"{shards[-1].name} is cut off")
+    shards[0].unlink()
+    assert checkpoint_problem(checkpoint) == f"{shards[0].name} is missing"
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_checkpoint_of_fsdp_needs_no_single_files(output):
+    checkpoint = output / "checkpoint-2"
+    for name in ("model.safetensors", "config.json", "optimizer.pt"):
+        (checkpoint / name).unlink()
+    for name in ("pytorch_model_fsdp_0", "optimizer_0"):
+        writer = distributed_checkpoint.FileSystemWriter(checkpoint / name, single_file_per_rank=False)
+        distributed_checkpoint.save({"one": torch.rand(100), "two": torch.rand(50)}, storage_writer=writer)
+    assert checkpoint_problem(checkpoint) is None
+    first, second = sorted((checkpoint / "optimizer_0").glob("*.distcp"))
+    one_byte_short(second)
+    assert checkpoint_problem(checkpoint).startswith(f"optimizer_0/{second.name} is cut off (")
+    first.unlink()
+    assert checkpoint_problem(checkpoint) == f"optimizer_0/{first.name} is missing"
+    cut_off(checkpoint / "pytorch_model_fsdp_0" / ".metadata")
+    assert checkpoint_problem(checkpoint).startswith("pytorch_model_fsdp_0/.metadata is missing or damaged (")
+
+
+def test_the_random_states_of_all_processes_are_needed(output):
+    checkpoint = output / "checkpoint-2"
+    for rank in range(3):
+        shutil.copy(checkpoint / "rng_state.pth", checkpoint / f"rng_state_{rank}.pth")
+    (checkpoint / "rng_state.pth").unlink()
+    assert checkpoint_problem(checkpoint) is None
+    (checkpoint / "rng_state_1.pth").unlink()
+    assert checkpoint_problem(checkpoint) == "rng_state_1.pth is missing"
+    (checkpoint / "rng_state_2.pth").unlink()
+    # One process alone would have written no number.
+    assert checkpoint_problem(checkpoint) == "rng_state_1.pth is missing"
+
+
+def test_the_newest_sound_checkpoint_is_taken_and_one_line_says_why(output, warnings):
+    # Ten is newer than two, though not as text.
+    shutil.copytree(output / "checkpoint-2", output / "checkpoint-10")
+    shutil.copytree(output / "checkpoint-2", output / "checkpoint-11")
+    assert choose(output) == str(output / "checkpoint-11")
+    assert warnings() == []
+    (output / "checkpoint-11" / "trainer_state.json").unlink()
+    cut_off(output / "checkpoint-10" / "model.safetensors")
+    before = {path.name: path.read_bytes() for path in (output / "checkpoint-10").iterdir()}
+    assert choose(output) == str(output / "checkpoint-2")
+    (line,) = warnings()
+    assert "checkpoint-11 (trainer_state.json is missing), cut off while it was written, is removed" in line
+    assert "checkpoint-10 (model.safetensors is cut off or damaged" in line
+    assert line.endswith(f"the training goes on from {output / 'checkpoint-2'}.")
+    # Nothing that the Trainer would count when it deletes old checkpoints.
+    assert {path.name for path in output.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
+    kept = output / "unusable-checkpoint-10"
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+
+
+def test_a_checkpoint_that_is_named_is_taken_or_refused(output):
+    assert choose(output, str(output / "checkpoint-1")) == str(output / "checkpoint-1")
+    empty(output / "checkpoint-2" / "optimizer.pt")
+    message = rf"checkpoint-2 is damaged: optimizer.pt .*; the newest sound one is {output / 'checkpoint-1'}\."
+    with pytest.raises(ValueError, match=message):
+        choose(output, str(output / "checkpoint-2"))
+    with pytest.raises(ValueError, match="there is no folder missing"):
+        choose(output, "missing")
+    assert (output / "checkpoint-2").is_dir()
+
+
+def test_without_a_sound_checkpoint_nothing_is_resumed_or_touched(output, tmp_path):
+    with pytest.raises(ValueError, match="there is no checkpoint in"):
+        choose(tmp_path / "new")
+    for step in (1, 2):
+        (output / f"checkpoint-{step}" / "scheduler.pt").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-2 \(scheduler.pt is missing\), checkpoint-1 \(scheduler.pt is"):
+        choose(output)
+    assert (output / "checkpoint-1").is_dir() and (output / "checkpoint-2").is_dir()
+
+
+def test_a_folder_with_checkpoints_starts_nothing_anew(output, tmp_path):
+    assert choose(tmp_path / "new", None) is None
+    with pytest.raises(ValueError, match=r"checkpoint-2 exists: pass --resume_from_checkpoint latest to go on"):
+        choose(output, None)
+    # A first checkpoint that was never finished holds nothing to go on from.
+    for step in (1, 2):
+        (output / f"checkpoint-{step}" / "trainer_state.json").unlink()
+    assert choose(output, None) is None
+
+
+def test_weights_of_another_model_do_not_stay_beside_a_new_one(folder, tmp_path):
+    common = ["--config", str(folder / "settings.yaml"), "--output_dir", str(tmp_path)]
+    common += ["--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text")]
+    arguments = parse_arguments(common)
+    trainer = build_trainer(*arguments, load_records(arguments[0]))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model-00001-of-00002.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("of the user")
+    trainer.save_model()
+    assert {path.name for path in tmp_path.glob("model*.safetensors*")} == {"model.safetensors"}
+    assert (tmp_path / "notes.txt").is_file()
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]

@@ -1,0 +1,144 @@
+"""Checkpoints and models that are written as a whole or not at all: on a full disk the last good ones stay."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from trainer.checkpoint_integrity import is_complete, one_line
+from trainer.resuming import newest_sound_checkpoint
+
+# In the folder that is written to: a rename within a file system cannot fail for lack of space.
+PARTIAL = ".model.partial"
+WEIGHTS = ("model*.safetensors*", "adapter_model*.safetensors*")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint or a model could not be written. One line: the folder, why, the free space, and what is left."""
+
+
+class WholeCheckpointTrainer(Trainer):
+    """The Trainer, with checkpoints and models that are written as a whole or not at all.
+
+    - A checkpoint that could not be written is removed, in any case before `save_total_limit` would delete an older
+      one. Nothing of an earlier, abandoned checkpoint of the same step gets mixed with it.
+    - A run that is resumed from the checkpoint of its last step trains no further.
+    - A model is written beside the files that it replaces, and then moved into place.
+
+    Raises:
+        CheckpointError: by `train()`, when a checkpoint could not be written.
+    """
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            # Resumed from the checkpoint of the last step, within an epoch: the Trainer would train one more.
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(**kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        replaced = folder.with_name(f".{folder.name}.replaced")
+        if self.args.should_save:
+            shutil.rmtree(replaced, ignore_errors=True)
+            if folder.is_dir():
+                folder.rename(replaced)
+        # Every process writes its random state into the folder.
+        self.accelerator.wait_for_everyone()
+        try:
+            super()._save_checkpoint(model, trial)
+        except BaseException as error:
+            if is_complete(folder):
+                # What failed came after it: a push, for example.
+                raise
+            failure = _describe(folder, error)
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
+                if replaced.is_dir():
+                    replaced.rename(folder)
+            if not isinstance(error, Exception):
+                raise
+            raise failure from error
+        if self.args.should_save:
+            shutil.rmtree(replaced, ignore_errors=True)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        if self.args.world_size == 1:
+            return super()._save_rng_state(output_dir)
+        failure = None
+        try:
+            super()._save_rng_state(output_dir)
+        except Exception as error:  # torch.save raises a RuntimeError for a full disk
+            failure = error
+        # What follows declares the checkpoint complete and deletes older ones: no process may be behind, or have failed.
+        failures = self.accelerator.reduce(torch.tensor(float(failure is not None), device=self.args.device), "sum")
+        if failure is not None:
+            raise failure
+        if failures.item():
+            raise OSError("another process could not write its random state")
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return super()._save(output_dir, state_dict)
+        target = Path(output_dir or self.args.output_dir)
+        partial = target / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            if (target / "README.md").is_file():
+                # PEFT adds to a card that is there.
+                shutil.copy2(target / "README.md", partial)
+            super()._save(str(partial), state_dict)
+            _move_over(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def explained(folder: str | Path) -> Iterator[None]:
+    """
+    Around writing the finished model: what goes wrong becomes one line.
+
+    Args:
+        folder (`str` or `Path`): The output folder of the run.
+
+    Raises:
+        CheckpointError: from whatever went wrong: a full disk is an OSError, a RuntimeError from torch, and an Exception
+            of their own from safetensors and tokenizers.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise _describe(Path(folder), error) from error
+
+
+def _describe(folder: Path, error: BaseException) -> CheckpointError:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free / 1e9
+    checkpoint = folder.name.startswith(f"{PREFIX_CHECKPOINT_DIR}-")
+    what = "the checkpoint" if checkpoint else "the model"
+    kept = "what was written of it is removed" if checkpoint else "a model that was there before is untouched"
+    left = newest_sound_checkpoint(folder.parent if checkpoint else folder)
+    next_step = "go on with --resume_from_checkpoint latest" if left else "start again"
+    return CheckpointError(
+        f"{what} could not be written to {folder} ({type(error).__name__}: {one_line(error)}), where {free:.2f} GB are "
+        f"free; {kept}, and the newest whole checkpoint is {left}: make room, then {next_step}."
+    )
+
+
+def _move_over(source: Path, target: Path) -> None:
+    """Move all files of one folder into another, where weights that would be of another model go."""
+    files = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
+    for path in files:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).replace(target / path)
+    for pattern in WEIGHTS:
+        for path in target.glob(pattern):
+            if path.relative_to(target) not in files:
+                path.unlink()
