@@ -17,12 +17,12 @@ class AlignmentHead(nn.Module):
         super().__init__()
         self.init_temperature = config.alignment_temperature
         self.projection = nn.Linear(config.text_config.hidden_size, config.image_embedding_size)
-        self.log_temperature = nn.Parameter(torch.empty(()))
+        self.log_temperature = nn.Parameter(torch.empty(1))
 
     @property
     def temperature(self) -> torch.Tensor:
         """τ, a positive scalar."""
-        return self.log_temperature.exp()
+        return self.log_temperature.exp().squeeze()
 
     def forward(self, hidden_states: torch.Tensor, summary_mask: torch.Tensor) -> torch.Tensor:
         """Hidden states (B, T, d) and the summary's positions (B, T) → summary embeddings z (B, d_img), normalised."""

@@ -1,6 +1,7 @@
 """SPeCTrA-Sum as a `PreTrainedModel`: a vision tower, a language model, and the visual path between them."""
 
 import math
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -24,6 +25,8 @@ from .configuration_spectra import SpectraSumConfig
 from .deep_visual_processor import DeepVisualProcessor
 from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
 from .image_encoding import ImageEncodingMixin
+from .llava_onevision import load_llava_onevision
+from .llava_onevision_weights import LlavaOnevisionReport
 from .outputs_spectra import SpectraSumOutput
 
 # Saving a model copies the files that this one imports, and the pipeline is to come with every saved model.
@@ -44,10 +47,23 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    # The decode step picks its gates from a dictionary that travels as an argument, and prefill sizes depend on data.
-    _can_compile_fullgraph = False
+    # What generate() compiles: the decode step with a static cache. Prefill, whose sizes depend on data, runs as it is.
+    _can_compile_fullgraph = True
     _no_split_modules = ["VisionSamplerBlock", "DeepVisualProcessorBlock", "GatedCrossAttention"]
     _skip_keys_device_placement = ["past_key_values"]
+    # Relevance predictor, the gates' α and τ stay in float32 where the rest is in half precision: rankings live on small
+    # differences, and steps on α and τ are lost in bfloat16's 8 bits. Not "gate", which is in every gate_proj, too.
+    _keep_in_fp32_modules_strict = [r"visual_path\.relevance_predictor\.", r"gate\.alpha$", r"\.log_temperature$"]
+
+    def cast_parameters(self, dtype: torch.dtype) -> None:
+        """Cast all parameters as loading in `dtype` does: some stay in float32 where the rest is in half precision.
+
+        Buffers are left alone: `to(dtype)` would round the frequencies of rotary positions.
+        """
+        kept = self._keep_in_fp32_modules_strict if dtype in (torch.float16, torch.bfloat16) else ()
+        for name, parameter in self.named_parameters():
+            keeps = any(re.search(pattern, name) for pattern in kept)
+            parameter.data = parameter.data.to(torch.float32 if keeps else dtype)
 
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
@@ -136,7 +152,7 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         )
         model = cls(spectra_config, vision_tower=backbones.vision_tower, language_model=language_model)
         # Backbones are often published in different dtypes.
-        model = model.to(dtype or language_model.dtype)
+        model.cast_parameters(dtype or language_model.dtype)
         model.generation_config = language_model.generation_config
         # A summary ends with the tokenizer's end token, whatever else the language model stops at.
         model.generation_config.eos_token_id = end_token_ids(model.generation_config, tokenizer)
@@ -151,6 +167,38 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
             max_candidate_images=spectra_config.max_candidate_images,
         )
         return model.eval(), processor
+
+    @classmethod
+    def from_llava_onevision(
+        cls,
+        llava_onevision: str,
+        embedding_vision: str,
+        *,
+        dtype: torch.dtype | None = None,
+        output_loading_info: bool = False,
+        **config: Any,
+    ) -> tuple["SpectraSumForConditionalGeneration", SpectraSumProcessor, LlavaOnevisionReport] | tuple[Any, ...]:
+        """A model on a LLaVA-OneVision checkpoint, with a fresh visual path, and its processor.
+
+        Tower and language model are the checkpoint's, for `fusion="concat"` projector and newline, too; image embeddings
+        are those of a full SigLIP. One tower is held where the layers that both share are equal bit for bit. Each image is
+        one tile, as LLaVA-OneVision reads several images; a single one, which it would cut into tiles, too.
+
+        Args:
+            llava_onevision (`str`): Folder or Hub id of a LLaVA-OneVision model in transformers' format (safetensors).
+            embedding_vision (`str`): Folder or Hub id of the SigLIP that its tower was made from, with its pooling head.
+            dtype (`torch.dtype`, *optional*): Of the whole model; the checkpoint's own by default.
+            output_loading_info (`bool`, *optional*, defaults to `False`): Also return the [`LlavaOnevisionReport`].
+            config: Fields of [`SpectraSumConfig`], and `prompt_template` for the processor.
+
+        Raises:
+            ValueError: when a checkpoint lacks tensors or has others after loading than in its files, when the two read
+                other pixels, or when its architecture is not supported.
+            TypeError: for a field that the configuration does not have, or that comes from the checkpoints.
+            StrictDataclassError: for fields that contradict each other, see [`SpectraSumConfig`].
+        """
+        loaded = load_llava_onevision(cls, llava_onevision, embedding_vision, dtype=dtype, **config)
+        return loaded if output_loading_info else loaded[:2]
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -367,6 +415,16 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         if key_values is not None:
             model_kwargs["visual_key_values"] = key_values.repeat_interleave(expand_size)
         return input_ids, model_kwargs
+
+    def _update_model_kwargs_for_generation(
+        self, outputs: SpectraSumOutput, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Decode steps that read a cache leave out the prompt's visual tokens, which are in it."""
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
+        if model_kwargs.get("use_cache"):
+            for name in ("visual_tokens", "summarizer_images"):
+                model_kwargs.pop(name, None)
+        return model_kwargs
 
 
 __all__ = [

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
@@ -58,6 +58,9 @@ class SpectraSumProcessor(ProcessorMixin):
             Placeholders per image: 0 for the gated variants, patches + 1 for `fusion="concat"`.
         max_images (`int`, *optional*, defaults to `5`): Most images that the summarizer sees.
         max_candidate_images (`int`, *optional*, defaults to `20`): Most images of an article that are scored.
+        pad_to_square (`bool`, *optional*, defaults to `False`):
+            Put each image in the middle of a square of the image processor's mean colour, as LLaVA-OneVision does with
+            several images, instead of leaving it to the image processor to stretch it.
     """
 
     default_image_token = "<image>"
@@ -73,6 +76,7 @@ class SpectraSumProcessor(ProcessorMixin):
         num_image_tokens: int = 0,
         max_images: int = 5,
         max_candidate_images: int = 20,
+        pad_to_square: bool = False,
     ):
         self.prompt_template = prompt_template or (CHAT_PROMPT if chat_template else PLAIN_PROMPT)
         fields = re.findall(r"\{title\}|\{body\}", self.prompt_template)
@@ -88,6 +92,7 @@ class SpectraSumProcessor(ProcessorMixin):
         self.num_image_tokens = num_image_tokens
         self.max_images = max_images
         self.max_candidate_images = max_candidate_images
+        self.pad_to_square = pad_to_square
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @property
@@ -99,14 +104,22 @@ class SpectraSumProcessor(ProcessorMixin):
         body_mark = "\u0000body\u0000"
         message = self.prompt_template.replace("{body}", body_mark).replace("{title}", title).lstrip()
         if self.chat_template:
-            message = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": message}],
-                chat_template=self.chat_template,
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-        before, _, after = message.partition(body_mark)
+            # Templates of multimodal models read a list of parts, and drop a plain string without a word.
+            contents = (message, [{"type": "text", "text": message}])
+            rendered = (self._render(content) for content in contents)
+            message = next((text for text in rendered if body_mark in text), "")
+        before, found, after = message.partition(body_mark)
+        if not found:
+            raise ValueError("the chat template renders neither a text nor a list of parts as the user's message.")
         return before, after
+
+    def _render(self, content: str | list[dict[str, str]]) -> str:
+        return self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=self.chat_template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
 
     def _encode(self, text: str, *, literal: bool) -> list[int]:
         """Token ids; `literal` reads the spelling of a special token as the plain text that it is in an article."""
@@ -243,9 +256,10 @@ class SpectraSumProcessor(ProcessorMixin):
         for article, row in enumerate(images):
             for index, image in enumerate(row):
                 try:
-                    flat.append(to_rgb(image))
+                    rgb = to_rgb(image)
                 except ValueError as error:
                     raise ValueError(f"article {article}: image {index}: {error}") from error
+                flat.append(_squared(rgb, self.image_processor.image_mean) if self.pad_to_square else rgb)
         pixels = self.image_processor(flat, return_tensors="pt")["pixel_values"]
         image_mask = torch.zeros(len(images), max(map(len, images)), dtype=torch.bool)
         for index, row in enumerate(images):
@@ -266,6 +280,13 @@ class SpectraSumProcessor(ProcessorMixin):
         """The generated part (B, T) → summaries; `prompt_length` is the width of the `input_ids` given to generate."""
         texts = self.tokenizer.batch_decode(sequences[:, prompt_length:], skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def _squared(image: Image.Image, mean: Sequence[float]) -> Image.Image:
+    side = max(image.size)
+    left, top = (side - image.width) // 2, (side - image.height) // 2
+    border = (left, top, side - image.width - left, side - image.height - top)
+    return ImageOps.expand(image, border, tuple(int(value * 255) for value in mean))
 
 
 def _listed(value: str | Sequence[str] | None) -> Sequence[str] | None:

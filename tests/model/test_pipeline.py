@@ -180,7 +180,9 @@ def test_bfloat16(loaded, tmp_path, monkeypatch):
         dtype=torch.bfloat16,
         max_new_tokens=4,
     )
-    assert {parameter.dtype for parameter in summarizer.model.parameters()} == {torch.bfloat16}
+    assert (
+        summarizer.model.dtype == summarizer.model.visual_path.alignment_head.projection.weight.dtype == torch.bfloat16
+    )
     result = summarizer(ARTICLES[0], return_evidence=True)
     data = processor(text=SENTENCES[0], title="Harbour", images=[ARTICLES[0]["images"][:4]])
     probabilities = summarizer.model.select_images(**data).probabilities[0].tolist()

@@ -466,7 +466,7 @@ def test_declared_flags_are_true():
     assert set(SpectraSumPreTrainedModel._no_split_modules) <= classes
     assert {"Qwen2DecoderLayer", "SiglipEncoderLayer"} <= set(model._no_split_modules)
     assert SpectraSumPreTrainedModel._supports_sdpa and SpectraSumPreTrainedModel.supports_gradient_checkpointing
-    assert not SpectraSumPreTrainedModel._can_compile_fullgraph and not model._can_compile_fullgraph
+    assert SpectraSumPreTrainedModel._can_compile_fullgraph and model._can_compile_fullgraph
     assert model.config._attn_implementation == "sdpa"
     assert model.language_model.config._attn_implementation == model.vision_tower.config._attn_implementation == "sdpa"
     with pytest.raises(ValueError, match="[Ff]lash"):

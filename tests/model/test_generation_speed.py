@@ -1,0 +1,171 @@
+"""What generation does not do twice: visual work once per article, decode steps of one token, a static cache, and a decode
+step that compiles as one graph."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import CompileConfig
+
+from tests.tiny import VOCABULARY, pixels, tiny_model, tiny_processor, tokens, vision_config
+
+COUNTS = (2, 0, 3)
+LENGTH, STEPS = 6, 5
+OPTIONS = {"max_new_tokens": STEPS, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+FUSIONS = ["concat", "sampler", "dvp"]
+
+
+def ragged_inputs(model, counts=COUNTS, seed=4):
+    """Left-padded prompts of articles with `counts` images, placeholders first for `fusion="concat"`, and the images."""
+    text = tokens(len(counts), LENGTH, seed)
+    rows = [
+        torch.cat([torch.full((count * model.config.num_image_tokens,), VOCABULARY - 1), text[row, row % 2 :]])
+        for row, count in enumerate(counts)
+    ]
+    width = max(map(len, rows))
+    inputs = {
+        "input_ids": torch.stack([F.pad(row, (width - len(row), 0)) for row in rows]),
+        "attention_mask": torch.stack([F.pad(torch.ones_like(row), (width - len(row), 0)) for row in rows]),
+    }
+    if max(counts):
+        inputs["pixel_values"], inputs["image_mask"] = pixels(*counts)
+    return inputs
+
+
+def counting_backend():
+    """A backend of torch.compile that runs the traced graphs as they are, and the list that it puts them into."""
+    graphs = []
+
+    # generate() copies its configuration deeply, which a function comes through as itself.
+    def backend(graph, example_inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    return backend, graphs
+
+
+def compiled(backend) -> dict:
+    """Arguments of generate() for a static cache and a decode step that must be one graph."""
+    config = CompileConfig(fullgraph=True, dynamic=False, backend=backend, mode=None)
+    # generate() leaves a CPU alone otherwise.
+    config._compile_all_devices = True
+    return {"cache_implementation": "static", "compile_config": config}
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_visual_work_is_done_once_and_decode_steps_read_one_token(fusion, beams, cache):
+    model = tiny_model(fusion, gate=0.9, embedding_vision_config=vision_config("siglip"))
+    inputs = ragged_inputs(model)
+    calls, steps = [], []
+
+    def counter(name):
+        return lambda *_: calls.append(name)
+
+    path = model.visual_path
+    watched = {"tower": model.vision_tower, "embedding tower": model.embedding_tower, "sampler": path.sampler}
+    watched |= {"processor": path.deep_visual_processor, "projector": path.projector}
+    for layer, gate in (path.cross_attentions or {}).items():
+        watched |= {f"keys {layer}": gate.attention.k_proj, f"values {layer}": gate.attention.v_proj}
+    watched = {name: module for name, module in watched.items() if module is not None}
+    for name, module in watched.items():
+        module.register_forward_pre_hook(counter(name))
+    model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: steps.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    model.generate(**inputs, **OPTIONS, num_beams=beams, cache_implementation=cache)
+    assert sorted(calls) == sorted(watched)
+    # 3 images of 4 patches and a newline each in the longest prompt of concat; no visual token in the others.
+    prompt = LENGTH + (3 * 5 if fusion == "concat" else 0)
+    rows = len(COUNTS) * beams
+    assert steps == [(rows, prompt), *[(rows, 1)] * (STEPS - 1)]
+
+
+def test_the_processor_gives_gated_variants_the_prompt_of_a_text_only_article():
+    images = [torch.zeros(3, 16, 16, dtype=torch.uint8).numpy().transpose(1, 2, 0)] * 3
+    processor = tiny_processor(num_image_tokens=0)
+    article = {"text": ["The harbour reopened on Monday."], "title": ["Harbour"]}
+    with_images = processor(**article, images=[images])
+    assert with_images["pixel_values"].shape[1] == 3
+    assert torch.equal(with_images["input_ids"], processor(**article)["input_ids"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize(("attention", "text"), [("sdpa", "qwen2"), ("eager", "llama")])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_static_cache_gives_the_same_tokens(fusion, attention, text, beams):
+    model = tiny_model(fusion, text=text, gate=0.9, attention=attention)
+    inputs = ragged_inputs(model)
+    options = OPTIONS | {"num_beams": beams, "num_return_sequences": beams}
+    expected = model.generate(**inputs, **options, use_cache=False)
+    # A longer article before leaves a larger cache behind, which the shorter one then gets.
+    for case in (ragged_inputs(model, (3, 1, 3), seed=5), inputs):
+        static = model.generate(**case, **options, cache_implementation="static")
+    assert torch.equal(static, expected)
+
+
+def two_layer_model(fusion, **fields):
+    """Gates before both layers: what takes long to trace is there twice and not more."""
+    layers = {"text_fields": {"num_hidden_layers": 2}, "gate_layers": [1, 2], "dvp_num_layers": 2}
+    return tiny_model(fusion, gate=0.9, **layers, **fields)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("fusion", "attention", "text"),
+    [("dvp", "sdpa", "qwen2"), ("sampler", "eager", "llama"), ("concat", "sdpa", "qwen2")],
+)
+def test_the_decode_step_compiles_as_one_graph(fusion, attention, text):
+    model = two_layer_model(fusion, text=text, attention=attention, gate_feed_forward=True)
+    assert model._can_compile_fullgraph
+    backend, graphs = counting_backend()
+    for seed in (4, 5):
+        inputs = ragged_inputs(model, seed=seed)
+        expected = model.generate(**inputs, **OPTIONS)
+        assert torch.equal(model.generate(**inputs, **OPTIONS, **compiled(backend)), expected)
+    # One graph for all steps of both batches, with everything in it: fullgraph=True refuses breaks.
+    assert len(graphs) == 1
+    if attention == "sdpa":
+        attentions = [node for node in graphs[0].graph.nodes if "scaled_dot_product" in str(node.target)]
+        assert len(attentions) == (2 if fusion == "concat" else 4)
+
+
+@torch.no_grad()
+def test_articles_without_images_get_a_graph_of_their_own():
+    model = two_layer_model("sampler")
+    backend, graphs = counting_backend()
+    for counts in ((2, 1), (0, 0), (2, 1)):
+        inputs = ragged_inputs(model, counts)
+        generated = model.generate(**inputs, **OPTIONS, **compiled(backend))
+        assert torch.equal(generated, model.generate(**inputs, **OPTIONS))
+    assert len(graphs) == 2
+
+
+@torch.no_grad()
+def test_the_compiled_decode_step_after_functionalisation():
+    """The graph that inductor is handed, whose writes to the cache are functions, computes the same."""
+    model = two_layer_model("dvp")
+    inputs = ragged_inputs(model)
+    expected = model.generate(**inputs, **OPTIONS)
+    assert torch.equal(model.generate(**inputs, **OPTIONS, **compiled("aot_eager")), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_concat_hands_its_visual_tokens_to_the_steps_that_need_them(use_cache):
+    model = tiny_model("concat")
+    seen = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs.get("visual_tokens") is not None), with_kwargs=True
+    )
+    model.generate(**ragged_inputs(model), **OPTIONS, use_cache=use_cache)
+    assert seen == [True, *[not use_cache] * (STEPS - 1)]
