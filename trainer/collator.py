@@ -1,6 +1,5 @@
 """Collator: records of an MSMO-like dataset → a training batch, with what the teacher and the negatives need."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +8,13 @@ from PIL import Image
 
 from modeling_spectra import SpectraSumProcessor
 from spectra_sum.msmo.closed_world import negative_key
+from trainer.feature_cache import CachedFeatures
+from trainer.feature_shards import id_key
 
 
 def record_key(record: dict[str, Any]) -> int:
     """The int64 key under which an article's negatives are excluded: its visual facts, or else its id (§6)."""
-    if record.get("facts"):
-        return negative_key(record["facts"])
-    return int.from_bytes(hashlib.sha256(record["id"].encode()).digest()[:8], "big", signed=True)
+    return negative_key(record["facts"]) if record.get("facts") else id_key(record["id"])
 
 
 class SummarizationCollator:
@@ -25,24 +24,44 @@ class SummarizationCollator:
         processor (`SpectraSumProcessor`): Makes the model's inputs and labels.
         max_length (`int`): Most text tokens of prompt and summary; the body is cut to fit.
         use_images (`bool`, *optional*, defaults to `True`): False withholds all images.
+        features (`CachedFeatures`, *optional*): Adds the cached features of the articles. With patches no image is decoded,
+            and records need no images. With embeddings alone, all candidates are: which of them the summarizer sees is known
+            only when the relevance predictor has ranked them.
     """
 
-    def __init__(self, processor: SpectraSumProcessor, max_length: int, use_images: bool = True):
+    def __init__(
+        self,
+        processor: SpectraSumProcessor,
+        max_length: int,
+        use_images: bool = True,
+        features: CachedFeatures | None = None,
+    ):
         self.processor = processor
         self.max_length = max_length
         self.use_images = use_images
+        self.features = features
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Records → the processor's tensors with labels, `summary_sentences` (lists of str), `negative_keys` (B,) and
-        `article_ids` (list of str).
+        `article_ids` (list of str); with cached features those of [`CachedFeatures.batch`], too.
 
         A batch without any image gets a blank one per article, masked: it changes no output, and the visual path runs in
         every process, which data-parallel training needs.
+
+        Raises:
+            ValueError: An article has other images than when its features were cached.
         """
+        cached, images = None, None
+        if self.features is not None:
+            cached = [self.features.read(record["id"]) for record in records]
+        if self.features is not None and self.features.patch_shape is not None:
+            images = self._placeholders([len(article["image_embeds"]) for article in cached])
+        elif self.use_images:
+            images = [record["images"] for record in records]
         batch = self.processor(
             text=[record["article"] for record in records],
             title=[record["title"] for record in records],
-            images=[record["images"] for record in records] if self.use_images else None,
+            images=images,
             summary=[" ".join(record["summary"]) for record in records],
             max_length=self.max_length,
         )
@@ -50,9 +69,26 @@ class SummarizationCollator:
             blank = self.processor.image_processor([Image.new("RGB", (1, 1))], return_tensors="pt")["pixel_values"]
             batch["pixel_values"] = blank.new_zeros(len(records), 1, *blank.shape[1:])
             batch["image_mask"] = torch.zeros(len(records), 1, dtype=torch.bool)
+        if cached is not None:
+            features = self.features.batch(cached)
+            if "patches" in features:
+                del batch["pixel_values"]
+            elif not torch.equal(features["image_mask"], batch["image_mask"]):
+                raise ValueError(
+                    f"of the articles {', '.join(record['id'] for record in records)} one has other images than when "
+                    "the features were cached; start again, and the cache is mended."
+                )
+            batch.update(features)
         return {
             **batch,
             "summary_sentences": [list(record["summary"]) for record in records],
             "negative_keys": torch.tensor([record_key(record) for record in records]),
             "article_ids": [record["id"] for record in records],
         }
+
+    def _placeholders(self, counts: Sequence[int]) -> list[list[Image.Image]] | None:
+        """Blank images, for the visual tokens in the prompt of `fusion="concat"`; the gated variants have none."""
+        if not self.processor.num_image_tokens:
+            return None
+        blank = Image.new("RGB", (1, 1))
+        return [[blank] * min(count, self.processor.max_images) for count in counts]

@@ -5,7 +5,7 @@ among the images; an image's label is the probability that the process includes 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,17 @@ def summary_embedding(sentence_embeds: Tensor, sentence_mask: Tensor) -> Tensor:
     """
     total = sentence_embeds.float().masked_fill(~sentence_mask[..., None], 0.0).sum(1)
     return F.normalize(total, dim=-1)
+
+
+class TeacherLabels(NamedTuple):
+    """What the losses need of the teacher, for B articles with N images and S sentences at most.
+
+    `marginals` (B, N), float64, `sentence_embeds` (B, S, d) and `sentence_mask` (B, S) of the reference summaries.
+    """
+
+    marginals: Tensor
+    sentence_embeds: Tensor
+    sentence_mask: Tensor
 
 
 class DPPTeacher:
@@ -174,3 +185,15 @@ class DPPTeacher:
             kappa=self.kappa,
             epsilon=self.epsilon,
         )
+
+    def label(self, image_embeds: Tensor, image_mask: Tensor, summaries: Sequence[Sequence[str]]) -> TeacherLabels:
+        """The labels of articles whose summaries are given as their sentences.
+
+        Args:
+            image_embeds (`torch.Tensor` of shape `(B, N, d)`): L2-normalised, from the same dual encoder.
+            image_mask (`torch.Tensor` of shape `(B, N)`, bool): true on real images.
+            summaries (`list[list[str]]`): see [`embed_summaries`].
+        """
+        sentence_embeds, sentence_mask = self.embed_summaries(summaries)
+        marginals = self(image_embeds, image_mask, sentence_embeds, sentence_mask)
+        return TeacherLabels(marginals, sentence_embeds, sentence_mask)

@@ -46,6 +46,7 @@ def write_run_record(
     model_args: ModelConfig,
     articles: Mapping[str, int],
     checkpoint: str | None,
+    parameters: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
     """
     Writes `run.json` into the output folder, in the main process only.
@@ -56,6 +57,7 @@ def write_run_record(
         data_args, architecture, args, model_args: As parsed. Tokens are left out.
         articles (`Mapping[str, int]`): Number of articles used, by split.
         checkpoint (`str`, *optional*): The checkpoint that the run goes on from.
+        parameters (`Mapping`, *optional*): As [`count_parameters`] returns them.
 
     Raises:
         ValueError: The run is resumed, and its `run.json` is damaged.
@@ -89,7 +91,8 @@ def write_run_record(
             "training": _without_defaults(args, training),
             "model": _without_defaults(model_args, dataclasses.asdict(model_args)),
         },
-        "versions": describe_versions(PACKAGES),
+        "parameters": parameters or {},
+        "versions": describe_versions((*PACKAGES, "bitsandbytes") if model_args.load_in_4bit else PACKAGES),
         "hardware": describe_hardware(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +133,8 @@ def _backbones(data_args: DataArguments, model_args: ModelConfig) -> dict[str, A
     random = {"name": "random", "source": "random"}
     return {
         "vision": _source(data_args.vision_backbone) or own or random,
-        "text": _source(data_args.text_backbone) or own,
+        # A LLaVA-OneVision model is where the language model comes from, and the tower that reads the patches.
+        "text": _source(data_args.llava_onevision or data_args.text_backbone) or own,
     }
 
 

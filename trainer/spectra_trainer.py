@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,27 @@ from accelerate.utils import gather_object
 from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
+from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.prediction import predict_summaries
 from spectra_sum.scores import score_predictions
 from trainer.arguments import SpectraTrainingArguments
+from trainer.checkpoint_integrity import QUEUE_FILE
 from trainer.checkpoint_push import CheckpointPush
-from trainer.dpp_teacher import DPPTeacher, best_images_embedding, mean_spread, summary_embedding
+from trainer.checkpoint_writing import WholeCheckpointTrainer
+from trainer.dpp_teacher import DPPTeacher, TeacherLabels, best_images_embedding, mean_spread, summary_embedding
+from trainer.graceful_stop import keep_workers
 from trainer.losses import alignment_loss, distillation_loss
 from trainer.negative_queue import NegativeQueue
+from trainer.sharding import original_class, prepare_sharding, shards_on_cpus, unsharded
 from trainer.trainable import parameter_groups
 
 logger = logging.get_logger(__name__)
 
-QUEUE_FILE = "negative_queue.safetensors"
 RECORDED = ("loss_lm", "loss_align", "loss_distill", "teacher_spread", "vrp_agreement")
 # The teacher's labels must discriminate; under this mean spread (max − min) they hardly do.
 LEAST_SPREAD = 0.2
@@ -45,7 +50,7 @@ class PushNegatives(TrainerCallback):
         self.trainer.push_pending_negatives()
 
 
-class SpectraTrainer(Trainer):
+class SpectraTrainer(WholeCheckpointTrainer):
     """Trains [`SpectraSumForConditionalGeneration`], bare or under PEFT, with all three losses.
 
     Each loss is a sum of per-article terms over the articles of the optimizer step (L_lm: of per-token terms over its
@@ -59,6 +64,8 @@ class SpectraTrainer(Trainer):
 
     Args:
         teacher (`DPPTeacher`, *optional*): Needed unless `align_weight` and `distill_weight` are 0.
+        cached_teacher (`bool`, *optional*, defaults to `False`): The collator adds the teacher's [`TeacherLabels`] to every
+            batch, so that no teacher is needed.
         eval_max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt in evaluation.
         use_images (`bool`, *optional*, defaults to `True`): False evaluates without images.
         kwargs: Of `transformers.Trainer`; `args` is a [`SpectraTrainingArguments`].
@@ -73,13 +80,19 @@ class SpectraTrainer(Trainer):
     loss_is_scaled_for_ga = True
 
     def __init__(
-        self, *, teacher: DPPTeacher | None = None, eval_max_length: int = 2048, use_images: bool = True, **kwargs: Any
+        self,
+        *,
+        teacher: DPPTeacher | None = None,
+        cached_teacher: bool = False,
+        eval_max_length: int = 2048,
+        use_images: bool = True,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.args: SpectraTrainingArguments
         config = self.base_model.config
         self.uses_teacher = use_images and (config.align_weight > 0 or config.distill_weight > 0)
-        if self.uses_teacher and teacher is None:
+        if self.uses_teacher and teacher is None and not cached_teacher:
             raise ValueError(
                 "align_weight and distill_weight need a teacher: pass a DPPTeacher, or set both to 0 (L_lm alone)."
             )
@@ -99,13 +112,25 @@ class SpectraTrainer(Trainer):
         self._sums: dict[str, dict[str, Any]] = {"train": defaultdict(float), "eval": defaultdict(float)}
         self._counts: dict[str, dict[str, int]] = {"train": defaultdict(int), "eval": defaultdict(int)}
         self._warned_of_spread = False
+        # Set by a GracefulStop: the run is not finished, and nothing of it is published.
+        self.stopped_early = False
         self.add_callback(PushNegatives(self))
+        prepare_sharding(self.accelerator, self.model, self.args.optim)
 
     @property
     def base_model(self) -> SpectraSumForConditionalGeneration:
         """The SPeCTrA-Sum model without the wrappers of PEFT and accelerate."""
         model = self.accelerator.unwrap_model(self.model)
         return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the Trainer does; FSDP also on CPUs."""
+        super().create_accelerator_and_postprocess()
+        self.is_fsdp_enabled |= shards_on_cpus(self.accelerator)
+
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager:
+        """Of every forward pass: accelerate makes autocast a part of the model's forward, but not with FSDP2."""
+        return self.accelerator.autocast() if self.accelerator.is_fsdp2 else super().autocast_smart_context_manager()
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer of `args.optim` over the groups of [`parameter_groups`]."""
@@ -115,6 +140,9 @@ class SpectraTrainer(Trainer):
             groups = parameter_groups(model, self.get_decay_parameter_names(model), self.args)
             self.optimizer = optimizer_class(groups, **kwargs)
         return self.optimizer
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        return keep_workers(super()._get_dataloader(*args, **kwargs))
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
@@ -135,9 +163,12 @@ class SpectraTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, SpectraSumOutput]:
         """L_lm + λ_align L_align + λ_distill L_distill of one micro-batch, normalised over the optimizer step."""
-        inputs = dict(inputs)
+        inputs, repeated = dict(inputs), False
+        if not model.training:
+            inputs, repeated = self._without_repetitions(inputs)
         sentences, keys = inputs.pop("summary_sentences"), inputs.pop("negative_keys")
         article_ids = inputs.pop("article_ids")
+        cached = [inputs.pop(name, None) for name in TeacherLabels._fields]
         config = self.base_model.config
         # The prompt needs no logits: with a large vocabulary they would take most of the memory.
         before_a_label = torch.nn.functional.pad(inputs["labels"][:, 1:] != -100, (0, 1))
@@ -148,13 +179,18 @@ class SpectraTrainer(Trainer):
             num_items_in_batch=num_items_in_batch if model.training else None,
             reduce_by_relevance=not model.training or self.state.global_step >= config.vrp_warmup_steps,
         )
+        if repeated:
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
         phase = "train" if model.training else "eval"
         articles = self._articles_in_step if model.training else len(keys)
         loss = outputs.loss
         parts = {"loss_lm": outputs.loss}
         if self.uses_teacher and outputs.image_embeds is not None:
             image_mask = inputs["image_mask"]
-            terms = self._teacher_terms(outputs, image_mask, sentences, keys, phase)
+            image_embeds = outputs.image_embeds.detach()
+            known = cached[0] is not None
+            labels = TeacherLabels(*cached) if known else self.teacher.label(image_embeds, image_mask, sentences)
+            terms = self._teacher_terms(outputs, image_mask, labels, keys, phase)
             if config.distill_weight > 0:
                 distill = terms["distill"].sum() / articles
                 loss = loss + config.distill_weight * distill
@@ -164,11 +200,23 @@ class SpectraTrainer(Trainer):
                 loss = loss + config.align_weight * align
                 parts["loss_align"] = align
         self._check_finite(parts, article_ids)
-        self._record(phase, **parts)
+        self._record(phase, count=1 if model.training else articles, **parts)
         if model.training and self.args.world_size > 1:
-            # DDP averages gradients over the processes, but the terms are already divided by the step's total.
+            # DDP and FSDP average gradients over the processes, but the terms are already divided by the step's total.
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _without_repetitions(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """A batch of an evaluation without the articles that only fill the last batches of the processes up.
+
+        Whether nothing else is in it comes second. The model runs all the same then, on one article: where its parameters
+        are sharded, all processes gather them together.
+        """
+        state, size = self.accelerator.gradient_state, len(inputs["input_ids"])
+        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return inputs, False
+        count = min(max(state.remainder - self.args.process_index * size, 0), size)
+        return {name: values[: max(count, 1)] for name, values in inputs.items()}, count == 0
 
     def _check_finite(self, parts: dict[str, torch.Tensor], article_ids: list[str]) -> None:
         """Stop at a loss that is NaN or infinite: the Trainer would leave it out of its log and go on with its gradient.
@@ -190,15 +238,14 @@ class SpectraTrainer(Trainer):
         self,
         outputs: SpectraSumOutput,
         image_mask: torch.Tensor,
-        sentences: list[list[str]],
+        labels: TeacherLabels,
         keys: torch.Tensor,
         phase: str,
     ) -> dict[str, torch.Tensor]:
         """The per-article terms of L_distill and L_align, (B,) each, and what is logged of the teacher."""
         config = self.base_model.config
         image_embeds = outputs.image_embeds.detach()
-        sentence_embeds, sentence_mask = self.teacher.embed_summaries(sentences)
-        marginals = self.teacher(image_embeds, image_mask, sentence_embeds, sentence_mask)
+        marginals, sentence_embeds, sentence_mask = labels
         self._log_teacher(outputs.selection_logits, marginals, image_mask, phase)
         terms = {}
         if config.distill_weight > 0:
@@ -306,17 +353,20 @@ class SpectraTrainer(Trainer):
         """Summaries and selections for a dataset, split over the processes, in the dataset's order."""
         rank, world = self.args.process_index, self.args.world_size
         own = list(range(rank, len(records), world))
-        predictions = predict_summaries(
-            self.base_model,
-            self.processing_class,
-            records.select(own),
-            batch_size=self.args.per_device_eval_batch_size,
-            max_length=self.eval_max_length,
-            use_images=self.use_images,
-            progress=not self.args.disable_tqdm and rank == 0,
-            max_new_tokens=self.args.generation_max_new_tokens,
-            num_beams=self.args.generation_num_beams,
-        )
+        # Each process has its own number of articles and tokens.
+        with unsharded(self.model), self.autocast_smart_context_manager():
+            predictions = predict_summaries(
+                self.base_model,
+                self.processing_class,
+                records.select(own),
+                batch_size=self.args.per_device_eval_batch_size,
+                max_length=self.eval_max_length,
+                use_images=self.use_images,
+                progress=not self.args.disable_tqdm and rank == 0,
+                max_new_tokens=self.args.generation_max_new_tokens,
+                num_beams=self.args.generation_num_beams,
+                synced_gpus=False,
+            )
         placed = list(zip(own, predictions, strict=True))
         if world > 1:
             placed = sorted(gather_object(placed), key=lambda pair: pair[0])
@@ -329,7 +379,7 @@ class SpectraTrainer(Trainer):
             self.checkpoint_push = CheckpointPush(self.args)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END or self.stopped_early:
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         step = self.state.global_step
@@ -363,13 +413,14 @@ class SpectraTrainer(Trainer):
         return push.result() if blocking else push
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
+        with original_class(self.model):
+            super()._save(output_dir, state_dict)
         adapter = Path(output_dir or self.args.output_dir) / "adapter_config.json"
         if self.args.should_save and isinstance(self.accelerator.unwrap_model(self.model), PeftModel):
             # PEFT names our own module, which AutoPeftModel refuses to import; AutoModel finds the base's remote code.
             content = json.loads(adapter.read_text(encoding="utf-8"))
             content["auto_mapping"] = {"base_model_class": "AutoModel", "parent_library": "transformers"}
-            adapter.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
+            write_text_atomically(adapter, json.dumps(content, indent=2, sort_keys=True))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

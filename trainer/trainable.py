@@ -17,12 +17,14 @@ GATE_PARAMETER = re.compile(r"visual_path\..*\.alpha$")
 
 
 def set_trainable(model: SpectraSumForConditionalGeneration, *, train_language_model: bool) -> None:
-    """Freeze the vision tower, train the whole visual path, and the language model if wanted.
+    """Freeze the towers, train the whole visual path, and the language model if wanted.
 
     Losses and variants decide what gets a gradient: alignment head and relevance predictor stay still without L_align
     and L_distill.
     """
     model.vision_tower.requires_grad_(False)
+    if model.embedding_tower is not None:
+        model.embedding_tower.requires_grad_(False)
     model.language_model.requires_grad_(train_language_model)
     model.visual_path.requires_grad_(True)
     if model.config.distill_weight == 0:

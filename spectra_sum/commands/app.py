@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from ..model_sources import check_model
-from .arguments import UsageError, positive, share
+from .arguments import UsageError, add_quantize_argument, check_quantize_argument, positive, share
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -31,6 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--max-new-tokens", type=positive, default=128, help="most tokens of a summary (default: 128)")
     parser.add_argument("--num-beams", type=positive, default=1, help="beams of the search (default: 1, greedy)")
     parser.add_argument("--threshold", type=share, help="least probability of a selected image (default: none)")
+    add_quantize_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("gradio") is None:
         raise UsageError("the app needs gradio; install it with: pip install 'spectra-sum[app]'")
     check_model(arguments.model)
+    check_quantize_argument(arguments.quantize, arguments.model)
     _check_address(arguments.host, arguments.port)
 
     # Torch, transformers and gradio take seconds to import, which --help and a wrong argument need not cost.
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..pretrained import load_model
 
-    loaded = load_model(arguments.model)
+    loaded = load_model(arguments.model, quantize=arguments.quantize)
     pipeline = MultimodalSummarizationPipeline(loaded.model, processor=loaded.processor)
     options = {"max_new_tokens": arguments.max_new_tokens, "num_beams": arguments.num_beams}
     if arguments.threshold is not None:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from ..quantization_choices import QUANTIZATIONS, check_bitsandbytes
+
 
 class UsageError(ValueError):
     """Arguments that contradict each other, or a place that cannot be read or written. The message is one line."""
@@ -26,6 +28,31 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
+
+
+def add_quantize_argument(parser: argparse._ActionsContainer) -> None:
+    """Adds `--quantize`."""
+    parser.add_argument(
+        "--quantize",
+        choices=QUANTIZATIONS,
+        help="4 bits (NF4) for the language model, or also for the new modules: Vision Sampler and Deep Visual Processor "
+        "(default: none; extra [quantization])",
+    )
+
+
+def check_quantize_argument(quantize: str | None, model: str | None) -> None:
+    """
+    Checks, without loading anything, that `--quantize` can be done.
+
+    Raises:
+        UsageError: There is no model that it could be done to.
+        ModelError: bitsandbytes is not installed.
+    """
+    if quantize is None:
+        return
+    if model is None:
+        raise UsageError("--quantize puts a trained model in 4 bits; pass --model, or leave it out.")
+    check_bitsandbytes()
 
 
 def _whole(text: str, least: int) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation.choices import BASELINES, DIFFICULTIES, NEED_SIMILARITY, OWN_SELECTION, SELECTIONS
 from ..model_sources import check_model, find_smollm2
-from .arguments import UsageError, natural, positive
+from .arguments import UsageError, add_quantize_argument, check_quantize_argument, natural, positive
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,6 +41,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     generation.add_argument("--max-length", type=positive, default=2048, help="most text tokens (default: 2048)")
     generation.add_argument("--max-new-tokens", type=positive, default=256, help="of a summary (default: 256)")
     generation.add_argument("--num-beams", type=positive, default=1, help="default: 1, greedy")
+    add_quantize_argument(generation)
     selection = parser.add_argument_group("image selection")
     selection.add_argument(
         "--selection",
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
             kind=kind,
             source=source,
             output=arguments.output,
-            name=arguments.name or _name(kind, source, selection, own, arguments.text_only),
+            name=arguments.name or _name(kind, source, selection, own, arguments),
             selection=selection,
             generation=GenerationSettings(
                 arguments.batch_size,
@@ -109,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.max_new_tokens,
                 arguments.num_beams,
                 arguments.text_only,
+                arguments.quantize,
             ),
             selection_settings=SelectionSettings(
                 arguments.beta, arguments.sigma, arguments.kappa, mmr_trade_off=arguments.mmr_trade_off
@@ -160,6 +162,7 @@ def _check(arguments: argparse.Namespace, kind: str, selection: str) -> None:
         check_model(arguments.model)
     elif kind == "predictions" and not arguments.predictions.is_file():
         raise UsageError(f"{arguments.predictions}: there is no such file; pass a .jsonl file of predictions.")
+    check_quantize_argument(arguments.quantize, arguments.model)
     if arguments.text_only and kind != "model":
         raise UsageError("--text-only withholds images from a model; leave it out here.")
     if selection == "vrp" and kind != "model":
@@ -200,8 +203,10 @@ def _bertscore(arguments: argparse.Namespace) -> dict[str, Any] | None:
     return {"model": arguments.bertscore_model, **layers}
 
 
-def _name(kind: str, source: str, selection: str, own: str, text_only: bool) -> str:
+def _name(kind: str, source: str, selection: str, own: str, arguments: argparse.Namespace) -> str:
     name = Path(source).stem if kind == "predictions" else source
-    if text_only:
+    if arguments.text_only:
         name += " text-only"
+    if arguments.quantize:
+        name += f" 4-bit {arguments.quantize}"
     return name if selection == own and kind != "baseline" else f"{name} + {selection} images"

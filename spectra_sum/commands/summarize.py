@@ -17,7 +17,7 @@ from ..documents import Document, DocumentError, printable, read_document
 from ..model_sources import check_model, find_smollm2
 from ..report import ReportArticle, ReportImage, write_report
 from ..summary_records import RecordsError, is_on_hub, path_hash, read_records, record_of, settings_hash, summary_of
-from .arguments import UsageError, positive, share
+from .arguments import UsageError, add_quantize_argument, check_quantize_argument, positive, share
 
 if TYPE_CHECKING:
     from ..summarizer import DocumentSummary, Summarizer
@@ -52,6 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--max-new-tokens", type=positive, default=128, help="most tokens of a summary (default: 128)")
     parser.add_argument("--num-beams", type=positive, default=1, help="beams of the search (default: 1, greedy)")
     parser.add_argument("--threshold", type=share, help="least probability of a selected image (default: none)")
+    add_quantize_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -77,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     model = arguments.model or find_smollm2()
     summarizer = None
+    check_quantize_argument(arguments.quantize, arguments.model)
     if arguments.model:
         check_model(arguments.model)
         if arguments.json and found.ids and is_on_hub(arguments.model):
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             summarizer = _load_summarizer(arguments)
     records, settings = {}, ""
     if arguments.json and found.ids:
-        options = {name: getattr(arguments, name) for name in ("max_new_tokens", "num_beams", "threshold")}
+        options = {name: getattr(arguments, name) for name in ("max_new_tokens", "num_beams", "threshold", "quantize")}
         try:
             settings = settings_hash(model, options)
             if arguments.resume:
@@ -173,7 +175,7 @@ def _load_summarizer(arguments: argparse.Namespace) -> "Summarizer":
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    loaded = load_model(arguments.model) if arguments.model else load_smollm2()
+    loaded = load_model(arguments.model, quantize=arguments.quantize) if arguments.model else load_smollm2()
     return Summarizer(loaded, arguments.max_new_tokens, arguments.num_beams, arguments.threshold)
 
 

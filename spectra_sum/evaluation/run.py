@@ -29,7 +29,7 @@ from spectra_sum.evaluation.sources import (
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.msmo.sources import articles_digest, image_counts
-from spectra_sum.pretrained import load_model, load_smollm2, weight_digests
+from spectra_sum.pretrained import LoadedModel, load_model, load_smollm2, weight_digests
 from spectra_sum.scores import ArticleEmbeddings, score_articles
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 
@@ -146,7 +146,7 @@ def evaluate_system(
         "dropped": dropped,
         "notes": output.notes if options.selection == "vrp" else [],
         "settings": _settings(options, output, bertscore),
-        "versions": describe_versions(PACKAGES),
+        "versions": describe_versions((*PACKAGES, "bitsandbytes") if options.generation.quantize else PACKAGES),
     }
     run = {
         "hardware": describe_hardware(),
@@ -170,7 +170,7 @@ def _predict(
         return from_baseline(options.source, records), None
     if options.kind == "predictions":
         return from_file(Path(options.source), records), None
-    loaded = load_smollm2() if options.source == "smollm2" else load_model(options.source)
+    loaded = _load(options)
     limit = loaded.model.config.max_selected_images
     if options.selection == "vrp" and (options.selection_count or 0) > limit:
         raise ValueError(f"this model's predictor selects at most {limit} images; lower --selection-count.")
@@ -179,6 +179,12 @@ def _predict(
     weights = weight_digests(options.source) if loaded.trained and PartialState().is_main_process else None
     output = from_model(loaded, identity, records, options.output / "batches", options.generation, options.seed)
     return output, weights
+
+
+def _load(options: EvaluationOptions) -> LoadedModel:
+    if options.source == "smollm2":
+        return load_smollm2()
+    return load_model(options.source, quantize=options.generation.quantize)
 
 
 def _select(

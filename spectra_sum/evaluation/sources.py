@@ -40,13 +40,14 @@ class SystemOutput:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How a model is run; see [`predict_summaries`]."""
+    """How a model is loaded and run; see [`load_model`] and [`predict_summaries`]."""
 
     batch_size: int = 8
     max_length: int = 2048
     max_new_tokens: int = 256
     num_beams: int = 1
     text_only: bool = False
+    quantize: str | None = None
 
 
 UNTRAINED_PREDICTOR = (

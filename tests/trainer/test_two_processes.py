@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = """
 dataset: closed_world
 closed_world_articles: 16
-closed_world_eval_articles: 4
+closed_world_eval_articles: 5
 max_length: 400
 num_latents: 3
 sampler_depth: 1
@@ -43,7 +43,8 @@ learning_rate: 0.01
 
 
 def train(folder: Path, processes: int) -> tuple[list[dict], dict]:
-    launch = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"] if processes == 2 else ["--cpu"]
+    config = str(ROOT / "trainer" / "configs" / "accelerate" / "ddp.yaml")
+    launch = ["--config_file", config, "--num_processes", "2"] if processes == 2 else ["--cpu"]
     output = folder / f"run_{processes}"
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, str(ROOT / "trainer" / "train.py")]
     command += ["--config", str(folder / "settings.yaml"), "--output_dir", str(output)]

@@ -1,0 +1,365 @@
+"""Steps per second and peak memory of training, with and without the feature cache, for L_lm alone and for three losses.
+
+    python benchmarks/training.py --size tiny --output benchmarks/results/training_tiny.json
+    python benchmarks/training.py --size 7b --device cuda --output benchmarks/results/training_7b.json
+
+A step is what `SpectraTrainer` computes of one article, its backward pass and the optimizer's step, on a model with random
+weights and a frozen language model. All six variants (no cache, embeddings, patches; L_lm, three losses) take turns on the
+same articles in one process, so that what else the machine does falls on all of them. Decoding images is left out: it is the
+work of other processes. A profile of one step of each says where the time goes.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
+from tqdm import tqdm
+
+from benchmarks.overhead import resident_memory
+from benchmarks.overhead_models import GATE_INIT, SEED, SIZES, count_parameters
+from benchmarks.training_models import (
+    CACHES,
+    LOSSES,
+    SENTENCES,
+    build_student,
+    build_teacher,
+    feature_bytes,
+    make_batches,
+    training_size,
+)
+from spectra_sum.atomic_write import write_text_atomically
+from spectra_sum.environment import describe_hardware, describe_versions
+from trainer.arguments import SpectraTrainingArguments
+from trainer.spectra_trainer import SpectraTrainer
+from trainer.trainable import set_trainable
+
+VARIANTS = tuple(itertools.product(CACHES, LOSSES))
+BAR = ("three losses / LM loss alone, both from the cache of embeddings", 1.10)
+NOTES = (
+    "step: forward and backward pass and optimizer step of one article, median; ratios are medians of the ratios of steps "
+    "on the same article in the same turn.",
+    "With embeddings the vision tower still runs on the images that the summarizer sees; with patches no tower runs.",
+    "profile: share of one step's time. Ranges lie in the forward pass, but for backward and optimizer; the language model "
+    "contains the gates, and the teacher its text tower.",
+    "memory: on a CPU of a process per variant that makes one step, less what the libraries took before; what the benchmark "
+    "needs to make the features counts, too. On a GPU torch.cuda.max_memory_allocated, without the teacher's weights where "
+    "no teacher is needed.",
+)
+
+
+def name_of(variant: tuple[str, str]) -> str:
+    """A variant's name in the result."""
+    cache, losses = variant
+    return f"{'no cache' if cache == 'none' else cache}, {'L_lm' if losses == 'LM' else 'three losses'}"
+
+
+class Bench:
+    """One model with its teacher, and for each variant the trainer that steps it."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path, variants: Sequence[tuple[str, str]] = VARIANTS):
+        size, device = options.dimensions, options.device
+        self.options, self.size, self.device = options, size, device
+        self.model = build_student(size, device, getattr(torch, options.dtype), options.one_tower)
+        teacher = build_teacher(size, self.model.config, device)
+        # A step of any variant asks for features of the same articles.
+        self.batches = [
+            make_batches(size, self.model, teacher, sample, options.summary_tokens, device)
+            for sample in range(options.articles)
+        ]
+        self.teacher_bytes = sum(value.nbytes for value in teacher.dual_encoder.parameters())
+        self.teacher = teacher if ("none", "three") in variants else None
+        arguments = SpectraTrainingArguments(
+            output_dir=str(folder),
+            use_cpu=device.type == "cpu",
+            optim="adafactor",
+            learning_rate=1e-5,
+            report_to="none",
+            disable_tqdm=True,
+        )
+        self.trainers: dict[tuple[str, str], SpectraTrainer] = {}
+        for variant in variants:
+            cache, losses = variant
+            self.set_losses(losses)
+            self.trainers[variant] = SpectraTrainer(
+                model=self.model,
+                args=arguments,
+                teacher=self.teacher if variant == ("none", "three") else None,
+                cached_teacher=cache != "none",
+            )
+            queue = self.trainers[variant].negative_queue
+            generator = torch.Generator().manual_seed(SEED)
+            embeds = torch.randn(queue.size, queue.dim, generator=generator)
+            queue.push(nn.functional.normalize(embeds, dim=-1), torch.arange(-queue.size, 0))
+        self.set_losses("three")
+        self.optimizer = self.trainers[variants[-1]].create_optimizer()
+
+    def set_losses(self, losses: str) -> None:
+        """Weights of the losses, and what they train."""
+        self.model.config.align_weight, self.model.config.distill_weight = LOSSES[losses]
+        set_trainable(self.model, train_language_model=False)
+
+    def step(self, variant: tuple[str, str], sample: int) -> float:
+        """One optimizer step; the loss before it."""
+        cache, losses = variant
+        self.set_losses(losses)
+        trainer, batch = self.trainers[variant], self.batches[sample % len(self.batches)][cache]
+        count = int((batch["labels"] != -100).sum())
+        with record_function("forward"):
+            loss = trainer.compute_loss(self.model.train(), batch, num_items_in_batch=count)
+        with record_function("backward"):
+            loss.backward()
+        with record_function("optimizer"):
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        trainer.push_pending_negatives()
+        return loss.item()
+
+    def timed_step(self, variant: tuple[str, str], sample: int) -> dict[str, float]:
+        """Seconds of a step, and on a GPU the peak of its memory."""
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            torch.cuda.synchronize(self.device)
+        start = time.perf_counter()
+        loss = self.step(variant, sample)
+        if on_gpu:
+            torch.cuda.synchronize(self.device)
+        values = {"seconds": time.perf_counter() - start, "loss": loss}
+        if on_gpu:
+            # Only one variant has a teacher at work; the others would not have loaded it.
+            resting = 0 if variant == ("none", "three") else self.teacher_bytes
+            values["memory"] = torch.cuda.max_memory_allocated(self.device) - resting
+        return values
+
+    def profiled_step(self, variant: tuple[str, str]) -> dict[str, Any]:
+        """Milliseconds of a step by the parts that are named below, and their share of it."""
+        parts = {"vision tower": self.model.vision_tower, "language model": self.model.get_decoder()}
+        parts["visual path"] = self.model.visual_path
+        if self.model.embedding_tower is not None:
+            parts["embedding tower"] = self.model.embedding_tower
+        if self.teacher is not None:
+            parts["teacher's text tower"] = self.teacher.dual_encoder.text_model
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device.type == "cuda" else [])]
+        names = [*parts, "teacher", "forward", "backward", "optimizer"]
+        with recorded(parts), profile(activities=activities) as profiler:
+            with record_function("step"):
+                self.step(variant, 0)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+        events = {event.key: event for event in profiler.key_averages() if event.key in [*names, "step"]}
+        whole = events["step"].cpu_time_total
+        return {
+            name: {
+                "calls": events[name].count if name in events else 0,
+                "milliseconds": events[name].cpu_time_total / 1000 if name in events else 0.0,
+                "share": events[name].cpu_time_total / whole if name in events else 0.0,
+            }
+            for name in names
+        }
+
+
+@contextmanager
+def recorded(parts: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Within the block a profile shows each call of these modules under its name."""
+    handles, ranges = [], []
+
+    def enter(name: str) -> None:
+        ranges.append(record_function(name))
+        ranges[-1].__enter__()
+
+    for name, module in parts.items():
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: enter(name)))
+        handles.append(module.register_forward_hook(lambda *_: ranges.pop().__exit__(None, None, None)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def measure_memory(variant: tuple[str, str], argv: Sequence[str]) -> dict[str, int] | None:
+    """The peak of a process of its own that makes one step; None where the system does not tell."""
+    command = [sys.executable, str(Path(__file__).resolve()), *argv, "--peak-memory-of", "/".join(variant)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def print_peak_memory(options: argparse.Namespace, folder: Path) -> None:
+    before = resident_memory()
+    variant = tuple(options.peak_memory_of.split("/"))
+    options.articles = 1
+    Bench(options, folder, [variant]).step(variant, 0)
+    print(json.dumps(before and {"peak": resident_memory()[1], "before": before[0]}))
+
+
+def summarize(steps: Mapping[tuple[str, str], list[dict[str, float]]], batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Medians per variant, and the median of the paired ratios to two others."""
+    rows = {}
+    for variant, entries in steps.items():
+        seconds = [entry["seconds"] for entry in entries]
+
+        def ratio(other: tuple[str, str], seconds: Sequence[float] = tuple(seconds)) -> float:
+            pairs = zip(seconds, (entry["seconds"] for entry in steps[other]), strict=True)
+            return statistics.median(mine / theirs for mine, theirs in pairs)
+
+        rows[name_of(variant)] = {
+            "seconds": {"median": statistics.median(seconds), "values": seconds},
+            "steps_per_second": 1 / statistics.median(seconds),
+            "to_no_cache": ratio(("none", variant[1])),
+            "to_lm_alone": ratio((variant[0], "LM")),
+            "losses": [entry["loss"] for entry in entries],
+            "cached_bytes_per_article": feature_bytes(batch[variant[0]]) if variant[0] != "none" else 0,
+            "memory": {"peak": max(entry["memory"] for entry in entries)} if "memory" in entries[0] else None,
+        }
+    return rows
+
+
+def render_markdown(content: Mapping[str, Any]) -> str:
+    """The result file as tables."""
+    settings, hardware = content["settings"], content["hardware"]
+    machine = hardware["gpu"] or f"{hardware['processor']}, {hardware['threads']} threads"
+    lines = [
+        "# Training with and without the feature cache",
+        "",
+        f"Size {settings['size']} ({settings['size_note']}) on {machine}; {settings['dtype']}, batch size 1, "
+        f"{settings['images']} images per article ({settings['max_images']} for the summarizer), {settings['text_tokens']} "
+        f"text tokens with a summary of {settings['summary_tokens']}, frozen language model, Adafactor; {settings['turns']} "
+        f"turns after {settings['warmups']} warm-ups. torch {content['versions']['torch']}, transformers "
+        f"{content['versions']['transformers']}.",
+        "",
+        "| variant | ms a step | steps/s | to no cache | to L_lm alone | memory MB | cache per article MB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in content["rows"].items():
+        memory = row["memory"] and (row["memory"]["peak"] - row["memory"].get("before", 0)) / 1e6
+        lines.append(
+            f"| {name} | {1e3 * row['seconds']['median']:,.1f} | {row['steps_per_second']:.3f} | {row['to_no_cache']:.3f} | "
+            f"{row['to_lm_alone']:.3f} | {'–' if memory is None else format(memory, ',.0f')} | "
+            f"{row['cached_bytes_per_article'] / 1e6:.3f} |"
+        )
+    parts = list(next(iter(content["profile"].values())))
+    lines += ["", "Share of one step:", "", f"| variant | {' | '.join(parts)} |", "|---|" + "---:|" * len(parts)]
+    for name, shares in content["profile"].items():
+        lines.append(f"| {name} | {' | '.join(format(shares[part]['share'], '.1%') for part in parts)} |")
+    bar = content["bar"]
+    verdict = "met" if bar["met"] else "not met"
+    lines += ["", f"Bar: {bar['name']}: {bar['value']:.3f}, at most {bar['limit']:.2f}: {verdict}.", ""]
+    return "\n".join([*lines, *(f"- {note}" for note in content["notes"])]) + "\n"
+
+
+def parse_options(argv: Sequence[str]) -> argparse.Namespace:
+    """The options; `device` as torch has it, `dimensions` as they will be measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", required=True, choices=SIZES)
+    parser.add_argument("--output", type=Path, required=True, help="JSON file; the table comes beside it as .md")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="bfloat16 on a GPU, else float32")
+    parser.add_argument("--turns", type=int, default=6, help="steps of each variant (default: 6)")
+    parser.add_argument("--warmups", type=int, default=1, help="steps of each before them (default: 1)")
+    parser.add_argument("--articles", type=int, default=2, help="different articles (default: 2)")
+    parser.add_argument("--images", type=int, help="images per article (default: 9)")
+    parser.add_argument("--text-tokens", type=int, help="tokens of prompt and summary (default: 2048)")
+    parser.add_argument("--summary-tokens", type=int, help="tokens with a label (default: 128, or half of all)")
+    parser.add_argument("--threads", type=int, help="of torch; its own choice by default")
+    parser.add_argument("--one-tower", action="store_true", help="patches and embeddings from one tower")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="on a CPU: leave out the processes that measure memory"
+    )
+    parser.add_argument("--peak-memory-of", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    options.device = torch.device(options.device)
+    if options.device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here; use --device cpu.")
+    for name in ("turns", "articles", "images", "text_tokens", "summary_tokens", "threads"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1.")
+    if options.output.suffix == ".md":
+        parser.error("--output is the JSON file; the table is written beside it.")
+    options.dtype = options.dtype or ("bfloat16" if options.device.type == "cuda" else "float32")
+    options.dimensions = training_size(options.size, options.images, options.text_tokens)
+    options.summary_tokens = options.summary_tokens or min(128, options.dimensions.text_tokens // 2)
+    if options.summary_tokens >= options.dimensions.text_tokens:
+        parser.error("--summary-tokens must leave --text-tokens room for an article.")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, and write the JSON file and its table."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    options = parse_options(argv)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.peak_memory_of:
+            print_peak_memory(options, Path(folder))
+            return
+        bench = Bench(options, Path(folder))
+        if bench.model.config.max_candidate_images < options.dimensions.images:
+            raise SystemExit(f"--images: at most {bench.model.config.max_candidate_images} are scored.")
+        steps: dict[tuple[str, str], list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
+        for turn in tqdm(range(-options.warmups, options.turns), desc="training steps", unit="turn"):
+            # Nobody always comes after the same other one.
+            shift = turn % len(VARIANTS)
+            for variant in VARIANTS[shift:] + VARIANTS[:shift]:
+                values = bench.timed_step(variant, turn)
+                if turn >= 0:
+                    steps[variant].append(values)
+        shares = {name_of(variant): bench.profiled_step(variant) for variant in VARIANTS}
+        rows, config = summarize(steps, bench.batches[0]), bench.model.config
+        parameters = count_parameters(bench.model)
+        del bench
+    if options.device.type == "cpu" and not options.no_memory:
+        for variant in tqdm(VARIANTS, desc="memory", unit="process"):
+            rows[name_of(variant)]["memory"] = measure_memory(variant, argv)
+    value = rows[name_of(("embeddings", "three"))]["to_lm_alone"]
+    content = {
+        "rows": rows,
+        "profile": shares,
+        "bar": {"name": BAR[0], "value": value, "limit": BAR[1], "met": value <= BAR[1]},
+        "notes": list(NOTES),
+        "settings": {
+            **{
+                name: getattr(options, name) for name in ("size", "dtype", "turns", "warmups", "articles", "one_tower")
+            },
+            "device": str(options.device),
+            "size_note": options.dimensions.note,
+            "images": options.dimensions.images,
+            "text_tokens": options.dimensions.text_tokens,
+            "summary_tokens": options.summary_tokens,
+            "summary_sentences": SENTENCES,
+            "max_images": config.max_images,
+            "K": config.dvp_num_layers,
+            "G": config.gate_layers,
+            "M": config.num_latents,
+            "gate_init": GATE_INIT,
+            "negatives": config.negative_queue_size,
+            "optimizer": "adafactor",
+            "parameters": parameters,
+            "seed": SEED,
+        },
+        "hardware": describe_hardware(),
+        "versions": describe_versions(("torch", "transformers", "accelerate")),
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(options.output, json.dumps(content, indent=2) + "\n")
+    write_text_atomically(options.output.with_suffix(".md"), render_markdown(content))
+    print(render_markdown(content))
+
+
+if __name__ == "__main__":
+    main()

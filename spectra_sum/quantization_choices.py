@@ -1,0 +1,46 @@
+"""What `--quantize` may be, and whether it can be done, checked without loading anything heavy."""
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from .model_sources import ModelError
+
+LANGUAGE_MODEL, NEW_MODULES = "language-model", "new-modules"
+QUANTIZATIONS = (LANGUAGE_MODEL, NEW_MODULES)
+
+
+def check_bitsandbytes() -> None:
+    """
+    Checks that the library that quantizes is installed.
+
+    Raises:
+        ModelError: It is not.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("4 bits need bitsandbytes; install it with: pip install 'spectra-sum[quantization]'")
+
+
+def check_quantization(quantize: str, config: Mapping[str, Any], name: str) -> None:
+    """
+    Checks that a model can be quantized.
+
+    Args:
+        quantize (`str`): One of `QUANTIZATIONS`.
+        config (`Mapping[str, Any]`): The content of the model's `config.json`.
+        name (`str`): The model's name in the message.
+
+    Raises:
+        ModelError: `quantize` is something else, bitsandbytes is missing, the model is quantized already, or it has
+            nothing to quantize.
+    """
+    if quantize not in QUANTIZATIONS:
+        raise ModelError(f"quantize is {quantize!r}; choose one of {', '.join(QUANTIZATIONS)}.")
+    check_bitsandbytes()
+    if config.get("quantization_config") or config["text_config"].get("quantization_config"):
+        raise ModelError(f"{name}: this model is quantized already; leave --quantize out, or pass the original.")
+    if quantize == NEW_MODULES and config.get("fusion") == "concat":
+        raise ModelError(
+            f'{name}: a model with fusion="concat" has neither a Vision Sampler nor a Deep Visual Processor; '
+            f"choose --quantize {LANGUAGE_MODEL}."
+        )

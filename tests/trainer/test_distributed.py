@@ -1,0 +1,273 @@
+"""DDP and FSDP2 with their accelerate configs, two gloo processes each: killed, resumed, and the same as one process.
+
+Each optimizer step takes one article of each process. In one of the steps that of the second process has no images.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+import yaml
+from accelerate import FullyShardedDataParallelPlugin
+from torch import nn
+
+from modeling_spectra import SpectraSumForConditionalGeneration
+from spectra_sum.pretrained import load_model
+from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder, tiny_model, tiny_tokenizer
+from trainer.building import build_trainer
+from trainer.data import load_records
+from trainer.sharding import layer_classes, prepare_sharding
+from trainer.train import parse_arguments
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "trainer" / "configs" / "accelerate"
+SETTINGS = """
+max_length: 400
+num_latents: 3
+sampler_depth: 1
+dvp_num_layers: 3
+gate_layers: [1, 3]
+vrp_hidden_size: 16
+vrp_dropout: 0.0
+vrp_context: article_set
+max_images: 2
+max_candidate_images: 4
+teacher_kappa: 2.0
+initializer_range: 0.1
+gate_init: 0.2
+align_weight: 0.1
+distill_weight: 1.0
+use_cpu: true
+disable_tqdm: true
+report_to: none
+logging_steps: 1
+per_device_eval_batch_size: 1
+generation_max_new_tokens: 8
+save_strategy: steps
+save_steps: 2
+max_steps: 4
+learning_rate: 0.01
+# The first steps of Adam are the signs of gradients: those that are nothing but rounding would make the runs differ.
+adam_epsilon: 0.001
+lr_scheduler_type: constant
+"""
+WHOLE = ["--freeze_language_model", "false"]
+ADAPTERS = ["--use_peft", "true", "--lora_r", "4", "--lora_dropout", "0.0"]
+REENTRANT = ["--activation_checkpointing", "true", "--activation_checkpointing_kwargs", '{"use_reentrant": true}']
+OTHERWISE_REENTRANT = [*REENTRANT[:3], '{"use_reentrant": false}']
+# Images per article; where the shuffled order puts a text-only one is asserted below.
+IMAGES = {"train": [3, 0, 2, 1, 0, 2], "valid": [2, 0, 1], "test": [1, 3, 0]}
+
+
+def write_articles(folder: Path) -> None:
+    for split, counts in IMAGES.items():
+        place = folder / f"{split}_data"
+        for name in ("article", "img", "caption"):
+            (place / name).mkdir(parents=True)
+        for index, count in enumerate(counts):
+            article = f"{split}{index}"
+            body, summary = SENTENCES[index % 4], SENTENCES[(index + 1) % 4]
+            text = f"@title\nShip {index}\n@body\n{body} {index}\n@summary\n{summary}\n"
+            (place / "article" / f"{article}.txt").write_text(text)
+            for number in range(count):
+                picture(seed=10 * index + number).save(place / "img" / f"{article}_{number}.jpg")
+        if split == "test":
+            gold = [f"test{index}_0.jpg" if count else "None" for index, count in enumerate(counts)]
+            (place / "image_annotation.txt").write_text("\n".join(gold) + "\n")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("distributed")
+    (folder / "settings.yaml").write_text(SETTINGS)
+    tiny_tokenizer().save_pretrained(save_vision_folder(folder / "vision"))
+    save_text_folder(folder / "text")
+    write_articles(folder / "articles")
+    return folder
+
+
+def arguments(folder: Path, output: str, *argv: str) -> list[str]:
+    paths = {"config": "settings.yaml", "dataset": "articles", "vision_backbone": "vision", "text_backbone": "text"}
+    named = [part for name, path in paths.items() for part in (f"--{name}", str(folder / path))]
+    return [*named, "--output_dir", str(folder / output), *argv]
+
+
+def train_in_one_process(folder: Path, output: str, *argv: str) -> SimpleNamespace:
+    """What it logged, its metrics, its trained parameters, and the articles of its steps with whether they have images."""
+    parsed = parse_arguments(arguments(folder, output, "--per_device_train_batch_size", "2", *argv))
+    records = load_records(parsed[0])
+    trainer = build_trainer(*parsed, records)
+    collate, steps = trainer.data_collator, []
+
+    def recording(batch):
+        steps.append([(record["id"], bool(record["images"])) for record in batch])
+        return collate(batch)
+
+    trainer.data_collator = recording
+    trainer.train()
+    metrics = trainer.evaluate(records["test"], metric_key_prefix="test")
+    trained = {name: value.detach() for name, value in trainer.model.named_parameters() if value.requires_grad}
+    return SimpleNamespace(log=trainer.state.log_history, metrics=metrics, trained=trained, steps=steps[:4])
+
+
+@pytest.fixture(scope="module")
+def whole(folder) -> SimpleNamespace:
+    return train_in_one_process(folder, "whole", *WHOLE)
+
+
+@pytest.fixture(scope="module")
+def adapters(folder) -> SimpleNamespace:
+    return train_in_one_process(folder, "adapters", *ADAPTERS)
+
+
+def launch(folder: Path, config: str, output: str, *argv: str, kill: bool = False) -> None:
+    """A training in two processes; with `kill` all are killed once the checkpoint of step 2 is there."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / config)]
+    command += ["--num_processes", "2", str(ROOT / "trainer" / "train.py")]
+    command += arguments(folder, output, "--per_device_train_batch_size", "1", *argv)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    log = folder / f"{output}.log"
+    with log.open("a") as stream:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=stream)
+        deadline = time.monotonic() + 300
+        while kill and process.poll() is None and not (folder / output / "checkpoint-2/trainer_state.json").is_file():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if kill:
+            assert process.poll() is None, log.read_text()[-3000:]
+            # The launcher starts the others in sessions of their own.
+            for victim in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+                victim.kill()
+            process.wait()
+            assert not (folder / output / "metrics.json").exists()
+            for checkpoint in (folder / output).glob("checkpoint-[!2]*"):
+                shutil.rmtree(checkpoint)
+        else:
+            assert process.wait(300) == 0, log.read_text()[-3000:]
+
+
+def assert_same_run(folder: Path, output: str, expected: SimpleNamespace) -> None:
+    """Losses, gates and gradients of each step, and losses and scores of the summaries that a sharded model writes, too."""
+    log = json.loads((folder / output / "trainer_state.json").read_text())["log_history"]
+    steps = [(one, two) for one, two in zip(expected.log, log, strict=False) if "loss" in one]
+    assert len(steps) == 4 and [two["step"] for _, two in steps] == [1, 2, 3, 4]
+    for one, two in steps:
+        names = {name for name in one if name.startswith(("loss", "grad_norm", "gate", "vrp"))}
+        assert {"loss", "loss_lm", "loss_align", "loss_distill", "grad_norm", "gate_1", "gate_3"} <= names
+        for name in names:
+            assert two[name] == pytest.approx(one[name], rel=2e-5, abs=1e-6), (name, one["step"])
+    # The negatives of the steps before make most of it.
+    assert steps[3][1]["loss_align"] > 2 * steps[0][1]["loss_align"]
+    metrics = json.loads((folder / output / "metrics.json").read_text())
+    compared = {name for name in expected.metrics if not any(part in name for part in ("runtime", "per_second"))}
+    assert {"test_loss", "test_loss_align", "test_rougeL", "test_image_precision"} <= compared
+    for name in compared:
+        assert metrics[name] == pytest.approx(expected.metrics[name], rel=1e-4), name
+
+
+def assert_loads_in_one_process(folder: Path, expected: SimpleNamespace) -> None:
+    """Its trained parameters are those of the run in one process, and its files those that a repository needs."""
+    adapter = (folder / "adapter_config.json").is_file()
+    model = load_model(str(folder), merge=False).model
+    assert isinstance(model.get_base_model() if adapter else model, SpectraSumForConditionalGeneration)
+    loaded = dict(model.named_parameters())
+    assert expected.trained.keys() <= loaded.keys()
+    for name, value in expected.trained.items():
+        torch.testing.assert_close(loaded[name].detach(), value, rtol=1e-4, atol=1e-5, msg=name)
+    if not adapter:
+        config = json.loads((folder / "config.json").read_text())
+        assert config["architectures"] == ["SpectraSumForConditionalGeneration"]
+        assert config["auto_map"]["AutoModel"] == "modeling_spectra.SpectraSumForConditionalGeneration"
+        source = (folder / "modeling_spectra.py").read_bytes()
+        assert source == (ROOT / "modeling_spectra" / "modeling_spectra.py").read_bytes()
+
+
+def test_in_some_steps_one_process_has_no_images(whole, adapters):
+    assert whole.steps == adapters.steps
+    have_images = [[has for _, has in step] for step in whole.steps]
+    assert have_images == [[True, True], [True, False], [False, True], [False, True]]
+
+
+def test_ddp_with_adapters_and_reentrant_checkpointing_killed_and_resumed(folder, adapters):
+    launch(folder, "ddp.yaml", "ddp", *ADAPTERS, *REENTRANT, kill=True)
+    launch(folder, "ddp.yaml", "ddp", *ADAPTERS, *REENTRANT, "--resume_from_checkpoint", "latest")
+    assert_same_run(folder, "ddp", adapters)
+    assert_loads_in_one_process(folder / "ddp/checkpoint-4", adapters)
+
+
+def test_fsdp2_killed_and_resumed(folder, whole):
+    launch(folder, "fsdp2.yaml", "fsdp", *WHOLE, kill=True)
+    # Sharded, and not silently the same model in both processes.
+    assert (folder / "fsdp/checkpoint-2/pytorch_model_fsdp.bin").is_file()
+    launch(folder, "fsdp2.yaml", "fsdp", *WHOLE, "--resume_from_checkpoint", "latest")
+    assert_same_run(folder, "fsdp", whole)
+    assert_loads_in_one_process(folder / "fsdp/checkpoint-4", whole)
+    assert_loads_in_one_process(folder / "fsdp", whole)
+
+
+def test_fsdp2_with_adapters_and_checkpointing(folder, adapters):
+    launch(folder, "fsdp2.yaml", "fsdp_adapters", *ADAPTERS, *OTHERWISE_REENTRANT)
+    assert (folder / "fsdp_adapters/checkpoint-2/pytorch_model_fsdp.bin").is_file()
+    assert_same_run(folder, "fsdp_adapters", adapters)
+    assert_loads_in_one_process(folder / "fsdp_adapters/checkpoint-4", adapters)
+    assert_loads_in_one_process(folder / "fsdp_adapters", adapters)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "expected"),
+    [
+        ("concat", set()),
+        ("sampler", {"VisionSamplerBlock"}),
+        ("dvp", {"VisionSamplerBlock", "DeepVisualProcessorBlock"}),
+    ],
+)
+def test_sharded_layers_are_those_of_the_model_but_for_the_gates(fusion, expected):
+    backbones = {"Qwen2DecoderLayer", "SiglipEncoderLayer", "SiglipVisionEmbeddings"}
+    backbones |= {"SiglipMultiheadAttentionPoolingHead"}
+    assert set(layer_classes(tiny_model(fusion))) == backbones | expected
+
+
+def sharded(**fields) -> SimpleNamespace:
+    """What `prepare_sharding` reads of an accelerator that shards."""
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False
+    )
+    return SimpleNamespace(
+        **{"state": SimpleNamespace(fsdp_plugin=plugin), "is_fsdp2": True, "mixed_precision": "no", **fields}
+    )
+
+
+def test_what_cannot_be_sharded_is_refused_and_the_rest_is_set_up():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).bfloat16())
+    with pytest.raises(ValueError, match=r"set fsdp_version: 2 as in configs/accelerate/fsdp2\.yaml"):
+        prepare_sharding(sharded(is_fsdp2=False), model, "adamw_torch")
+    accelerator = sharded()
+    accelerator.state.fsdp_plugin.cpu_ram_efficient_loading = True
+    with pytest.raises(ValueError, match="fsdp_cpu_ram_efficient_loading: set it to false"):
+        prepare_sharding(accelerator, model, "adamw_torch")
+    with pytest.raises(ValueError, match="optim: Adafactor does not work on the shards of FSDP2"):
+        prepare_sharding(sharded(), model, "adafactor")
+    with pytest.raises(ValueError, match=r"these have \['torch.bfloat16', 'torch.float32'\]: pass --bf16 true"):
+        prepare_sharding(sharded(), model, "adamw_torch")
+    model[1].requires_grad_(False)
+    accelerator = sharded()
+    prepare_sharding(accelerator, model, "adamw_torch")
+    policy = accelerator.state.fsdp_plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.output_dtype, policy.reduce_dtype) == (None, None, torch.float32)
+
+
+@pytest.mark.parametrize("name", ["ddp.yaml", "fsdp2.yaml"])
+def test_accelerate_configs_open_with_their_launch_line(name):
+    launch_line = (CONFIGS / name).read_text().splitlines()[0]
+    assert launch_line.startswith(
+        f"# accelerate launch --config_file trainer/configs/accelerate/{name} trainer/train.py"
+    )
+    assert yaml.safe_load((CONFIGS / name).read_text())["num_processes"] == 2

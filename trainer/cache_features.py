@@ -1,0 +1,43 @@
+"""Fill the feature cache of a training: `accelerate launch trainer/cache_features.py --config trainer/configs/NAME.yaml`.
+
+Takes the arguments of train.py, and several processes share the work. Training with the same `cache` and `cache_dir` finds what
+is there, and computes what is missing: a run of this command may be stopped at any time and be started again.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # A script's own folder comes first on the path, where its modules would shadow libraries.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from accelerate import PartialState
+from transformers import set_seed
+
+from trainer.building import build_model, cached_features, find_dual_encoder, prepare_backbones
+from trainer.data import load_records
+from trainer.train import check_cache_arguments, parse_arguments
+from trainer.trainable import set_trainable
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Compute the features that are not in the cache yet: embeddings, where the arguments say nothing else."""
+    data_args, architecture, args, model_args = parse_arguments(argv)
+    if data_args.cache == "none":
+        data_args.cache = "embeddings"
+        check_cache_arguments(data_args)
+    records = load_records(data_args)
+    set_seed(args.seed)
+    backbones = None if model_args.model_name_or_path else prepare_backbones(data_args, records, Path(args.output_dir))
+    # Again, as in training: a new model must not depend on whether its backbones were there.
+    set_seed(args.seed)
+    model, processor = build_model(data_args, architecture, args, model_args, backbones)
+    set_trainable(model, train_language_model=False)
+    dual_encoder = find_dual_encoder(data_args, model.config, backbones)
+    cached_features(data_args, args, model, processor, records, dual_encoder)
+    if PartialState().is_main_process:
+        print(f"the features of {sum(map(len, records.values())):,} articles are in {data_args.cache_dir}")
+
+
+if __name__ == "__main__":
+    main()

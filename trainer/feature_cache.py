@@ -1,0 +1,216 @@
+"""The feature cache: frozen towers and the teacher run once per article, and training reads what they gave.
+
+Under `cache_dir/DIGEST/` lie the shards of one split, and beside them `key.json`, the record that DIGEST is of. Several
+processes fill a cache together, those of one launch or of several: each takes the next shard that is missing and that nobody
+has locked. The system lets go of the locks of a process that ends, however it ends.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pyarrow
+import pyarrow.compute
+import torch
+from datasets import Dataset
+from filelock import FileLock
+
+from trainer.feature_extraction import FeatureExtractor
+from trainer.feature_shards import ShardReader, article_digests, id_key, shard_problem, write_shard
+
+ARTICLES_PER_SHARD = 512
+# Of patches a shard holds fewer articles: a tenth of a gigabyte to about one.
+BYTES_PER_SHARD = 2**30
+
+
+class SplitFeatures:
+    """The shards of one split: which there are to be, which there are, and making one.
+
+    Args:
+        folder (`Path`): Where they lie.
+        name (`str`): The split's name.
+        records (`Dataset`): Its articles, of which shards hold consecutive ones.
+        max_images (`int`): Images of an article that are used at most.
+        bytes_per_image, bytes_per_sentence (`int`): What is stored of each.
+        whole_summaries (`bool`): A summary counts as one sentence.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        records: Dataset,
+        *,
+        max_images: int,
+        bytes_per_image: int,
+        bytes_per_sentence: int,
+        whole_summaries: bool,
+    ):
+        self.folder = folder
+        self.name = name
+        self.records = records
+        self.max_images = max_images
+        self.bytes_per_image = bytes_per_image
+        self.bytes_per_sentence = bytes_per_sentence
+        self.whole_summaries = whole_summaries
+        self.articles_per_shard = max(1, min(ARTICLES_PER_SHARD, BYTES_PER_SHARD // (max_images * bytes_per_image)))
+        self._rows = records.select_columns(["id", "summary", "images"]).with_format("arrow")
+        self._digests: dict[int, list[bytes]] = {}
+
+    def shards(self) -> range:
+        """The numbers of the shards."""
+        return range(-(-len(self.records) // self.articles_per_shard))
+
+    def articles(self, shard: int) -> range:
+        """The places in the split of a shard's articles."""
+        start = shard * self.articles_per_shard
+        return range(start, min(start + self.articles_per_shard, len(self.records)))
+
+    def path(self, shard: int) -> Path:
+        return self.folder / f"shard-{shard:05d}.safetensors"
+
+    def lock(self, shard: int) -> FileLock:
+        return FileLock(self.folder / f"shard-{shard:05d}.lock")
+
+    def raw_rows(self, articles: range) -> pyarrow.Table:
+        """The columns id, summary and images (undecoded) of consecutive articles."""
+        return self._rows[articles.start : articles.stop]
+
+    def digests(self, shard: int) -> list[bytes]:
+        """What the shard's articles should be, see [`article_digests`]."""
+        if shard not in self._digests:
+            self._digests[shard] = article_digests(self.raw_rows(self.articles(shard)), self.max_images)
+        return self._digests[shard]
+
+    def problem(self, shard: int, *, checksum: bool = True) -> str | None:
+        """See [`shard_problem`]."""
+        if not self.path(shard).is_file():
+            return "missing"
+        return shard_problem(self.path(shard), self.digests(shard), checksum=checksum)
+
+    def size(self, shards: Iterable[int]) -> int:
+        """Bytes that shards take on disk, but for a few hundred each."""
+        total = 0
+        for shard in shards:
+            rows = self.raw_rows(self.articles(shard))
+            counts = pyarrow.compute.list_value_length(rows["images"]).to_pylist()
+            images = sum(min(count or 0, self.max_images) for count in counts)
+            total += images * self.bytes_per_image + len(rows) * 56
+            if self.bytes_per_sentence:
+                texts = [sum(1 for sentence in row if sentence.strip()) for row in rows["summary"].to_pylist()]
+                sentences = sum(map(bool, texts)) if self.whole_summaries else sum(texts)
+                total += sentences * self.bytes_per_sentence
+        return total
+
+    def build(self, shard: int, extractor: FeatureExtractor, advance: Callable[[int], None]) -> None:
+        """Compute and write a shard; the caller holds its lock.
+
+        Args:
+            shard (`int`): Its number.
+            extractor (`FeatureExtractor`): Computes the features.
+            advance (`Callable`): Is told how many articles more are done.
+
+        Raises:
+            ValueError: An image cannot be read.
+        """
+        articles = self.articles(shard)
+        digests = self.digests(shard)
+        rows = []
+        for batch in extractor.extract(self.records.select(articles)):
+            rows.extend(batch)
+            advance(len(batch))
+        tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        tensors["image_starts"] = _starts(len(row["image_embeds"]) for row in rows)
+        tensors["sentence_starts"] = _starts(len(row.get("sentence_embeds", ())) for row in rows)
+        identifiers = self.raw_rows(articles)["id"].to_pylist()
+        tensors["article_keys"] = torch.tensor([id_key(identifier) for identifier in identifiers])
+        tensors["article_digests"] = torch.tensor([list(digest) for digest in digests], dtype=torch.uint8)
+        write_shard(self.path(shard), tensors)
+
+
+def _starts(counts: Iterable[int]) -> torch.Tensor:
+    return torch.tensor([0, *counts]).cumsum(0)
+
+
+class CachedFeatures:
+    """Reads the features of articles by their ids, in whatever process it is used.
+
+    Args:
+        splits (`Sequence[SplitFeatures]`): Complete splits.
+        patch_shape (`tuple[int, int]`, *optional*): (P, d_v) where patches are cached.
+        patch_dtype (`torch.dtype`, *optional*): Theirs.
+        embedding_size (`int`): d of images and sentences.
+        with_teacher (`bool`): Whether the teacher's labels and sentences are there.
+
+    Raises:
+        ValueError: An id stands for two different articles.
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[SplitFeatures],
+        *,
+        embedding_size: int,
+        with_teacher: bool,
+        patch_shape: tuple[int, int] | None = None,
+        patch_dtype: torch.dtype | None = None,
+    ):
+        self.embedding_size = embedding_size
+        self.with_teacher = with_teacher
+        self.patch_shape = patch_shape
+        self.patch_dtype = patch_dtype
+        self._layouts = [(split.folder, split.articles_per_shard) for split in splits]
+        self._places: dict[str, tuple[int, int]] = {}
+        self._reader = ShardReader()
+        for number, split in enumerate(splits):
+            for position, identifier in enumerate(split.records["id"]):
+                place = self._places.setdefault(identifier, (number, position))
+                if place != (number, position):
+                    first = splits[place[0]]
+                    contents = [
+                        article_digests(owner.raw_rows(range(row, row + 1)), owner.max_images)
+                        for owner, row in ((first, place[1]), (split, position))
+                    ]
+                    if contents[0] != contents[1]:
+                        raise ValueError(
+                            f"the id {identifier!r} stands for two different articles (in {first.name} and {split.name}); "
+                            "features are cached by id: give each article its own."
+                        )
+
+    def read(self, identifier: str) -> dict[str, torch.Tensor]:
+        """One article's `image_embeds` (n, d), with a teacher `marginals` (n,) and `sentence_embeds` (s, d), with patches
+        `patches` (n, P, d_v).
+
+        Raises:
+            KeyError: The cache was not made for this article.
+            ValueError: Another run has changed the cache.
+        """
+        if identifier not in self._places:
+            raise KeyError(f"the feature cache has no article {identifier!r}; it was made for other splits.")
+        number, position = self._places[identifier]
+        folder, per_shard = self._layouts[number]
+        path = folder / f"shard-{position // per_shard:05d}.safetensors"
+        return self._reader.read(path, position % per_shard, id_key(identifier))
+
+    def batch(self, articles: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Features of B articles as [`read`] gives them → padded with zeros, at least one image each:
+
+        `image_embeds` (B, N, d), float32, `image_mask` (B, N), with a teacher `marginals` (B, N), float64,
+        `sentence_embeds` (B, S, d) and `sentence_mask` (B, S), with patches `patches` (B, N, P, d_v).
+        """
+        counts = [len(article["image_embeds"]) for article in articles]
+        images, size = max([1, *counts]), len(articles)
+        batch = {
+            "image_embeds": torch.zeros(size, images, self.embedding_size),
+            "image_mask": torch.arange(images) < torch.tensor(counts)[:, None],
+        }
+        if self.patch_shape is not None:
+            batch["patches"] = torch.zeros(size, images, *self.patch_shape, dtype=self.patch_dtype)
+        if self.with_teacher:
+            sentences = [len(article["sentence_embeds"]) for article in articles]
+            batch["marginals"] = torch.zeros(size, images, dtype=torch.float64)
+            batch["sentence_embeds"] = torch.zeros(size, max(sentences), self.embedding_size)
+            batch["sentence_mask"] = torch.arange(max(sentences)) < torch.tensor(sentences)[:, None]
+        for row, article in enumerate(articles):
+            for name, values in article.items():
+                batch[name][row, : len(values)] = values
+        return batch

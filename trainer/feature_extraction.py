@@ -1,0 +1,170 @@
+"""Computing what the feature cache holds: the frozen towers and the teacher, article by article."""
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
+from modeling_spectra.rgb_images import DECODING_ERRORS
+from trainer.dpp_teacher import DPPTeacher
+
+
+class Articles:
+    """The articles of a dataset, one by one; an image that cannot be decoded is an error that names its article."""
+
+    def __init__(self, records: Dataset):
+        self.records = records.select_columns(["id", "summary", "images"])
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        try:
+            return self.records[index]
+        except DECODING_ERRORS as error:
+            identifier = self.records.select_columns(["id"])[index]["id"]
+            raise ValueError(f"article {identifier}: cannot read one of its images: {error}") from error
+
+
+class ImageBatches:
+    """Collates articles into the pixels of their images, through the processor that training uses."""
+
+    def __init__(self, processor: SpectraSumProcessor):
+        self.processor = processor
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Records with the columns id, summary and images → `pixel_values`, `image_mask` and the summaries.
+
+        Raises:
+            ValueError: An image cannot be read; it names the article.
+        """
+        images = [record["images"][: self.processor.max_candidate_images] for record in records]
+        try:
+            batch = self.processor(text=[""] * len(records), images=images)
+        except ValueError as error:
+            raise ValueError(f"of the articles {', '.join(record['id'] for record in records)}: {error}") from error
+        return {
+            "pixel_values": batch.get("pixel_values"),
+            "image_mask": batch.get("image_mask", torch.zeros(len(records), 0, dtype=torch.bool)),
+            "summaries": [list(record["summary"]) for record in records],
+        }
+
+
+class FeatureExtractor:
+    """Runs the frozen towers and the teacher as training would. Within a `with` block the towers are on `device`; the teacher
+    is loaded when the first article asks for it, and both are let go at the end of the block.
+
+    Args:
+        model (`SpectraSumForConditionalGeneration`): Its towers are used, nothing else.
+        processor (`SpectraSumProcessor`): The model's own.
+        build_teacher (`Callable`, *optional*): Loads the teacher; without it there are neither sentence embeddings nor
+            marginals.
+        patches (`bool`): Also give the patches.
+        device (`torch.device`): Where the towers run.
+        autocast (`torch.dtype`, *optional*): Of the training's mixed precision, so that the features are the same.
+        batch_size (`int`, *optional*, defaults to `8`): Articles at a time.
+        num_workers (`int`, *optional*, defaults to `0`): Processes that decode images.
+    """
+
+    def __init__(
+        self,
+        model: SpectraSumForConditionalGeneration,
+        processor: SpectraSumProcessor,
+        build_teacher: Callable[[], DPPTeacher] | None,
+        *,
+        patches: bool,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+        batch_size: int = 8,
+        num_workers: int = 0,
+    ):
+        self.model = model
+        self.collate = ImageBatches(processor)
+        self.build_teacher = build_teacher
+        self.patches = patches
+        self.device = device
+        self.autocast = autocast
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.teacher: DPPTeacher | None = None
+        self.truncated_texts = 0
+        self._before: list[tuple[torch.device, bool]] = []
+
+    @property
+    def towers(self) -> list[torch.nn.Module]:
+        """The model's towers: one, or the vision tower and the embedding tower."""
+        return [tower for tower in (self.model.vision_tower, self.model.embedding_tower) if tower is not None]
+
+    def __enter__(self) -> "FeatureExtractor":
+        self._before = [(next(tower.parameters()).device, tower.training) for tower in self.towers]
+        for tower in self.towers:
+            tower.to(self.device).eval()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for tower, (home, training) in zip(self.towers, self._before, strict=True):
+            tower.to(home).train(training)
+        if self.teacher is not None:
+            self.truncated_texts = self.teacher.truncated_texts
+        self.teacher = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def extract(self, records: Dataset) -> Iterator[list[dict[str, torch.Tensor]]]:
+        """Per batch of articles a list of their features, on the CPU.
+
+        Args:
+            records (`Dataset`): With the columns id, summary and images.
+
+        Yields:
+            Per article `image_embeds` (n, d) and with a teacher `marginals` (n,), float64, and `sentence_embeds` (s, d); with
+            `patches` also `patches` (n, P, d_v). n counts its images, s the sentences of its summary.
+
+        Raises:
+            ValueError: An image cannot be read.
+        """
+        loader = DataLoader(
+            Articles(records), batch_size=self.batch_size, collate_fn=self.collate, num_workers=self.num_workers
+        )
+        enabled = self.autocast is not None
+        for batch in loader:
+            with torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled):
+                features = self._extract_batch(batch)
+            counts = batch["image_mask"].sum(1).tolist()
+            sentences = features.pop("sentence_mask", torch.zeros(len(counts), 0)).sum(1).int().tolist()
+            # Rows are real at their beginning, both of images and of sentences.
+            yield [
+                {
+                    name: values[row, : sentences[row] if name == "sentence_embeds" else count].cpu()
+                    for name, values in features.items()
+                }
+                for row, count in enumerate(counts)
+            ]
+
+    def _extract_batch(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        mask = batch["image_mask"].to(self.device)
+        config, model = self.model.config, self.model
+        if batch["pixel_values"] is None:
+            features = {"image_embeds": torch.zeros(*mask.shape, config.image_embedding_size, device=self.device)}
+            if self.patches:
+                shape = (*mask.shape, config.num_patches, config.vision_config.hidden_size)
+                features["patches"] = torch.zeros(shape, dtype=model.vision_tower.dtype, device=self.device)
+        else:
+            pixel_values = batch["pixel_values"].to(self.device)
+            if self.patches:
+                patches, embeds = model.embed_images(pixel_values, mask)
+                features = {"image_embeds": embeds, "patches": patches}
+            else:
+                features = {"image_embeds": model.pool_images(pixel_values, mask)}
+        if self.build_teacher is not None:
+            if self.teacher is None:
+                self.teacher = self.build_teacher()
+            features |= self.teacher.label(features["image_embeds"], mask, batch["summaries"])._asdict()
+        return features

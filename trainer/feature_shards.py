@@ -1,0 +1,179 @@
+"""Shards of the feature cache: a safetensors file with what was computed of some consecutive articles of a split.
+
+Per image it holds `image_embeds` (I, d), and where they are cached `marginals` (I,) and `patches` (I, P, d_v); per sentence
+of the reference summaries `sentence_embeds` (S, d); per article `image_starts` and `sentence_starts` (A + 1,), its place in
+those, `article_keys` (A,) and `article_digests` (A, 32), by which changed articles are told.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+# Shards that a process keeps mapped.
+MOST_OPEN = 64
+PER_IMAGE = ("image_embeds", "marginals", "patches")
+PER_SENTENCE = ("sentence_embeds",)
+
+
+def id_key(identifier: str) -> int:
+    """The int64 number of an article's id."""
+    return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "big", signed=True)
+
+
+def article_digests(rows: pyarrow.Table, max_images: int) -> list[bytes]:
+    """What tells an article's content from another's, as far as features depend on it.
+
+    Images inside the dataset count with their bytes, image files with name, size and time of change: reading millions of
+    files would take longer than a training starts.
+
+    Args:
+        rows (`pyarrow.Table`): The columns id, summary and images (undecoded) of A articles.
+        max_images (`int`): Images beyond the first `max_images` are never read.
+
+    Returns:
+        `list[bytes]`: A SHA-256 digests.
+    """
+    digests = []
+    for identifier, summary, images in zip(
+        rows["id"].to_pylist(), rows["summary"].to_pylist(), rows["images"].to_pylist(), strict=True
+    ):
+        content = [identifier, summary, [_describe_image(image) for image in images[:max_images]]]
+        digests.append(hashlib.sha256(json.dumps(content).encode()).digest())
+    return digests
+
+
+def _describe_image(image: dict[str, Any]) -> list[Any]:
+    if image["bytes"] is not None:
+        return [hashlib.sha256(image["bytes"]).hexdigest()]
+    path = Path(image["path"])
+    try:
+        status = path.stat()
+    except OSError:
+        # Whoever decodes it says so.
+        return [path.name, None, None]
+    return [path.name, status.st_size, status.st_mtime_ns]
+
+
+def write_shard(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a shard as a whole or not at all; the caller holds the shard's lock."""
+    # safetensors writes under a random name, which a killed process leaves behind: a folder makes it easy to find.
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        temporary = partial / path.name
+        temporary.touch()
+        readable = temporary.stat().st_mode
+        save_file(tensors, temporary, metadata={"checksum": _checksum(tensors)})
+        # Its files are the owner's alone; a cache may be shared by a group.
+        temporary.chmod(readable)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def shard_problem(path: Path, digests: Sequence[bytes], *, checksum: bool = True) -> str | None:
+    """Why a shard cannot be used for these articles.
+
+    Args:
+        path (`Path`): The shard.
+        digests (`Sequence[bytes]`): Of [`article_digests`], of the articles that it should begin with.
+        checksum (`bool`, *optional*, defaults to `True`): Read the whole file and compare its checksum.
+
+    Returns:
+        `str`, *optional*: `"missing"`, `"torn"` (cut off, or changed since it was written), `"stale"` (of other articles).
+    """
+    if not path.is_file():
+        return "missing"
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = file.get_tensor("article_digests")
+            if checksum:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if (file.metadata() or {}).get("checksum") != _checksum(tensors):
+                    return "torn"
+    except SafetensorError:
+        return "torn"
+    expected = torch.tensor([list(digest) for digest in digests], dtype=torch.uint8)
+    # More articles than these are those of a run with a higher limit.
+    return None if torch.equal(stored[: len(digests)], expected) else "stale"
+
+
+def _checksum(tensors: dict[str, torch.Tensor]) -> str:
+    """CRC-32 over names, types, shapes and contents: it finds accidents, and runs at the speed of a disk."""
+    value = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        value = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy(), value)
+    return f"{value:08x}"
+
+
+class ShardReader:
+    """Reads single articles out of shards, which are mapped into memory when they are first needed.
+
+    It can be handed to other processes, forked or spawned; each opens the files for itself.
+    """
+
+    def __init__(self):
+        self._open_files: OrderedDict[Path, tuple[Any, dict[str, torch.Tensor]]] = OrderedDict()
+        self._process = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()
+
+    def read(self, path: Path, row: int, key: int) -> dict[str, torch.Tensor]:
+        """The features of one article; they lie in mapped memory until they are copied.
+
+        Args:
+            path (`Path`): The shard.
+            row (`int`): The article's place in it.
+            key (`int`): The [`id_key`] of the article that must be there.
+
+        Raises:
+            ValueError: Another run has replaced the shard in the meantime, or removed it.
+        """
+        file, index = self._open(path)
+        keys = index["article_keys"]
+        if row >= len(keys) or int(keys[row]) != key:
+            raise ValueError(
+                f"{path} holds other articles than at the start: another run with other data uses the same cache_dir; "
+                "start this one again with a cache_dir of its own."
+            )
+        slices = {
+            **dict.fromkeys(PER_IMAGE, index["image_starts"][row : row + 2].tolist()),
+            **dict.fromkeys(PER_SENTENCE, index["sentence_starts"][row : row + 2].tolist()),
+        }
+        names = set(file.keys())
+        return {name: file.get_slice(name)[start:end] for name, (start, end) in slices.items() if name in names}
+
+    def _open(self, path: Path) -> tuple[Any, dict[str, torch.Tensor]]:
+        if self._process != os.getpid():
+            self.__init__()
+        if path not in self._open_files:
+            try:
+                file = safe_open(path, framework="pt")
+            except (OSError, SafetensorError) as error:
+                raise ValueError(f"{path} was there at the start and cannot be read now: {error}") from error
+            index = {name: file.get_tensor(name) for name in ("article_keys", "image_starts", "sentence_starts")}
+            self._open_files[path] = file, index
+            if len(self._open_files) > MOST_OPEN:
+                self._open_files.popitem(last=False)
+        self._open_files.move_to_end(path)
+        return self._open_files[path]
