@@ -2,11 +2,26 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    # A script's own folder comes first on the path, and the project may not be installed.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks import data, overhead_results, parameters, quantization, training
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+# Results that their benchmarks turn into Markdown themselves.
+OWN_TABLES = {
+    "parameters": parameters.render,
+    "overhead_tiny": overhead_results.render_markdown,
+    "training_tiny": training.render_markdown,
+    "data": data.render,
+    "quantization": quantization.markdown,
+}
 REAL_SYSTEMS = ("smollm2-lora", "smollm2-untrained", "lead-3", "oracle")
 
 
@@ -121,6 +136,13 @@ def spread(value: dict[str, Any]) -> str:
     return f"{value['mean']:.3f}" + ("" if value["sd"] is None else f" ± {value['sd']:.3f}")
 
 
+def own_section(name: str) -> str:
+    """What a benchmark writes of its result, without the heading that it has as a file of its own."""
+    content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    lines = OWN_TABLES[name](content).strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#")).strip()
+
+
 def main() -> None:
     """Replace what stands between the README's marks."""
     readme = ROOT / "README.md"
@@ -129,6 +151,7 @@ def main() -> None:
         "demo": demo_section(json.loads((RESULTS / "closed_world_demo.json").read_text(encoding="utf-8"))),
         "world": world_section(json.loads((RESULTS / "closed_world.json").read_text(encoding="utf-8"))),
         "real": real_section([RESULTS / "real_articles" / name for name in REAL_SYSTEMS]),
+        **{name: own_section(name) for name in OWN_TABLES},
     }
     for name, content in sections.items():
         text = re.sub(

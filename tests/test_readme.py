@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.readme_tables import OWN_TABLES
 from spectra_sum.cli import build_parser
 from spectra_sum.cli import main as spectra_sum
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
+from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
 from trainer.demo_report import write_example
 from trainer.train import parse_arguments
 
@@ -67,7 +69,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_python_example_runs(checkout):
-    code, _, _ = blocks("python")
+    code, *_ = blocks("python")
     assert len([line for line in code.splitlines() if line]) <= 10
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -76,12 +78,28 @@ def test_python_example_runs(checkout):
 
 
 def test_metric_example_runs():
-    _, _, code = blocks("python")
+    (code,) = [block for block in blocks("python") if "spectra_sum/metrics" in block]
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     result = ast.literal_eval(done.stdout)
     # One of the two selected images is gold, the first one at that; the second article has no gold.
     assert (result["image_precision"], result["ip_at_k"], result["articles_without_gold"]) == (0.5, 1.0, 1)
+
+
+def test_llava_onevision_example_runs(tmp_path):
+    (code,) = [block for block in blocks("python") if "from_llava_onevision" in block]
+    siglip = save_siglip_folder(tmp_path / "siglip")
+    folder = save_llava_onevision_folder(tmp_path / "llava_onevision", siglip)
+    code = re.sub('"llava-hf/[^"]*"', repr(str(folder)), re.sub('"google/siglip[^"]*"', repr(str(siglip)), code))
+    small = "dvp_num_layers=2, gate_layers=[1, 2], output_loading_info=True"
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("output_loading_info=True", small)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "bit for bit those of the files" in done.stdout
 
 
 def test_metrics_are_all_listed():
@@ -135,7 +153,10 @@ def test_summarize_commands_run(checkout, monkeypatch):
 def test_training_commands_parse(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     for command in commands(".venv/bin/accelerate launch"):
-        script = command.index("trainer/train.py")
+        script = next(command.index(word) for word in command if word.startswith("trainer/") and word.endswith(".py"))
+        assert (ROOT / command[script]).is_file()
+        if "--config_file" in command:
+            assert (ROOT / command[command.index("--config_file") + 1]).is_file()
         argv = [str(tmp_path) if word in ("FOLDER", "$SPECTRA_DATA") else word for word in command[script + 1 :]]
         assert parse_arguments([*argv, "--use_cpu", "true"])[2].max_steps > 0
 
@@ -173,6 +194,14 @@ def test_file_tree_is_complete_and_true():
     for folder in ("hub_upload", "modeling_spectra", "trainer", "spectra_sum"):
         files = {path.relative_to(ROOT) for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
         assert files <= named, files - named
+
+
+def test_tables_of_the_benchmarks_are_those_of_the_committed_results():
+    for name, render in OWN_TABLES.items():
+        expected = [line for line in render(json.loads((RESULTS / f"{name}.json").read_text())).splitlines() if line]
+        found = README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].splitlines()
+        assert [line for line in found if line] == [line for line in expected if not line.startswith("#")], name
+        assert len(section(name)) > 2, name
 
 
 def test_equations_point_to_files():
