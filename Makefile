@@ -4,6 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 export OMP_NUM_THREADS := 1
 export TOKENIZERS_PARALLELISM := false
+# Without bytecode every process of the tests would compile torch and transformers anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-full test lint clean
 

@@ -221,6 +221,8 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.markdown = options.markdown or options.output.with_suffix(".md")
     if options.markdown == options.output:
         parser.error("--output and --markdown name the same file; give --output the ending .json.")
+    if not options.markdown.absolute().parent.is_dir() and options.markdown.parent != options.output.parent:
+        parser.error(f"--markdown {options.markdown}: there is no such folder; make it, or name another.")
     for name, least in (("samples", 1), ("warmups", 0), ("images", 1), ("text_tokens", 1), ("new_tokens", 2)):
         value = getattr(options, name)
         if value is not None and value < least:

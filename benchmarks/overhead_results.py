@@ -11,6 +11,8 @@ from benchmarks.overhead_models import QUANTIZED, TEXT_ROW
 
 TIMES = ("visual", "text", "prefill", "decode", "total")
 BASELINE, METHOD = "OneVision", "DVP"
+# Fewer say too little of a median.
+LEAST_SAMPLES = 5
 # The settings that the bars are defined for.
 BAR_SETTINGS = {"images": 5, "patches_per_image": 729, "text_tokens": 2048, "new_tokens": 256}
 BAR_SETTINGS |= {"K": 24, "G": [8, 16, 24], "M": 64, "feed_forward": {"sampler": 4, "dvp": 4}}
@@ -122,10 +124,15 @@ def add_ratios(rows: dict[str, dict[str, Any]]) -> None:
 
 
 def evaluate_bars(rows: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Bar]:
-    """The bars of this method's overhead; a run with other numbers of tokens or gates decides none of them."""
+    """The bars of this method's overhead; a run with other numbers of tokens, gates or towers, or too few
+    samples, decides none of them."""
     other = [
         f"{name} {settings[name]} (not {value})" for name, value in BAR_SETTINGS.items() if settings[name] != value
     ]
+    if settings["one_tower"]:
+        other.append("one tower (not two)")
+    if settings["samples"] < LEAST_SAMPLES:
+        other.append(f"samples {settings['samples']} (not at least {LEAST_SAMPLES})")
     on_gpu, full = settings["device"].startswith("cuda"), settings["size"] == "7b" and settings["dtype"] == "bfloat16"
     bars = []
     for title, name, base, what, limit in (

@@ -175,7 +175,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "batch_size": arguments.batch_size,
         "max_length": arguments.max_length,
         "max_new_tokens": arguments.max_new_tokens,
+        "hardware": describe_hardware(),
+        "versions": describe_versions(PACKAGES),
     }
+    # Two of them would have to fit into memory.
+    del loaded
     try:
         keep_to_settings(arguments.output / "settings.json", settings)
     except ValueError as error:
@@ -201,8 +205,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "articles_sha256": settings["articles_sha256"],
         },
         "settings": {name: settings[name] for name in ("batch_size", "max_length", "max_new_tokens")},
-        "hardware": describe_hardware(),
-        "versions": describe_versions(PACKAGES),
+        "hardware": settings["hardware"],
+        "versions": settings["versions"],
     }
     table = markdown(result)
     write_text_atomically(arguments.result, json.dumps(result, indent=2) + "\n")

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ if __name__ == "__main__":
 
 import torch
 from torch import nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from tqdm import tqdm
 
@@ -55,7 +56,8 @@ NOTES = (
     "on the same article in the same turn.",
     "With embeddings the vision tower still runs on the images that the summarizer sees; with patches no tower runs.",
     "profile: share of one step's time. Ranges lie in the forward pass, but for backward and optimizer; the language model "
-    "contains the gates, and the teacher its text tower.",
+    "contains the gates, and the teacher its text tower. On a GPU each range waits for it at its beginning and end, so that "
+    "the shares are those of a step without overlap.",
     "memory: on a CPU of a process per variant that makes one step, less what the libraries took before; what the benchmark "
     "needs to make the features counts, too. On a GPU torch.cuda.max_memory_allocated, without the teacher's weights where "
     "no teacher is needed.",
@@ -74,6 +76,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, folder: Path, variants: Sequence[tuple[str, str]] = VARIANTS):
         size, device = options.dimensions, options.device
         self.options, self.size, self.device = options, size, device
+        self.profiling = False
         self.model = build_student(size, device, getattr(torch, options.dtype), options.one_tower)
         teacher = build_teacher(size, self.model.config, device)
         # A step of any variant asks for features of the same articles.
@@ -83,6 +86,7 @@ class Bench:
         ]
         self.teacher_bytes = sum(value.nbytes for value in teacher.dual_encoder.parameters())
         self.teacher = teacher if ("none", "three") in variants else None
+        teacher.span = self.span
         arguments = SpectraTrainingArguments(
             output_dir=str(folder),
             use_cpu=device.type == "cpu",
@@ -113,17 +117,32 @@ class Bench:
         self.model.config.align_weight, self.model.config.distill_weight = LOSSES[losses]
         set_trainable(self.model, train_language_model=False)
 
+    def wait(self) -> None:
+        """Until a GPU has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """A range that a profile shows under its name, with all that a GPU does of it."""
+        if self.profiling:
+            self.wait()
+        with record_function(name):
+            yield
+            if self.profiling:
+                self.wait()
+
     def step(self, variant: tuple[str, str], sample: int) -> float:
         """One optimizer step; the loss before it."""
         cache, losses = variant
         self.set_losses(losses)
         trainer, batch = self.trainers[variant], self.batches[sample % len(self.batches)][cache]
         count = int((batch["labels"] != -100).sum())
-        with record_function("forward"):
+        with self.span("forward"):
             loss = trainer.compute_loss(self.model.train(), batch, num_items_in_batch=count)
-        with record_function("backward"):
+        with self.span("backward"):
             loss.backward()
-        with record_function("optimizer"):
+        with self.span("optimizer"):
             self.optimizer.step()
             self.optimizer.zero_grad()
         trainer.push_pending_negatives()
@@ -134,11 +153,10 @@ class Bench:
         on_gpu = self.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
-            torch.cuda.synchronize(self.device)
+        self.wait()
         start = time.perf_counter()
         loss = self.step(variant, sample)
-        if on_gpu:
-            torch.cuda.synchronize(self.device)
+        self.wait()
         values = {"seconds": time.perf_counter() - start, "loss": loss}
         if on_gpu:
             # Only one variant has a teacher at work; the others would not have loaded it.
@@ -156,12 +174,15 @@ class Bench:
             parts["teacher's text tower"] = self.teacher.dual_encoder.text_model
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device.type == "cuda" else [])]
         names = [*parts, "teacher", "forward", "backward", "optimizer"]
-        with recorded(parts), profile(activities=activities) as profiler:
-            with record_function("step"):
+        self.profiling = True
+        try:
+            with recorded(parts, self.span), profile(activities=activities) as profiler, self.span("step"):
                 self.step(variant, 0)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
-        events = {event.key: event for event in profiler.key_averages() if event.key in [*names, "step"]}
+        finally:
+            self.profiling = False
+        # On a GPU each range is listed again, with what it covers there.
+        rows = [event for event in profiler.key_averages() if event.device_type == DeviceType.CPU]
+        events = {event.key: event for event in rows if event.key in [*names, "step"]}
         whole = events["step"].cpu_time_total
         return {
             name: {
@@ -174,12 +195,12 @@ class Bench:
 
 
 @contextmanager
-def recorded(parts: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Within the block a profile shows each call of these modules under its name."""
+def recorded(parts: Mapping[str, nn.Module], span: Callable[[str], AbstractContextManager]) -> Iterator[None]:
+    """Within the block each call of these modules is a `span` of its name."""
     handles, ranges = [], []
 
     def enter(name: str) -> None:
-        ranges.append(record_function(name))
+        ranges.append(span(name))
         ranges[-1].__enter__()
 
     for name, module in parts.items():
@@ -252,8 +273,9 @@ def render_markdown(content: Mapping[str, Any]) -> str:
             f"{row['to_lm_alone']:.3f} | {'–' if memory is None else format(memory, ',.0f')} | "
             f"{row['cached_bytes_per_article'] / 1e6:.3f} |"
         )
-    parts = list(next(iter(content["profile"].values())))
-    lines += ["", "Share of one step:", "", f"| variant | {' | '.join(parts)} |", "|---|" + "---:|" * len(parts)]
+    parts = list(next(iter(content["profile"].values()), {}))
+    if parts:
+        lines += ["", "Share of one step:", "", f"| variant | {' | '.join(parts)} |", "|---|" + "---:|" * len(parts)]
     for name, shares in content["profile"].items():
         lines.append(f"| {name} | {' | '.join(format(shares[part]['share'], '.1%') for part in parts)} |")
     bar = content["bar"]
@@ -298,6 +320,47 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def write_results(output: Path, content: Mapping[str, Any]) -> None:
+    """The JSON file and its table."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(output, json.dumps(content, indent=2) + "\n")
+    write_text_atomically(output.with_suffix(".md"), render_markdown(content))
+
+
+def describe(options: argparse.Namespace, bench: Bench, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of the result file, as yet without a profile."""
+    config = bench.model.config
+    value = rows[name_of(("embeddings", "three"))]["to_lm_alone"]
+    return {
+        "rows": rows,
+        "profile": {},
+        "bar": {"name": BAR[0], "value": value, "limit": BAR[1], "met": value <= BAR[1]},
+        "notes": list(NOTES),
+        "settings": {
+            **{
+                name: getattr(options, name) for name in ("size", "dtype", "turns", "warmups", "articles", "one_tower")
+            },
+            "device": str(options.device),
+            "size_note": options.dimensions.note,
+            "images": options.dimensions.images,
+            "text_tokens": options.dimensions.text_tokens,
+            "summary_tokens": options.summary_tokens,
+            "summary_sentences": SENTENCES,
+            "max_images": config.max_images,
+            "K": config.dvp_num_layers,
+            "G": config.gate_layers,
+            "M": config.num_latents,
+            "gate_init": GATE_INIT,
+            "negatives": config.negative_queue_size,
+            "optimizer": "adafactor",
+            "parameters": count_parameters(bench.model),
+            "seed": SEED,
+        },
+        "hardware": describe_hardware(),
+        "versions": describe_versions(("torch", "transformers", "accelerate")),
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and write the JSON file and its table."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -319,45 +382,16 @@ def main(argv: Sequence[str] | None = None) -> None:
                 values = bench.timed_step(variant, turn)
                 if turn >= 0:
                     steps[variant].append(values)
-        shares = {name_of(variant): bench.profiled_step(variant) for variant in VARIANTS}
-        rows, config = summarize(steps, bench.batches[0]), bench.model.config
-        parameters = count_parameters(bench.model)
+        content = describe(options, bench, summarize(steps, bench.batches[0]))
+        # What took long is written first: a profile, or a process that is killed, must not lose it.
+        write_results(options.output, content)
+        content["profile"] = {name_of(variant): bench.profiled_step(variant) for variant in VARIANTS}
+        write_results(options.output, content)
         del bench
     if options.device.type == "cpu" and not options.no_memory:
         for variant in tqdm(VARIANTS, desc="memory", unit="process"):
-            rows[name_of(variant)]["memory"] = measure_memory(variant, argv)
-    value = rows[name_of(("embeddings", "three"))]["to_lm_alone"]
-    content = {
-        "rows": rows,
-        "profile": shares,
-        "bar": {"name": BAR[0], "value": value, "limit": BAR[1], "met": value <= BAR[1]},
-        "notes": list(NOTES),
-        "settings": {
-            **{
-                name: getattr(options, name) for name in ("size", "dtype", "turns", "warmups", "articles", "one_tower")
-            },
-            "device": str(options.device),
-            "size_note": options.dimensions.note,
-            "images": options.dimensions.images,
-            "text_tokens": options.dimensions.text_tokens,
-            "summary_tokens": options.summary_tokens,
-            "summary_sentences": SENTENCES,
-            "max_images": config.max_images,
-            "K": config.dvp_num_layers,
-            "G": config.gate_layers,
-            "M": config.num_latents,
-            "gate_init": GATE_INIT,
-            "negatives": config.negative_queue_size,
-            "optimizer": "adafactor",
-            "parameters": parameters,
-            "seed": SEED,
-        },
-        "hardware": describe_hardware(),
-        "versions": describe_versions(("torch", "transformers", "accelerate")),
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(options.output, json.dumps(content, indent=2) + "\n")
-    write_text_atomically(options.output.with_suffix(".md"), render_markdown(content))
+            content["rows"][name_of(variant)]["memory"] = measure_memory(variant, argv)
+        write_results(options.output, content)
     print(render_markdown(content))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult
 
+from spectra_sum.quantization_choices import LANGUAGE_MODEL, NEW_MODULES
 from spectra_sum.tables import Evaluation, build_tables, load_published, render_markdown
 from spectra_sum.tables.layouts import is_comparable
 
@@ -46,6 +47,10 @@ SELECTION_SCORES = frozenset(
     "image_precision hit_at_1 recall max_sim clip_score pcd_mean pcd_max pcd_mean_filtered pcd_max_filtered mmae coverage".split()
 )
 FOREIGN = "†"
+QUANTIZED = {
+    LANGUAGE_MODEL: "the language model",
+    NEW_MODULES: "the language model, Vision Sampler and Deep Visual Processor",
+}
 SELECTIONS = {
     "vrp": "the model's predictor",
     "random": "chance, not by the model",
@@ -65,6 +70,8 @@ def public_evaluations(facts: RunFacts, repo_id: str, hub_ids: Sequence[str]) ->
         scores = evaluation.scores
         # Names must differ between evaluations of one model.
         system = name if len(facts.evaluations) == 1 else f"{name} ({len(public) + 1})"
+        if quantized := evaluation.settings.get("quantize"):
+            system += f", {QUANTIZED.get(quantized, 'a part')} in 4 bits"
         bertscore = evaluation.settings.get("bertscore") or {}
         public.append(
             dataclasses.replace(
@@ -90,15 +97,15 @@ def eval_results(
     """
     The results of the model index, in natural units: those that the model itself earned.
 
-    Scores of images that something else selected, or a predictor that is not known to be trained, and of summaries
-    written without the images, are left to the text.
+    Scores of images that something else selected, or a predictor that is not known to be trained, of summaries written
+    without the images, and of a quantized model, whose weights are others, are left to the text.
     """
     results = []
     data = facts.record.get("data", {})
     trained_on = public_name(data["name"]) if "name" in data else None
     for evaluation in evaluations:
         scores = evaluation.scores
-        if evaluation.text_only:
+        if evaluation.text_only or evaluation.settings.get("quantize"):
             continue
         data_id = dataset_id if scores.data_name == trained_on else None
         for name, score in scores.scores.items():
@@ -201,6 +208,9 @@ def _measured(evaluation: EvaluationFacts, trained_selection: bool | None) -> st
         how.append("That exactly these weights were evaluated is the author's word: it could not be verified.")
     if evaluation.text_only:
         how.append("The images were withheld from the summarizer.")
+    if quantized := settings.get("quantize"):
+        what = QUANTIZED.get(quantized, "a part of the model")
+        how.append(f"Measured with {what} in 4 bits (NF4): unquantized, these weights give other scores.")
     limits = [
         f"{label} {settings[key]}" for key, label in _GENERATION.items() if isinstance(settings.get(key), int | float)
     ]

@@ -140,7 +140,8 @@ def _trained(training: Mapping[str, Any], model: Mapping[str, Any], facts: RunFa
     if model.get("use_peft"):
         lora = facts.adapter or {"r": model.get("lora_r"), "lora_alpha": model.get("lora_alpha")}
         shown = ", ".join(f"{key.removeprefix('lora_')} {lora[key]}" for key in ("r", "lora_alpha") if lora.get(key))
-        return f"visual path, and LoRA adapters on the frozen language model ({shown})"
+        base = "frozen language model in 4-bit NF4" if model.get("load_in_4bit") else "frozen language model"
+        return f"visual path, and LoRA adapters on the {base} ({shown})"
     if training.get("freeze_language_model") is False:
         return "visual path and language model; the vision tower is frozen"
     return "visual path; language model and vision tower are frozen"

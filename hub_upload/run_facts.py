@@ -190,6 +190,7 @@ def _read_evaluations(folders: Sequence[Path], config: Mapping[str, Any], run: P
         same_weights = _are_same(weights, own_weights, path) if weights else False
         for other in facts:
             same = (other.scores.data_name, other.scores.split) == (scores.data_name, scores.split)
+            same = same and other.settings.get("quantize") == content["settings"].get("quantize")
             if same and other.text_only == content["source"].get("text_only", False):
                 raise HubError(
                     f"{printable(path)}: an evaluation on {scores.data_name}, {scores.split}, was named already; evaluate with "

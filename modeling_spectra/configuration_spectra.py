@@ -11,6 +11,10 @@ AUTO_MAP = {
     "AutoModelForImageTextToText": "modeling_spectra.SpectraSumForConditionalGeneration",
     "AutoProcessor": "processing_spectra.SpectraSumProcessor",
 }
+# What the backbones and the tokenizer decide: nobody may choose these beside them.
+DERIVED_FIELDS = frozenset(
+    {"vision_config", "embedding_vision_config", "text_config", "image_token_id", "tie_word_embeddings"}
+)
 PIPELINE_TASK = "multimodal-summarization"
 PIPELINE = {"impl": "pipeline_spectra.MultimodalSummarizationPipeline", "pt": ["AutoModelForImageTextToText"]}
 

@@ -13,17 +13,19 @@ from .outputs_spectra import EncodedImages, ImageSelection
 class ImageEncodingMixin:
     """Embeds, encodes and ranks the images of a batch of articles; part of [`SpectraSumForConditionalGeneration`]."""
 
+    def _check_count(self, values: torch.Tensor, name: str) -> None:
+        if not 1 <= values.shape[1] <= self.config.max_candidate_images:
+            raise ValueError(
+                f"{name} holds {values.shape[1]} images per article; it must hold 1 to max_candidate_images "
+                f"({self.config.max_candidate_images}). The processor drops and reports the rest, and leaves pixel_values "
+                "out when no article has an image."
+            )
+
     def _run_tower(
         self, tower: nn.Module, pixel_values: torch.Tensor, image_mask: torch.Tensor, **kwargs: Any
     ) -> tuple[ModelOutput, torch.Tensor]:
         """The tower's output for the images that ran, and their mask (B, N)."""
-        config = self.config
-        if not 1 <= pixel_values.shape[1] <= config.max_candidate_images:
-            raise ValueError(
-                f"pixel_values holds {pixel_values.shape[1]} images per article; it must hold 1 to max_candidate_images "
-                f"({config.max_candidate_images}). The processor drops and reports the rest, and leaves pixel_values "
-                "out when no article has an image."
-            )
+        self._check_count(pixel_values, "pixel_values")
         ran = image_mask.clone()
         if not ran.any():
             # Where parameters are sharded over processes, each of them has to run the tower, with or without images.
@@ -100,9 +102,13 @@ class ImageEncodingMixin:
         Raises:
             ValueError: for no or too many images, or when a reduction needs `article_embeds` and they are missing.
         """
-        given = next((values for values in (pixel_values, image_embeds, patches) if values is not None), None)
-        if given is None or (pixel_values is None and (image_embeds is None or patches is None)):
+        inputs = {"pixel_values": pixel_values, "image_embeds": image_embeds, "patches": patches}
+        inputs = {name: values for name, values in inputs.items() if values is not None}
+        if pixel_values is None and len(inputs) < 2:
             raise ValueError("pass pixel_values, or both image_embeds and patches.")
+        for name, values in inputs.items():
+            self._check_count(values, name)
+        given = next(iter(inputs.values()))
         if image_mask is None:
             image_mask = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
         image_mask = image_mask.bool()

@@ -23,7 +23,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
 from .backbones import load_vision_tower
-from .configuration_spectra import SpectraSumConfig
+from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
 from .llava_onevision_weights import (
     LlavaOnevisionReport,
     compare_towers,
@@ -39,14 +39,7 @@ logger = logging.get_logger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 PIXEL_SETTINGS = ("size", "do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
-DERIVED_FIELDS = {
-    "vision_config",
-    "text_config",
-    "embedding_vision_config",
-    "image_token_id",
-    "vision_feature_layer",
-    "projector_hidden_act",
-}
+LLAVA_ONEVISION_FIELDS = DERIVED_FIELDS | {"vision_feature_layer", "projector_hidden_act"}
 
 
 def load_llava_onevision(
@@ -59,7 +52,7 @@ def load_llava_onevision(
 ) -> tuple[Model, SpectraSumProcessor, LlavaOnevisionReport]:
     """The work of [`SpectraSumForConditionalGeneration.from_llava_onevision`], which documents it."""
     prompt_template = config.pop("prompt_template", None)
-    known = {entry.name for entry in fields(SpectraSumConfig)} - DERIVED_FIELDS
+    known = {entry.name for entry in fields(SpectraSumConfig)} - LLAVA_ONEVISION_FIELDS
     if unknown := sorted(set(config) - known):
         raise TypeError(f"{unknown} are no fields of SpectraSumConfig, or fields that come from the checkpoints.")
     llava_config = AutoConfig.from_pretrained(checkpoint)
@@ -191,6 +184,8 @@ def _layers_read(config: LlavaOnevisionConfig) -> int:
 
 def _image_processor(checkpoint: str, embedding_vision: str, image_size: int) -> BaseImageProcessor:
     """SigLIP's image processor, with LLaVA-OneVision's interpolation.
+
+    Of an image of up to 1024 pixels a side ([`flat_rgb`] reduces larger ones) it makes LLaVA-OneVision's own pixels.
 
     Raises:
         ValueError: when the two make different pixels of the same square image.

@@ -1,6 +1,7 @@
 """SPeCTrA-Sum as a `PreTrainedModel`: a vision tower, a language model, and the visual path between them."""
 
 import math
+import os
 import re
 from dataclasses import fields
 from typing import Any
@@ -8,12 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import (
-    AutoModelForCausalLM,
-    Cache,
-    GenerationMixin,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_utils import slice_logits_to_keep
@@ -21,12 +17,11 @@ from transformers.utils import can_return_tuple
 
 from .alignment_head import AlignmentHead
 from .backbones import build_vision_tower, load_backbones
-from .configuration_spectra import SpectraSumConfig
+from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
 from .deep_visual_processor import DeepVisualProcessor
 from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
 from .image_encoding import ImageEncodingMixin
 from .llava_onevision import load_llava_onevision
-from .llava_onevision_weights import LlavaOnevisionReport
 from .outputs_spectra import SpectraSumOutput
 
 # Saving a model copies the files that this one imports, and the pipeline is to come with every saved model.
@@ -34,8 +29,9 @@ from .pipeline_spectra import MultimodalSummarizationPipeline
 from .processing_spectra import SpectraSumProcessor
 from .summarization import end_token_ids
 from .vision_sampler import VisionSampler
+from .visual_generation import VisualGenerationMixin
 from .visual_layers import ScaledLinear, VisualAttention
-from .visual_path import ConcatProjector, VisualPath, attendable
+from .visual_path import ConcatProjector, VisualPath, attendable, insert_visual_tokens
 
 
 class SpectraSumPreTrainedModel(PreTrainedModel):
@@ -51,9 +47,15 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _no_split_modules = ["VisionSamplerBlock", "DeepVisualProcessorBlock", "GatedCrossAttention"]
     _skip_keys_device_placement = ["past_key_values"]
-    # Relevance predictor, the gates' α and τ stay in float32 where the rest is in half precision: rankings live on small
-    # differences, and steps on α and τ are lost in bfloat16's 8 bits. Not "gate", which is in every gate_proj, too.
-    _keep_in_fp32_modules_strict = [r"visual_path\.relevance_predictor\.", r"gate\.alpha$", r"\.log_temperature$"]
+    # Relevance predictor, norms, the gates' α and τ stay in float32 where the rest is in half precision: rankings live on
+    # small differences, and steps on α, τ and norms around 1 are lost in bfloat16's 8 bits. Not "gate" and "norm", which
+    # are in every gate_proj and in the norms of tower and language model, too.
+    _keep_in_fp32_modules_strict = [
+        r"visual_path\.relevance_predictor\.",
+        r"visual_path\.(\w+\.)*\w*norm\.weight$",
+        r"gate\.alpha$",
+        r"\.log_temperature$",
+    ]
 
     def cast_parameters(self, dtype: torch.dtype) -> None:
         """Cast all parameters as loading in `dtype` does: some stay in float32 where the rest is in half precision.
@@ -83,7 +85,7 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
 
-class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTrainedModel, GenerationMixin):
+class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTrainedModel, VisualGenerationMixin):
     """Multimodal summarization: text and images in, a summary and a ranking of the images out.
 
     Args:
@@ -129,13 +131,13 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
 
         Raises:
             ValueError: when a checkpoint lacks weights of its backbone, or its type is not supported.
-            TypeError: for a field that the configuration does not have.
+            TypeError: for a field that the configuration does not have, or that comes from the backbones.
             StrictDataclassError: for fields that contradict each other, see [`SpectraSumConfig`].
         """
         prompt_template = config.pop("prompt_template", None)
-        unknown = set(config) - {field.name for field in fields(SpectraSumConfig)}
-        if unknown:
-            raise TypeError(f"SpectraSumConfig has no fields {sorted(unknown)}.")
+        known = {field.name for field in fields(SpectraSumConfig)} - DERIVED_FIELDS
+        if unknown := sorted(set(config) - known):
+            raise TypeError(f"{unknown} are no fields of SpectraSumConfig, or fields that come from the backbones.")
         backbones = load_backbones(vision, text, gguf_file=gguf_file, dtype=dtype)
         tokenizer, language_model = backbones.tokenizer, backbones.language_model
         image_token = SpectraSumProcessor.default_image_token
@@ -177,12 +179,13 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         dtype: torch.dtype | None = None,
         output_loading_info: bool = False,
         **config: Any,
-    ) -> tuple["SpectraSumForConditionalGeneration", SpectraSumProcessor, LlavaOnevisionReport] | tuple[Any, ...]:
+    ) -> tuple[Any, ...]:
         """A model on a LLaVA-OneVision checkpoint, with a fresh visual path, and its processor.
 
         Tower and language model are the checkpoint's, for `fusion="concat"` projector and newline, too; image embeddings
         are those of a full SigLIP. One tower is held where the layers that both share are equal bit for bit. Each image is
-        one tile, as LLaVA-OneVision reads several images; a single one, which it would cut into tiles, too.
+        one tile, as LLaVA-OneVision reads several images; a single one, which it would cut into tiles, too. Images of up
+        to 1024 pixels a side give its pixels exactly; larger ones are reduced to that first, see `rgb_images.py`.
 
         Args:
             llava_onevision (`str`): Folder or Hub id of a LLaVA-OneVision model in transformers' format (safetensors).
@@ -190,6 +193,9 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
             dtype (`torch.dtype`, *optional*): Of the whole model; the checkpoint's own by default.
             output_loading_info (`bool`, *optional*, defaults to `False`): Also return the [`LlavaOnevisionReport`].
             config: Fields of [`SpectraSumConfig`], and `prompt_template` for the processor.
+
+        Returns:
+            Model and processor, and the report if it is asked for.
 
         Raises:
             ValueError: when a checkpoint lacks tensors or has others after loading than in its files, when the two read
@@ -223,6 +229,16 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
                 # A copied module carries a copy of the configuration, which nobody else would change.
                 module.config = self.config
 
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """As in every model of transformers; a ValueError for a visual path in 4 bits, which could not be loaded again."""
+        packed = [name for name, value in self.visual_path.named_parameters() if not value.is_floating_point()]
+        if packed:
+            raise ValueError(
+                f"visual_path.{packed[0]} is in 4 bits, and could not be loaded again: save the unquantized model, and "
+                "quantize when loading."
+            )
+        super().save_pretrained(save_directory, **kwargs)
+
     def gate_openings(self) -> dict[int, float]:
         """{gate layer: mean |tanh α|} (§3); empty for `fusion="concat"`."""
         cross_attentions = self.visual_path.cross_attentions or {}
@@ -245,21 +261,6 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
             has_image=has_image,
             recorded_weights=[] if record else None,
         )
-
-    def _insert_visual_tokens(
-        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, tokens: torch.Tensor, images: torch.Tensor
-    ) -> torch.Tensor:
-        if input_ids is None:
-            raise ValueError('fusion="concat" finds its image placeholders in input_ids; inputs_embeds have none.')
-        placeholders = input_ids == self.config.image_token_id
-        real = images >= 0
-        expected = real.sum(1) * tokens.shape[2]
-        if not torch.equal(placeholders.sum(1), expected):
-            raise ValueError(
-                f"the prompts hold {placeholders.sum(1).tolist()} image placeholders, but their images need "
-                f"{expected.tolist()}; build the prompt with this model's processor."
-            )
-        return inputs_embeds.masked_scatter(placeholders[..., None], tokens[real].to(inputs_embeds.dtype))
 
     @can_return_tuple
     def forward(
@@ -323,7 +324,7 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
 
         encoded = None
-        has_images = pixel_values is not None or patches is not None
+        has_images = any(values is not None for values in (pixel_values, image_embeds, patches))
         if has_images and visual_key_values is None and visual_tokens is None:
             article_embeds = None
             if config.vrp_context != "none" and input_ids is not None and past_length == 0:
@@ -338,7 +339,9 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
             inputs_embeds = self.get_input_embeddings()(input_ids)
         # When a cache is continued, the visual tokens of the prompt are already in it.
         if visual_tokens is not None and past_length == 0:
-            inputs_embeds = self._insert_visual_tokens(input_ids, inputs_embeds, visual_tokens, summarizer_images)
+            inputs_embeds = insert_visual_tokens(
+                input_ids, inputs_embeds, visual_tokens, summarizer_images, config.image_token_id
+            )
         context = None
         if visual_key_values is not None:
             context = self._visual_context(visual_key_values, inputs_embeds, bool(record_attentions))
@@ -384,47 +387,6 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
             visual_key_values=visual_key_values,
             summarizer_images=summarizer_images,
         )
-
-    def _expand_inputs_for_generation(
-        self,
-        expand_size: int = 1,
-        is_encoder_decoder: bool = False,
-        input_ids: torch.LongTensor | None = None,
-        **model_kwargs: Any,
-    ) -> tuple[torch.LongTensor, dict[str, Any]]:
-        """Encode the images before the beams multiply them: once per article, whatever the number of beams or steps."""
-        images = {
-            name: model_kwargs.pop(name, None) for name in ("pixel_values", "image_mask", "image_embeds", "patches")
-        }
-        article_mask = model_kwargs.pop("article_mask", None)
-        key_values = model_kwargs.pop("visual_key_values", None)
-        if key_values is None and (images["pixel_values"] is not None or images["patches"] is not None):
-            article_embeds, cache = None, model_kwargs.get("past_key_values")
-            # The tokens of a later call are not those of the article alone, and embeddings have no tokens.
-            starts = (cache is None or cache.get_seq_length() == 0) and model_kwargs.get("inputs_embeds") is None
-            if self.config.vrp_context != "none" and starts:
-                article_embeds = self.article_embeddings(input_ids, model_kwargs.get("attention_mask"), article_mask)
-            encoded = self.encode_images(**images, article_embeds=article_embeds)
-            key_values = encoded.visual_key_values
-            if encoded.visual_tokens is not None:
-                model_kwargs["visual_tokens"] = encoded.visual_tokens
-                model_kwargs["summarizer_images"] = encoded.summarizer_images
-        input_ids, model_kwargs = super()._expand_inputs_for_generation(
-            expand_size, is_encoder_decoder, input_ids, **model_kwargs
-        )
-        if key_values is not None:
-            model_kwargs["visual_key_values"] = key_values.repeat_interleave(expand_size)
-        return input_ids, model_kwargs
-
-    def _update_model_kwargs_for_generation(
-        self, outputs: SpectraSumOutput, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Decode steps that read a cache leave out the prompt's visual tokens, which are in it."""
-        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
-        if model_kwargs.get("use_cache"):
-            for name in ("visual_tokens", "summarizer_images"):
-                model_kwargs.pop(name, None)
-        return model_kwargs
 
 
 __all__ = [

@@ -9,7 +9,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
 class VisualRMSNorm(nn.Module):
-    """Root-mean-square norm over the last axis, computed in float32."""
+    """Root-mean-square norm over the last axis, computed in float32; the output has the input's dtype, the weight its own."""
 
     def __init__(self, size: int, eps: float):
         super().__init__()
@@ -18,7 +18,7 @@ class VisualRMSNorm(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         normed = F.rms_norm(states.float(), (states.shape[-1],), eps=self.eps)
-        return self.weight * normed.to(states.dtype)
+        return (self.weight * normed).to(states.dtype)
 
 
 class ScaledLinear(nn.Linear):

@@ -29,6 +29,35 @@ class ConcatProjector(nn.Module):
         return torch.cat([tokens, self.image_newline.expand(*tokens.shape[:2], 1, -1)], dim=2)
 
 
+def insert_visual_tokens(
+    input_ids: torch.Tensor | None,
+    inputs_embeds: torch.Tensor,
+    tokens: torch.Tensor,
+    images: torch.Tensor,
+    image_token_id: int,
+) -> torch.Tensor:
+    """The input embeddings (B, T, d) with the images' tokens (B, N, S, d) in the placeholders' places (§7, `"concat"`).
+
+    Args:
+        input_ids: (B, T), with S placeholders `image_token_id` per image.
+        images: (B, N), −1 where there is no image.
+
+    Raises:
+        ValueError: without `input_ids`, or when the numbers of placeholders and images differ.
+    """
+    if input_ids is None:
+        raise ValueError('fusion="concat" finds its image placeholders in input_ids; inputs_embeds have none.')
+    placeholders = input_ids == image_token_id
+    real = images >= 0
+    expected = real.sum(1) * tokens.shape[2]
+    if not torch.equal(placeholders.sum(1), expected):
+        raise ValueError(
+            f"the prompts hold {placeholders.sum(1).tolist()} image placeholders, but their images need "
+            f"{expected.tolist()}; build the prompt with this model's processor."
+        )
+    return inputs_embeds.masked_scatter(placeholders[..., None], tokens[real].to(inputs_embeds.dtype))
+
+
 class VisualPath(nn.Module):
     """All that SPeCTrA-Sum adds to a vision tower and a language model.
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.utils.generic import maybe_autocast
 
 from .configuration_spectra import SpectraSumConfig
 
@@ -57,8 +58,15 @@ class VisualRelevancePredictor(nn.Module):
     ) -> torch.Tensor:
         """Embeddings (B, N, d_img) L2-normalised, mask (B, N), article means (B, d) → logits (B, N).
 
-        Logits of padded images are finite and mean nothing. Computed in the predictor's own dtype.
+        Logits of padded images are finite and mean nothing. Computed in the predictor's own dtype, under
+        autocast, too.
         """
+        with maybe_autocast(image_embeds.device.type, enabled=False):
+            return self._logits(image_embeds, image_mask, article_embeds)
+
+    def _logits(
+        self, image_embeds: torch.Tensor, image_mask: torch.Tensor, article_embeds: torch.Tensor | None
+    ) -> torch.Tensor:
         dtype = self.up_proj.weight.dtype
         # The entries of a unit vector shrink with its width; at unit variance every feature is learnt at the same rate.
         scale = image_embeds.shape[-1] ** 0.5

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from transformers.utils import cached_file, find_adapter_config_file
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
 from .model_sources import ModelError, check_config, check_model, find_adapter_base, find_smollm2
-from .quantization_choices import NEW_MODULES, check_quantization
+from .quantization_choices import NEW_MODULES, check_quantization, training_quantization
 
 # What transformers raises for folders that are incomplete, damaged, of another kind, or not to be fetched.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
@@ -42,7 +43,8 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
         merge (`bool`, *optional*, defaults to `True`): Merge an adapter into its base; otherwise the model is a
             `PeftModel`. An adapter of a quantized base works inside it unmerged: merging would round the sum again.
         quantize (`str`, *optional*): `"language-model"` puts the language model's decoder in 4 bits (NF4),
-            `"new-modules"` also Vision Sampler and Deep Visual Processor, see `quantization.py`.
+            `"new-modules"` also Vision Sampler and Deep Visual Processor, see `quantization.py`. A warning says when
+            the run's record tells that an adapter was trained otherwise.
 
     Raises:
         ModelError: The model cannot be fetched, loaded or quantized, or its weights are incomplete.
@@ -59,6 +61,7 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
             local = find_adapter_base(Path(adapter).parent) if Path(name).is_dir() else None
             base = str(local or settings["base_model_name_or_path"])
             revision = None if local else settings.get("revision")
+            _warn_of_other_quantization(name, quantize)
         config = Path(cached_file(base, "config.json", revision=revision or "main"))
         check_config(config, base)
         options = {} if quantize is None else _quantized(quantize, config, base)
@@ -84,7 +87,8 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
     except ModelError:
         raise
     except LOADING_ERRORS as error:
-        raise ModelError(f"{name}: the model cannot be loaded: {_one_line(error)}") from error
+        advice = _old_temperature(name) or f"the model cannot be loaded: {_one_line(error)}"
+        raise ModelError(f"{name}: {advice}") from error
     except DAMAGED_SETTINGS_ERRORS as error:
         raise ModelError(
             f"{name}: the model cannot be loaded, a value in its .json files is damaged: {type(error).__name__}: "
@@ -101,6 +105,16 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
             "among them; save the model again."
         )
     return LoadedModel(model.eval(), processor, trained=True)
+
+
+def _warn_of_other_quantization(name: str, quantize: str | None) -> None:
+    trained = training_quantization(Path(name))
+    if trained is not None and quantize != trained:
+        warnings.warn(
+            f"{name}: this adapter was trained on the language model in 4 bits; with {quantize or 'no quantization'} it gives "
+            f"other outputs than in training, with --quantize {trained} the same.",
+            stacklevel=3,
+        )
 
 
 def _quantized(quantize: str, config: Path, name: str) -> dict[str, Any]:
@@ -169,17 +183,22 @@ def weight_digests(name: str) -> dict[str, str]:
         ModelError: The weights cannot be fetched or read.
     """
     try:
-        found = find_adapter_config_file(name)
-        if found is None:
-            return {"model": _digest(_weight_files(name, "main"))}
-        settings = json.loads(Path(found).read_text(encoding="utf-8"))
-        local = find_adapter_base(Path(found).parent) if Path(name).is_dir() else None
-        base = str(local or settings["base_model_name_or_path"])
-        revision = None if local else settings.get("revision")
-        adapter = [Path(cached_file(name, "adapter_model.safetensors"))]
-        return {"adapter": _digest(adapter), "base": _digest(_weight_files(base, revision or "main"))}
+        return {part: _digest(files) for part, files in _all_weight_files(name).items()}
     except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS) as error:
         raise ModelError(f"{name}: the weights cannot be read: {_one_line(error)}") from error
+
+
+def _all_weight_files(name: str) -> dict[str, list[Path]]:
+    """Of a `model`, or of an `adapter` and its `base`."""
+    found = find_adapter_config_file(name)
+    if found is None:
+        return {"model": _weight_files(name, "main")}
+    settings = json.loads(Path(found).read_text(encoding="utf-8"))
+    local = find_adapter_base(Path(found).parent) if Path(name).is_dir() else None
+    base = str(local or settings["base_model_name_or_path"])
+    revision = None if local else settings.get("revision")
+    adapter = [Path(cached_file(name, "adapter_model.safetensors"))]
+    return {"adapter": adapter, "base": _weight_files(base, revision or "main")}
 
 
 def _weight_files(name: str, revision: str) -> list[Path]:
@@ -202,6 +221,26 @@ def _digest(files: Iterable[Path]) -> str:
                 data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
                 digests[name] = f"{tensor.dtype} {list(tensor.shape)} {hashlib.sha256(data).hexdigest()}"
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _old_temperature(name: str) -> str | None:
+    """What to do about weights from before τ had a dimension; `None` where that is not what is wrong."""
+    try:
+        files = _all_weight_files(name)
+        for path in (path for group in files.values() for path in group):
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118
+                    if key.endswith("alignment_head.log_temperature") and not file.get_slice(key).get_shape():
+                        return (
+                            "an earlier version saved its temperature without a dimension; repair the file once, with: "
+                            'python -c "from safetensors.torch import load_file, save_file; '
+                            f"path, key = {str(path)!r}, {key!r}; weights = load_file(path); "
+                            "weights[key] = weights[key].reshape(1); "
+                            "save_file(weights, path, metadata={'format': 'pt'})\""
+                        )
+    except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS):
+        return None
+    return None
 
 
 def _one_line(error: Exception) -> str:

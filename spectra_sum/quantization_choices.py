@@ -1,7 +1,9 @@
 """What `--quantize` may be, and whether it can be done, checked without loading anything heavy."""
 
 import importlib.util
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .model_sources import ModelError
@@ -19,6 +21,29 @@ def check_bitsandbytes() -> None:
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError("4 bits need bitsandbytes; install it with: pip install 'spectra-sum[quantization]'")
+
+
+def training_quantization(adapter: Path) -> str | None:
+    """
+    What an adapter's language model was quantized to while it was trained, as the run's `run.json` records it, in the
+    adapter's folder or, for a checkpoint, in the one above.
+
+    Args:
+        adapter (`Path`): The adapter's folder.
+
+    Returns:
+        One of `QUANTIZATIONS`, or `None`: unquantized, or nothing is recorded.
+    """
+    for place in (adapter, adapter.absolute().parent):
+        try:
+            arguments = json.loads((place / "run.json").read_text(encoding="utf-8"))["arguments"]
+            return LANGUAGE_MODEL if arguments["model"].get("load_in_4bit") is True else None
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            # Whoever makes a card of this record says that it is damaged; a model loads without it.
+            return None
+    return None
 
 
 def check_quantization(quantize: str, config: Mapping[str, Any], name: str) -> None:

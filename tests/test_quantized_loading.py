@@ -1,16 +1,21 @@
 """Models in 4 bits at inference: which layers, what the commands record, and what is refused; and what stays in float32."""
 
 import json
+import re
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration
+from modeling_spectra.visual_layers import VisualRMSNorm
 from spectra_sum import cli, quantization_choices
 from spectra_sum.model_sources import ModelError
 from spectra_sum.msmo.closed_world import closed_world_dataset
@@ -167,7 +172,10 @@ def test_what_stays_in_float32_in_half_precision(folder, tmp_path):
     }
     for origin, model in models.items():
         kept = {name for name, value in model.named_parameters() if value.dtype == torch.float32}
-        assert kept == {
+        norms = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, VisualRMSNorm)}
+        # By hand: 2 in each block of the DVP, 3 in each gate with its feed-forward, 4 in each block of the sampler.
+        assert len(norms) == 3 * 2 + 2 * 3 + 4 * model.config.sampler_depth - (origin == "loaded in bfloat16") * 2
+        assert kept == norms | {
             name for name, _ in model.named_parameters() if name.startswith(exact) or name.endswith(".alpha")
         }, origin
         assert any(name.endswith("gate.alpha") for name in kept), origin
@@ -200,6 +208,56 @@ def test_layers_that_bitsandbytes_computes_wrongly_are_refused(tmp_path):
     tiny.tiny_processor().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="reads 32 values, no multiple of 64"):
         load_model(str(tmp_path), quantize="language-model")
+
+
+def test_a_visual_path_in_4_bits_is_not_saved(folder, tmp_path):
+    model = load_model(str(folder), quantize="new-modules").model
+    with pytest.raises(ValueError, match="visual_path.* is in 4 bits, and could not be loaded again"):
+        model.save_pretrained(tmp_path / "quantized")
+    assert not (tmp_path / "quantized").exists()
+
+
+def test_weights_from_before_the_temperature_had_a_dimension(folder, tmp_path):
+    """The error says how to repair them, and that works."""
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    shutil.copytree(folder, base)
+    model = SpectraSumForConditionalGeneration.from_pretrained(base)
+    model.name_or_path = str(base)
+    lora = LoraConfig(r=2, target_modules=r"language_model\..*\.q_proj", modules_to_save=["visual_path"])
+    get_peft_model(model, lora).save_pretrained(adapter)
+    tiny.tiny_processor(max_candidate_images=6).save_pretrained(adapter)
+    for place, file in ((base, "model.safetensors"), (adapter, "adapter_model.safetensors")):
+        weights = load_file(place / file)
+        (key,) = [name for name in weights if name.endswith("log_temperature")]
+        save_file({**weights, key: weights[key].reshape(())}, place / file, metadata={"format": "pt"})
+        with pytest.raises(ModelError, match="repair the file once") as error:
+            load_model(str(place))
+        code = re.search(r'python -c "(.*)"$', str(error.value)).group(1)
+        exec(code, {})
+        found = load_model(str(place)).model.visual_path.alignment_head.log_temperature
+        assert torch.equal(found, weights[key])
+
+
+def test_another_quantization_than_in_training_is_warned_of(folder, tmp_path):
+    adapter = tmp_path / "run" / "checkpoint-3"
+    model = SpectraSumForConditionalGeneration.from_pretrained(folder)
+    model.name_or_path = str(folder)
+    lora = LoraConfig(r=2, target_modules=r"language_model\..*\.q_proj", modules_to_save=["visual_path"])
+    get_peft_model(model, lora).save_pretrained(adapter)
+    tiny.tiny_processor(max_candidate_images=6).save_pretrained(adapter)
+    record = tmp_path / "run" / "run.json"
+    for options, quantize, warned in (
+        ({"load_in_4bit": True}, None, True),
+        ({"load_in_4bit": True}, "new-modules", True),
+        ({"load_in_4bit": True}, "language-model", False),
+        ({}, None, False),
+    ):
+        record.write_text(json.dumps({"arguments": {"model": options}}))
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            load_model(str(adapter), quantize=quantize)
+        messages = [str(warning.message) for warning in found]
+        assert any("trained on the language model in 4 bits" in message for message in messages) == warned
 
 
 def test_what_makes_no_sense_is_refused(folder, tmp_path, monkeypatch):
@@ -239,6 +297,12 @@ def test_evaluate_records_it_and_mixes_nothing(folder, tmp_path, capsys, monkeyp
         (tmp_path / "results" / "system.json").unlink(missing_ok=True)
         assert cli.main(other) == 2
         assert "other settings (quantize)" in capsys.readouterr().err
+    # An unquantized run has the settings of the runs from before there was a choice.
+    (tmp_path / "results" / "system.json").unlink(missing_ok=True)
+    assert cli.main([*common[:-1], str(tmp_path / "unquantized")]) == 0
+    for name in ("batches/settings.json", "metrics.json"):
+        content = json.loads((tmp_path / "unquantized" / name).read_text())
+        assert "quantize" not in content and "quantize" not in content.get("settings", {})
 
 
 def test_the_app_loads_it_quantized(folder, monkeypatch):

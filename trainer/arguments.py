@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from modeling_spectra import SpectraSumConfig
+from modeling_spectra.configuration_spectra import DERIVED_FIELDS
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
-
-# Sub-configurations come from the backbones, and the placeholder's id from the tokenizer.
-DERIVED_FIELDS = {"vision_config", "embedding_vision_config", "text_config", "image_token_id", "tie_word_embeddings"}
 
 
 def _optional(annotation: object) -> object:

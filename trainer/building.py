@@ -35,6 +35,7 @@ from trainer.dpp_teacher import DPPTeacher
 from trainer.feature_cache import CachedFeatures
 from trainer.feature_filling import prepare_features
 from trainer.quantization import quantize_language_model
+from trainer.resuming import resuming_is_asked_for
 from trainer.run_record import write_base_record
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import lora_config, set_trainable
@@ -74,9 +75,9 @@ def build_model(
     """The model to train and its processor: new on `backbones`, or the one of `model_name_or_path`."""
     fields = {name: value for name, value in vars(architecture).items() if value is not None}
     dtype = None if model_args.dtype in (None, "auto") else getattr(torch, model_args.dtype)
-    # Mixed precision keeps the trained weights in float32; under QLoRA bf16 means the weights, too.
-    dtype = torch.float32 if dtype is None and (args.bf16 or args.fp16) else dtype
-    dtype = torch.bfloat16 if model_args.load_in_4bit and args.bf16 else dtype
+    # Mixed precision keeps the trained weights in float32; under QLoRA bf16 means the weights, too, unless dtype is given.
+    if dtype is None and (args.bf16 or args.fp16):
+        dtype = torch.bfloat16 if model_args.load_in_4bit and args.bf16 else torch.float32
     if backbones is None:
         path = model_args.model_name_or_path
         register_auto_classes()
@@ -143,6 +144,8 @@ def cached_features(
     processor: SpectraSumProcessor,
     records: DatasetDict,
     dual_encoder: str | None,
+    *,
+    checksum: bool = False,
 ) -> CachedFeatures:
     """What `cache` asks for, of all splits: see [`prepare_features`]. The teacher is loaded only if something is missing."""
     model = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -154,6 +157,7 @@ def cached_features(
         records,
         dual_encoder=dual_encoder,
         build_teacher=lambda: build_teacher(dual_encoder, model.config, args.device),
+        checksum=checksum,
     )
 
 
@@ -183,7 +187,7 @@ def make_trainable(
     if keep_base:
         # The adapter names its base, which must be a whole SPeCTrA-Sum model: PEFT saves only what it trains.
         base = Path(args.output_dir).resolve() / "base"
-        if PartialState().is_main_process and not (args.resume_from_checkpoint and base.is_dir()):
+        if PartialState().is_main_process and not (resuming_is_asked_for(args) and base.is_dir()):
             partial = base.with_name("base.partial")
             for part in (model, processor):
                 part.save_pretrained(partial)
@@ -192,7 +196,7 @@ def make_trainable(
             partial.rename(base)
         model.name_or_path = str(base)
     if model_args.load_in_4bit:
-        quantize_language_model(model, model_args, args.device)
+        quantize_language_model(model, model_args, args.device, torch.bfloat16 if args.bf16 else None)
     trainable = {name for name, value in model.visual_path.named_parameters() if value.requires_grad}
     model = get_peft_model(model, lora_config(model_args))
     for name, value in model.get_base_model().visual_path.modules_to_save["default"].named_parameters():
@@ -243,8 +247,9 @@ def trainer_parts(
     model = make_trainable(model, processor, data_args, args, model_args, keep_base=keep_base)
     if data_args.cache != "none":
         features = cached_features(data_args, args, model, processor, records, dual_encoder)
-    records = drop_oversized(records, processor, data_args.max_length)
     excess = {name: count_excess_images(split, config.max_candidate_images) for name, split in records.items()}
+    trained_on = DatasetDict({name: records[name] for name in ("train", "validation")})
+    records = drop_oversized(trained_on, processor, data_args.max_length)
     if any(excess.values()):
         logger.warning(f"images beyond max_candidate_images={config.max_candidate_images}, never scored: {excess}")
     train_records, eval_records = records["train"], records["validation"]

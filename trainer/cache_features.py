@@ -1,7 +1,12 @@
 """Fill the feature cache of a training: `accelerate launch trainer/cache_features.py --config trainer/configs/NAME.yaml`.
 
 Takes the arguments of train.py, and several processes share the work. Training with the same `cache` and `cache_dir` finds what
-is there, and computes what is missing: a run of this command may be stopped at any time and be started again.
+is there, and computes what is missing: a run of this command may be stopped at any time (SIGTERM: exit code 143) and be started
+again. For data of more than a few minutes fill with this command first, so that no training waits for it.
+
+It reads all shards whole and compares their checksums. The start of a training compares headers, file sizes and the articles:
+it finds shards that are missing, cut off or of other articles, but no number that the disk has changed in place.
+All processes must share `cache_dir`; a complete one may be read-only.
 """
 
 import sys
@@ -34,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     model, processor = build_model(data_args, architecture, args, model_args, backbones)
     set_trainable(model, train_language_model=False)
     dual_encoder = find_dual_encoder(data_args, model.config, backbones)
-    cached_features(data_args, args, model, processor, records, dual_encoder)
+    cached_features(data_args, args, model, processor, records, dual_encoder, checksum=True)
     if PartialState().is_main_process:
         print(f"the features of {sum(map(len, records.values())):,} articles are in {data_args.cache_dir}")
 

@@ -5,6 +5,10 @@ archive of `torch.save` must have its directory, which stands at its end, and up
 it must hold. Flipped bytes inside a tensor of a safetensors file, which has no checksums, or of a larger archive are
 not seen. A manifest of hashes would see them, at the price of reading every checkpoint twice more; writing that is
 cut off, full disks and lost files, which do happen, need none.
+
+Nothing is unpickled, but for the `.metadata` of a folder of torch.distributed.checkpoint (FSDP2 and its sharded states),
+which has no other format: PyTorch's own reader unpickles it here, as it does when such a checkpoint is resumed. These are
+a run's local files; do not resume a checkpoint of FSDP2 that comes from somebody you do not trust.
 """
 
 import json

@@ -16,6 +16,12 @@ from trainer.resuming import newest_sound_checkpoint
 
 # In the folder that is written to: a rename within a file system cannot fail for lack of space.
 PARTIAL = ".model.partial"
+CHECKPOINT, MODEL, STATE = "the checkpoint", "the model", "the state of the finished training"
+KEPT = {
+    CHECKPOINT: "what was written of it is removed",
+    MODEL: "a model that was there before is untouched",
+    STATE: "the trained model is written",
+}
 WEIGHTS = ("model*.safetensors*", "adapter_model*.safetensors*")
 
 
@@ -34,6 +40,13 @@ class WholeCheckpointTrainer(Trainer):
     Raises:
         CheckpointError: by `train()`, when a checkpoint could not be written.
     """
+
+    # Set by a GracefulStop: the run is not finished.
+    stopped_early = False
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # With save_strategy "best" the answer decides about saving: a run that is stopped must save in any case.
+        return super()._determine_best_metric(metrics, trial) or self.stopped_early
 
     def _run_epoch(self, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:
@@ -57,7 +70,7 @@ class WholeCheckpointTrainer(Trainer):
             if is_complete(folder):
                 # What failed came after it: a push, for example.
                 raise
-            failure = _describe(folder, error)
+            failure = _describe(folder, error, CHECKPOINT)
             if self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)
                 if replaced.is_dir():
@@ -101,12 +114,13 @@ class WholeCheckpointTrainer(Trainer):
 
 
 @contextmanager
-def explained(folder: str | Path) -> Iterator[None]:
+def explained(folder: str | Path, what: str = MODEL) -> Iterator[None]:
     """
-    Around writing the finished model: what goes wrong becomes one line.
+    Around writing what a finished training leaves: what goes wrong becomes one line.
 
     Args:
         folder (`str` or `Path`): The output folder of the run.
+        what (`str`, *optional*, defaults to `MODEL`): What is written: `MODEL`, or `STATE` after it.
 
     Raises:
         CheckpointError: from whatever went wrong: a full disk is an OSError, a RuntimeError from torch, and an Exception
@@ -115,20 +129,17 @@ def explained(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise _describe(Path(folder), error) from error
+        raise _describe(Path(folder), error, what) from error
 
 
-def _describe(folder: Path, error: BaseException) -> CheckpointError:
+def _describe(folder: Path, error: BaseException, what: str) -> CheckpointError:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(existing).free / 1e9
-    checkpoint = folder.name.startswith(f"{PREFIX_CHECKPOINT_DIR}-")
-    what = "the checkpoint" if checkpoint else "the model"
-    kept = "what was written of it is removed" if checkpoint else "a model that was there before is untouched"
-    left = newest_sound_checkpoint(folder.parent if checkpoint else folder)
+    left = newest_sound_checkpoint(folder.parent if what == CHECKPOINT else folder)
     next_step = "go on with --resume_from_checkpoint latest" if left else "start again"
     return CheckpointError(
         f"{what} could not be written to {folder} ({type(error).__name__}: {one_line(error)}), where {free:.2f} GB are "
-        f"free; {kept}, and the newest whole checkpoint is {left}: make room, then {next_step}."
+        f"free; {KEPT[what]}, and the newest whole checkpoint is {left}: make room, then {next_step}."
     )
 
 

@@ -15,11 +15,21 @@ from datasets import Dataset
 from filelock import FileLock
 
 from trainer.feature_extraction import FeatureExtractor
-from trainer.feature_shards import ShardReader, article_digests, id_key, shard_problem, write_shard
+from trainer.feature_shards import (
+    ShardReader,
+    article_digests,
+    article_stamps,
+    digest_tensor,
+    id_key,
+    shard_problem,
+    write_shard,
+)
 
 ARTICLES_PER_SHARD = 512
 # Of patches a shard holds fewer articles: a tenth of a gigabyte to about one.
 BYTES_PER_SHARD = 2**30
+# Three integers and two digests.
+BYTES_PER_ARTICLE = 3 * 8 + 2 * 32
 
 
 class SplitFeatures:
@@ -54,7 +64,7 @@ class SplitFeatures:
         self.whole_summaries = whole_summaries
         self.articles_per_shard = max(1, min(ARTICLES_PER_SHARD, BYTES_PER_SHARD // (max_images * bytes_per_image)))
         self._rows = records.select_columns(["id", "summary", "images"]).with_format("arrow")
-        self._digests: dict[int, list[bytes]] = {}
+        self._stamps: dict[int, list[bytes]] = {}
 
     def shards(self) -> range:
         """The numbers of the shards."""
@@ -75,17 +85,21 @@ class SplitFeatures:
         """The columns id, summary and images (undecoded) of consecutive articles."""
         return self._rows[articles.start : articles.stop]
 
-    def digests(self, shard: int) -> list[bytes]:
-        """What the shard's articles should be, see [`article_digests`]."""
-        if shard not in self._digests:
-            self._digests[shard] = article_digests(self.raw_rows(self.articles(shard)), self.max_images)
-        return self._digests[shard]
+    def stamps(self, shard: int) -> list[bytes]:
+        """See [`article_stamps`]; of the files as they were when it was asked first."""
+        if shard not in self._stamps:
+            self._stamps[shard] = article_stamps(self.raw_rows(self.articles(shard)), self.max_images)
+        return self._stamps[shard]
 
-    def problem(self, shard: int, *, checksum: bool = True) -> str | None:
+    def digests(self, shard: int) -> list[bytes]:
+        """See [`article_digests`]."""
+        return article_digests(self.raw_rows(self.articles(shard)), self.max_images)
+
+    def problem(self, shard: int, *, checksum: bool = False) -> str | None:
         """See [`shard_problem`]."""
         if not self.path(shard).is_file():
             return "missing"
-        return shard_problem(self.path(shard), self.digests(shard), checksum=checksum)
+        return shard_problem(self.path(shard), self.stamps(shard), lambda: self.digests(shard), checksum=checksum)
 
     def size(self, shards: Iterable[int]) -> int:
         """Bytes that shards take on disk, but for a few hundred each."""
@@ -94,7 +108,7 @@ class SplitFeatures:
             rows = self.raw_rows(self.articles(shard))
             counts = pyarrow.compute.list_value_length(rows["images"]).to_pylist()
             images = sum(min(count or 0, self.max_images) for count in counts)
-            total += images * self.bytes_per_image + len(rows) * 56
+            total += images * self.bytes_per_image + len(rows) * BYTES_PER_ARTICLE
             if self.bytes_per_sentence:
                 texts = [sum(1 for sentence in row if sentence.strip()) for row in rows["summary"].to_pylist()]
                 sentences = sum(map(bool, texts)) if self.whole_summaries else sum(texts)
@@ -113,7 +127,8 @@ class SplitFeatures:
             ValueError: An image cannot be read.
         """
         articles = self.articles(shard)
-        digests = self.digests(shard)
+        # Before anything is read: what is changed meanwhile is found stale.
+        stamps, digests = self.stamps(shard), self.digests(shard)
         rows = []
         for batch in extractor.extract(self.records.select(articles)):
             rows.extend(batch)
@@ -123,7 +138,7 @@ class SplitFeatures:
         tensors["sentence_starts"] = _starts(len(row.get("sentence_embeds", ())) for row in rows)
         identifiers = self.raw_rows(articles)["id"].to_pylist()
         tensors["article_keys"] = torch.tensor([id_key(identifier) for identifier in identifiers])
-        tensors["article_digests"] = torch.tensor([list(digest) for digest in digests], dtype=torch.uint8)
+        tensors["article_stamps"], tensors["article_digests"] = digest_tensor(stamps), digest_tensor(digests)
         write_shard(self.path(shard), tensors)
 
 

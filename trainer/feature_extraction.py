@@ -1,6 +1,7 @@
 """Computing what the feature cache holds: the frozen towers and the teacher, article by article."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from modeling_spectra.rgb_images import DECODING_ERRORS
 from trainer.dpp_teacher import DPPTeacher
+from trainer.graceful_stop import outlive_sigterm
 
 
 class Articles:
@@ -131,7 +133,11 @@ class FeatureExtractor:
             ValueError: An image cannot be read.
         """
         loader = DataLoader(
-            Articles(records), batch_size=self.batch_size, collate_fn=self.collate, num_workers=self.num_workers
+            Articles(records),
+            batch_size=self.batch_size,
+            collate_fn=self.collate,
+            num_workers=self.num_workers,
+            worker_init_fn=partial(outlive_sigterm, None),
         )
         enabled = self.autocast is not None
         for batch in loader:

@@ -1,11 +1,21 @@
-"""Filling the feature cache: what is missing, stale or torn is computed, by all processes together, before it is read."""
+"""Filling the feature cache: what is missing, stale or torn is computed, by all processes together, before it is read.
+
+All processes, on whatever nodes, must see the same `cache_dir`. Nothing is removed but torn shards, and another shard takes a
+stale one's place at once, so that a run that has the old one open is not disturbed by it.
+"""
 
 import json
+import os
 import shutil
+import signal
+import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import torch
 from accelerate import PartialState
@@ -22,6 +32,7 @@ from trainer.dpp_teacher import DPPTeacher
 from trainer.feature_cache import CachedFeatures, SplitFeatures
 from trainer.feature_extraction import FeatureExtractor
 from trainer.feature_key import describe_dataset, describe_teacher, describe_towers, feature_key
+from trainer.graceful_stop import EXIT_CODE
 
 logger = logging.get_logger(__name__)
 
@@ -39,6 +50,7 @@ def prepare_features(
     *,
     dual_encoder: str | None,
     build_teacher: Callable[[], DPPTeacher],
+    checksum: bool = False,
 ) -> CachedFeatures:
     """The features of all splits, of which those that the cache lacks are computed first. Every process calls it.
 
@@ -49,6 +61,7 @@ def prepare_features(
         records (`DatasetDict`): The articles, by split.
         dual_encoder (`str`, *optional*): Folder or Hub id of the teacher's; None when no loss needs a teacher.
         build_teacher (`Callable`): Loads the teacher; called only if something is missing.
+        checksum (`bool`, *optional*, defaults to `False`): See [`fill`].
 
     Raises:
         ValueError: A tower is trained, the disk is too small, an image cannot be read, or two articles have one id.
@@ -64,11 +77,11 @@ def prepare_features(
     config, dtype = model.config, model.vision_tower.dtype
     patch_bytes = config.num_patches * config.vision_config.hidden_size * dtype.itemsize if patches else 0
     embedding_bytes = config.image_embedding_size * torch.float32.itemsize
-    dataset, images = describe_dataset(data_args), describe_towers(model, processor, autocast)
+    images = describe_towers(model, processor, autocast)
     labels = describe_teacher(dual_encoder, config) if dual_encoder else None
     splits = []
     for name, split in records.items():
-        key, record = feature_key(data_args.cache, dataset, name, images, labels)
+        key, record = feature_key(data_args.cache, describe_dataset(data_args, split), name, images, labels)
         folder = Path(data_args.cache_dir) / key
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "key.json").is_file():
@@ -94,7 +107,7 @@ def prepare_features(
         batch_size=args.per_device_eval_batch_size,
         num_workers=args.dataloader_num_workers,
     )
-    fill(splits, extractor, show_size=patches, progress=not args.disable_tqdm)
+    fill(splits, extractor, show_size=patches, progress=not args.disable_tqdm, checksum=checksum)
     return CachedFeatures(
         splits,
         embedding_size=config.image_embedding_size,
@@ -105,7 +118,12 @@ def prepare_features(
 
 
 def fill(
-    splits: Sequence[SplitFeatures], extractor: FeatureExtractor, *, show_size: bool = False, progress: bool = True
+    splits: Sequence[SplitFeatures],
+    extractor: FeatureExtractor,
+    *,
+    show_size: bool = False,
+    progress: bool = True,
+    checksum: bool = False,
 ) -> None:
     """Check what there is, and compute the rest together with the other processes; return when everything is there.
 
@@ -114,22 +132,62 @@ def fill(
         extractor (`FeatureExtractor`): Computes features.
         show_size (`bool`, *optional*, defaults to `False`): Say first what it takes and what is free on the disk.
         progress (`bool`, *optional*, defaults to `True`): Show a progress bar in the main process.
+        checksum (`bool`, *optional*, defaults to `False`): Read all shards whole and compare their checksums. Otherwise headers,
+            sizes and the articles are compared, which finds everything but numbers that changed in place.
 
     Raises:
-        ValueError: What is missing does not fit on the disk, or an image cannot be read.
+        ValueError: What is missing does not fit on the disk, the folder cannot be written, or an image cannot be read.
+        SystemExit: With code 143, after SIGTERM; what is complete stays.
     """
+    with _stopped_by_sigterm():
+        _fill(splits, extractor, show_size, progress, checksum)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM ends the process by SystemExit, which lets go of locks and removes what is half written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            # Of a forked process, which inherited this handler.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        signal.signal(number, signal.SIG_IGN)
+        print(
+            "stopped by SIGTERM while the feature cache was filled; what is complete stays: run the same command again to go "
+            "on.",
+            file=sys.stderr,
+            flush=True,
+        )
+        raise SystemExit(EXIT_CODE)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        # None: a handler that was not installed from Python, which Python cannot install again.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+
+
+def _fill(
+    splits: Sequence[SplitFeatures], extractor: FeatureExtractor, show_size: bool, progress: bool, checksum: bool
+) -> None:
     state = PartialState()
     bar_off = not progress or not state.is_local_main_process
     shards = [(split, shard) for split in splits for shard in split.shards()]
     own = shards[state.process_index :: state.num_processes]
-    found, busy = _remove_unusable(tqdm(own, desc="checking the feature cache", unit="shard", disable=bar_off))
-    # What is looked at later may be missing; each process looks at what no other one is writing.
-    gathered = [(found, [shards.index(shard) for shard in busy])]
+    problems = _find_problems(tqdm(own, desc="checking the feature cache", unit="shard", disable=bar_off), checksum)
+    gathered = [{shards.index(shard): problem for shard, problem in problems.items()}]
     if state.num_processes > 1:
         gathered = gather_object(gathered)
-    found = sum((counts for counts, _ in gathered), Counter())
-    unsure = {shards[index] for _, indices in gathered for index in indices}
-    pending = [shard for shard in shards if shard in unsure or not shard[0].path(shard[1]).is_file()]
+    bad = {index: problem for part in gathered for index, problem in part.items()}
+    found = Counter(bad.values())
+    pending = [shards[index] for index in sorted(bad)]
     if state.is_main_process and (found["stale"] or found["torn"]):
         logger.warning(
             f"feature cache: {found['stale']} stale and {found['torn']} torn shards of {len(shards)} are computed anew."
@@ -148,20 +206,33 @@ def fill(
         )
 
 
-def _remove_unusable(shards: Iterable[Shard]) -> tuple[Counter, list[Shard]]:
-    """Delete stale and torn shards; how many were what, and which are locked by another process."""
-    found, busy = Counter(), []
+def _find_problems(shards: Iterable[Shard], checksum: bool) -> dict[Shard, str]:
+    """Why which shards cannot be used; torn ones are deleted, unless another process is replacing them."""
+    problems = {}
     for split, shard in shards:
-        try:
-            with split.lock(shard).acquire(blocking=False):
-                problem = split.problem(shard)
-                if problem in ("stale", "torn"):
+        # No lock: a complete cache may be read-only, and what has its name is complete.
+        problem = split.problem(shard, checksum=checksum)
+        if problem == "torn":
+            with suppress(Timeout), _locked(split, shard):
+                if split.problem(shard, checksum=checksum) == "torn":
                     split.path(shard).unlink()
-        except Timeout:
-            busy.append((split, shard))
-        else:
-            found[problem or "good"] += 1
-    return found, busy
+        if problem is not None:
+            problems[split, shard] = problem
+    return problems
+
+
+@contextmanager
+def _locked(split: SplitFeatures, shard: int) -> Iterator[None]:
+    """Holds a shard's lock, or raises Timeout at once."""
+    try:
+        lock = split.lock(shard).acquire(blocking=False)
+    except PermissionError as error:
+        raise ValueError(
+            f"cache_dir {split.folder.parent}: shard {shard} of {split.name} is missing or cannot be used, and {error.filename} "
+            "cannot be written; ask its owner to fill the cache, or name a cache_dir of your own."
+        ) from error
+    with lock:
+        yield
 
 
 def _check_disk(splits: Sequence[SplitFeatures], pending: Sequence[Shard], show: bool) -> None:
@@ -196,11 +267,11 @@ def _compute(
             left = []
             for split, shard in pending:
                 # Complete once it has its name: no need to wait for the lock, nor to read it all.
-                if split.problem(shard, checksum=False) is None:
+                if split.problem(shard) is None:
                     bar.update(len(split.articles(shard)))
                     continue
                 try:
-                    with split.lock(shard).acquire(blocking=False):
+                    with _locked(split, shard):
                         if split.problem(shard) is None:
                             bar.update(len(split.articles(shard)))
                         else:

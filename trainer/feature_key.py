@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -15,7 +16,7 @@ from modeling_spectra.rgb_images import MAX_SIDE
 from spectra_sum.pretrained import weight_digests
 from trainer.arguments import DataArguments
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # They say where something was loaded from, not what it is.
 ORIGIN = (
     "_name_or_path",
@@ -28,16 +29,17 @@ ORIGIN = (
 )
 
 
-def describe_dataset(data_args: DataArguments) -> dict[str, Any]:
-    """Which articles a split's name stands for; their contents are compared shard by shard."""
-    path = Path(data_args.dataset)
-    if not path.is_dir():
+def describe_dataset(data_args: DataArguments, records: Dataset) -> dict[str, Any]:
+    """Which articles a split's name stands for: contents are compared shard by shard, so that a dataset in a folder needs no
+    more than the id of its first article. It keeps its features wherever it is moved, and with any limit of articles.
+    """
+    if not Path(data_args.dataset).is_dir():
         return {
             "name": data_args.dataset,
             "seed": data_args.closed_world_seed,
             "difficulty": data_args.closed_world_difficulty,
         }
-    return {"folder": str(path.resolve())}
+    return {"first_article": records.select_columns(["id"])[:1]["id"]}
 
 
 def describe_towers(

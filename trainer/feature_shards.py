@@ -2,7 +2,7 @@
 
 Per image it holds `image_embeds` (I, d), and where they are cached `marginals` (I,) and `patches` (I, P, d_v); per sentence
 of the reference summaries `sentence_embeds` (S, d); per article `image_starts` and `sentence_starts` (A + 1,), its place in
-those, `article_keys` (A,) and `article_digests` (A, 32), by which changed articles are told.
+those, `article_keys` (A,), and `article_stamps` and `article_digests` (A, 32), by which changed articles are told.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import os
 import shutil
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from safetensors.torch import save_file
 
 # Shards that a process keeps mapped.
 MOST_OPEN = 64
+# What is read of an image file at either end, where most files of MSMO are read whole.
+EDGE_BYTES = 2**16
 PER_IMAGE = ("image_embeds", "marginals", "patches")
 PER_SENTENCE = ("sentence_embeds",)
 
@@ -32,10 +34,9 @@ def id_key(identifier: str) -> int:
 
 
 def article_digests(rows: pyarrow.Table, max_images: int) -> list[bytes]:
-    """What tells an article's content from another's, as far as features depend on it.
+    """What tells an article's content from another's, as far as features depend on it, wherever the dataset lies.
 
-    Images inside the dataset count with their bytes, image files with name, size and time of change: reading millions of
-    files would take longer than a training starts.
+    Images inside the dataset count with their bytes, image files with name, size, and their first and last 64 KiB.
 
     Args:
         rows (`pyarrow.Table`): The columns id, summary and images (undecoded) of A articles.
@@ -44,25 +45,50 @@ def article_digests(rows: pyarrow.Table, max_images: int) -> list[bytes]:
     Returns:
         `list[bytes]`: A SHA-256 digests.
     """
+    return _digests(rows, max_images, _describe_content)
+
+
+def article_stamps(rows: pyarrow.Table, max_images: int) -> list[bytes]:
+    """[`article_digests`] with the time of change in place of an image file's bytes.
+
+    Reading millions of files would take longer than a training starts: only articles whose stamps differ are read.
+    """
+    return _digests(rows, max_images, _describe_file)
+
+
+def _digests(rows: pyarrow.Table, max_images: int, describe: Callable[[Path], list[Any]]) -> list[bytes]:
     digests = []
     for identifier, summary, images in zip(
         rows["id"].to_pylist(), rows["summary"].to_pylist(), rows["images"].to_pylist(), strict=True
     ):
-        content = [identifier, summary, [_describe_image(image) for image in images[:max_images]]]
+        content = [identifier, summary, [_describe_image(image, describe) for image in images[:max_images]]]
         digests.append(hashlib.sha256(json.dumps(content).encode()).digest())
     return digests
 
 
-def _describe_image(image: dict[str, Any]) -> list[Any]:
+def _describe_image(image: dict[str, Any], describe: Callable[[Path], list[Any]]) -> list[Any]:
     if image["bytes"] is not None:
         return [hashlib.sha256(image["bytes"]).hexdigest()]
     path = Path(image["path"])
     try:
-        status = path.stat()
+        return [path.name, *describe(path)]
     except OSError:
         # Whoever decodes it says so.
         return [path.name, None, None]
-    return [path.name, status.st_size, status.st_mtime_ns]
+
+
+def _describe_file(path: Path) -> list[Any]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _describe_content(path: Path) -> list[Any]:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(EDGE_BYTES))
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(EDGE_BYTES, size - EDGE_BYTES))
+        digest.update(file.read())
+    return [size, digest.hexdigest()]
 
 
 def write_shard(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -85,13 +111,17 @@ def write_shard(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def shard_problem(path: Path, digests: Sequence[bytes], *, checksum: bool = True) -> str | None:
+def shard_problem(
+    path: Path, stamps: Sequence[bytes], digests: Callable[[], Sequence[bytes]], *, checksum: bool
+) -> str | None:
     """Why a shard cannot be used for these articles.
 
     Args:
         path (`Path`): The shard.
-        digests (`Sequence[bytes]`): Of [`article_digests`], of the articles that it should begin with.
-        checksum (`bool`, *optional*, defaults to `True`): Read the whole file and compare its checksum.
+        stamps (`Sequence[bytes]`): Of [`article_stamps`], of the articles that it should begin with.
+        digests (`Callable`): Gives their [`article_digests`]; asked only if stamps differ.
+        checksum (`bool`): Read the whole file and compare its checksum. Without it a file that was cut off is found, and one
+            whose numbers were changed in place is not.
 
     Returns:
         `str`, *optional*: `"missing"`, `"torn"` (cut off, or changed since it was written), `"stale"` (of other articles).
@@ -100,16 +130,26 @@ def shard_problem(path: Path, digests: Sequence[bytes], *, checksum: bool = True
         return "missing"
     try:
         with safe_open(path, framework="pt") as file:
-            stored = file.get_tensor("article_digests")
+            stored = {name: file.get_tensor(name) for name in ("article_stamps", "article_digests")}
             if checksum:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if (file.metadata() or {}).get("checksum") != _checksum(tensors):
                     return "torn"
     except SafetensorError:
         return "torn"
-    expected = torch.tensor([list(digest) for digest in digests], dtype=torch.uint8)
+    if _begins_with(stored["article_stamps"], stamps) or _begins_with(stored["article_digests"], digests()):
+        return None
+    return "stale"
+
+
+def _begins_with(stored: torch.Tensor, digests: Sequence[bytes]) -> bool:
     # More articles than these are those of a run with a higher limit.
-    return None if torch.equal(stored[: len(digests)], expected) else "stale"
+    return torch.equal(stored[: len(digests)], digest_tensor(digests))
+
+
+def digest_tensor(digests: Sequence[bytes]) -> torch.Tensor:
+    """A digests → (A, 32), uint8."""
+    return torch.tensor([list(digest) for digest in digests], dtype=torch.uint8)
 
 
 def _checksum(tensors: dict[str, torch.Tensor]) -> str:

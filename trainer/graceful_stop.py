@@ -1,14 +1,18 @@
 """SIGTERM ends a training as a checkpoint: preemption, a time limit, a node that is drained."""
 
 import functools
+import os
 import signal
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 from accelerate.data_loader import DataLoaderAdapter
 from transformers import DefaultFlowCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 # What a shell reports for a process that SIGTERM ended.
 EXIT_CODE = 128 + signal.SIGTERM
@@ -20,7 +24,8 @@ class GracefulStop(TrainerCallback):
     The running optimizer step is finished, with its log entry. A push that is due after it is left out, and an evaluation
     is made when the training goes on. An evaluation that is running is finished first. With several processes it is
     enough that one gets the signal, and they may get it at different steps: they agree at the end of each step, so that
-    all save and stop at the same one. Outside of the `with`, SIGTERM does what it did before.
+    all save and stop at the same one. Outside of the `with`, SIGTERM does what it did before; one that came after the last
+    step had saved does it at the end of the `with`.
 
     The Trainer's own `enable_jit_checkpoint` is not used: each of its processes saves at a moment of its own, where the
     collective calls of saving wait for the others forever, and it saves before the optimizer step but after the step's
@@ -33,6 +38,7 @@ class GracefulStop(TrainerCallback):
     def __init__(self, trainer: Any):
         self.trainer = trainer
         self._requested = False
+        self._process = os.getpid()
         self._first_step = True
         self._after_a_step = False
         self._previous: Callable[[int, FrameType | None], Any] | int | None = None
@@ -48,6 +54,8 @@ class GracefulStop(TrainerCallback):
         # None: a handler that was not installed from Python, which Python cannot install again.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if self._previous is None else self._previous)
         self.trainer.remove_callback(self)
+        if self._requested and error is None and not self.trainer.stopped_early:
+            signal.raise_signal(signal.SIGTERM)
 
     def message(self) -> str:
         """One line for the user of a training that was stopped: at which step, and how to go on."""
@@ -59,13 +67,22 @@ class GracefulStop(TrainerCallback):
             how = "run the same command with --resume_from_checkpoint latest to go on."
         return f"stopped by SIGTERM after step {state.global_step} of {state.max_steps}; {saved}: {how}"
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # Stopped in its last step: no further one begins.
+        if state.global_step >= state.max_steps and evaluation_is_missing(args, state):
+            self._evaluate()
+            folder = Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+            if state.best_global_step == state.global_step and folder.is_dir():
+                state.best_model_checkpoint = str(folder)
+
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._after_a_step = False
         if self._first_step and state.global_step > 0 and evaluation_is_missing(args, state):
-            metrics = self.trainer._evaluate(None, None)
-            self.trainer._determine_best_metric(metrics, None)
+            self._evaluate()
         self._first_step = False
 
     def on_step_end(
@@ -100,7 +117,16 @@ class GracefulStop(TrainerCallback):
             state.best_model_checkpoint = None
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # Of a forked process, which inherited this handler: to ignore the signal there would leave its parent
+            # waiting for its end.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         self._requested = True
+
+    def _evaluate(self) -> None:
+        metrics = self.trainer._evaluate(None, None)
+        self.trainer._determine_best_metric(metrics, None)
 
     def _agreed(self, args: TrainingArguments) -> bool:
         if args.world_size == 1:
@@ -121,7 +147,8 @@ def evaluation_is_missing(args: TrainingArguments, state: TrainerState) -> bool:
     """
     control, flow = TrainerControl(), DefaultFlowCallback()
     flow.on_step_end(args, state, control)
-    if float(state.epoch).is_integer():
+    # The last epoch ends with the last step, wherever that is.
+    if float(state.epoch).is_integer() or state.global_step >= state.max_steps:
         flow.on_epoch_end(args, state, control)
     made = any(entry["step"] == state.global_step and "eval_runtime" in entry for entry in state.log_history)
     return control.should_evaluate and not made
@@ -129,18 +156,30 @@ def evaluation_is_missing(args: TrainingArguments, state: TrainerState) -> bool:
 
 def outlive_sigterm(initialize: Callable[[int], None] | None, worker: int) -> None:
     """
-    Starts a worker of a DataLoader that SIGTERM does not end; it ends with its training, whose signal this is.
+    Starts a worker of a DataLoader that only its own training process can end by SIGTERM.
 
     torchrun and SLURM send the signal to all processes of a job. A worker that it ended would be an error in the
-    training, which then could not finish its step.
+    training, which then could not finish its step. But Python ends the workers of a process that fails by the same
+    signal, and waits for them.
 
     Args:
         initialize (`Callable`, *optional*): The worker's own `worker_init_fn`.
         worker (`int`): Its number.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Blocked in every thread that is started from here, and taken by one that learns who sent it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # The training's own handler, inherited by a fork. A signal that is ignored might not wait for the thread.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, name="sigterm", daemon=True).start()
     if initialize is not None:
         initialize(worker)
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    # From a thread, only this ends the process; a DataLoader takes another code for a failure.
+    os._exit(0)
 
 
 def keep_workers(loader: DataLoaderAdapter) -> DataLoaderAdapter:

@@ -16,13 +16,21 @@ logger = logging.get_logger(__name__)
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # A name that the Trainer does not take for a checkpoint: it would count it when it deletes old ones.
 UNUSABLE = "unusable-"
+# Where a checkpoint stands while it is written again, see WholeCheckpointTrainer.
+REPLACED = re.compile(r"\.(checkpoint-\d+)\.replaced")
+
+
+def resuming_is_asked_for(args: SpectraTrainingArguments) -> bool:
+    """Whether `resume_from_checkpoint` asks for anything; "false" comes as text from a command line."""
+    return args.resume_from_checkpoint not in (None, False, "false", "False")
 
 
 def checkpoint_to_resume(args: SpectraTrainingArguments) -> str | None:
     """The checkpoint named by `resume_from_checkpoint` ("latest" or "true": the newest sound one in the output folder).
 
     A damaged checkpoint that is newer than the one taken is renamed to `unusable-checkpoint-STEP`, one whose writing was
-    cut off is removed, and a warning says so. With several processes the main process decides for all.
+    cut off is removed, and a warning says so. A checkpoint that was set aside to be written again gets its name back when
+    that was not finished. With several processes the main process decides for all.
 
     Raises:
         ValueError: when there is none to resume, when the named one is damaged, or when the output folder holds some
@@ -55,7 +63,8 @@ def _newest_first(output: Path) -> list[Path]:
 def _decide(args: SpectraTrainingArguments) -> str | None:
     output = Path(args.output_dir)
     wanted = args.resume_from_checkpoint
-    if wanted in (None, False, "false", "False"):
+    _restore_replaced(output)
+    if not resuming_is_asked_for(args):
         # One whose writing was cut off lacks the file that the Trainer writes last; it is no reason to refuse.
         complete = [path for path in _newest_first(output) if (path / TRAINER_STATE_NAME).is_file()]
         if complete:
@@ -66,6 +75,7 @@ def _decide(args: SpectraTrainingArguments) -> str | None:
         return None
     if wanted in (True, "true", "True", "latest"):
         return _latest(output)
+    _restore_replaced(Path(wanted).parent)
     if not Path(wanted).is_dir():
         raise ValueError(f"resume_from_checkpoint: there is no folder {wanted}.")
     problem = checkpoint_problem(wanted)
@@ -76,6 +86,22 @@ def _decide(args: SpectraTrainingArguments) -> str | None:
             + (f"the newest sound one is {sound}." if sound else "there is no sound one beside it.")
         )
     return str(wanted)
+
+
+def _restore_replaced(output: Path) -> None:
+    for replaced in output.glob(".checkpoint-*.replaced"):
+        name = REPLACED.fullmatch(replaced.name)
+        if name is None:
+            continue
+        path = output / name[1]
+        problem = checkpoint_problem(path)
+        if problem is None:
+            # The new one is whole; only the removal of the old one is missing.
+            shutil.rmtree(replaced)
+        elif checkpoint_problem(replaced) is None:
+            told = f"{_set_aside(path, problem)}, and " if path.is_dir() else ""
+            replaced.rename(path)
+            logger.warning(f"{told}{path}, which was being written again, is the earlier one.")
 
 
 def _latest(output: Path) -> str:

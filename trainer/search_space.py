@@ -1,6 +1,7 @@
 """What a sweep searches: a small YAML file with an objective and, for each parameter, the values to choose from."""
 
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -46,6 +47,11 @@ class SearchSpace:
     def fields(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of training that the choices, by parameter, set."""
         return {field: value for name in chosen for field, value in self.parameters[name][chosen[name]].items()}
+
+    @property
+    def size(self) -> int:
+        """How many combinations of choices there are."""
+        return math.prod(map(len, self.parameters.values()))
 
     def combinations(self, seed: int) -> list[dict[str, Any]]:
         """All combinations of choices, in an order drawn from the seed."""

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
-from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
@@ -64,6 +63,10 @@ def prepare_sharding(accelerator: Accelerator, model: nn.Module, optimizer: str)
             "optim: Adafactor does not work on the shards of FSDP2: pass --optim adamw_torch_fused, or launch with "
             "configs/accelerate/ddp.yaml."
         )
+    if getattr(model, "is_loaded_in_4bit", False):
+        raise ValueError(
+            "FSDP2 does not shard 4-bit weights: launch with configs/accelerate/ddp.yaml, or leave load_in_4bit out."
+        )
     if accelerator.mixed_precision == "no":
         dtypes = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
         if len(dtypes) > 1:
@@ -86,6 +89,8 @@ def unsharded(model: nn.Module) -> Iterator[None]:
         model (`nn.Module`): Sharded by FSDP2, and run at least once.
     """
     sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    # accelerate leaves the root and the end of the language model gathered: they are needed first in the backward pass.
+    resharding = [module for module in sharded if _reshards_after_forward(module)]
     for module in sharded:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
@@ -96,11 +101,17 @@ def unsharded(model: nn.Module) -> Iterator[None]:
     finally:
         if registered is not None:
             model.generate = registered
-        plugin = AcceleratorState().fsdp_plugin if sharded else None
         for module in sharded:
             module.reshard()
-            # The root's parameters are needed again at once, in the backward pass.
-            module.set_reshard_after_forward(plugin.reshard_after_forward and module is not model, recurse=False)
+        for module in resharding:
+            module.set_reshard_after_forward(True, recurse=False)
+
+
+def _reshards_after_forward(module: FSDPModule) -> bool:
+    # torch has a setter for it and no getter. Older releases know one group of parameters per module.
+    state = module._get_fsdp_state()
+    groups = getattr(state, "_fsdp_param_groups", None) or [getattr(state, "_fsdp_param_group", None)]
+    return any(group is not None and group.post_forward_mesh_info is not None for group in groups)
 
 
 @contextmanager

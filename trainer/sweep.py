@@ -29,7 +29,7 @@ from spectra_sum.commands.arguments import positive
 from trainer.building import build_model, make_trainable, prepare_backbones, trainer_parts
 from trainer.data import load_records
 from trainer.search_space import SearchSpace, load_search_space
-from trainer.sweep_results import complete_config, trial_state, write_results
+from trainer.sweep_results import IF_INTERRUPTED, complete_config, trial_state, write_results
 from trainer.train import parse_arguments
 from trainer.trial_training import REASON, TrialFailed, TrialTrainer, check_searchable
 
@@ -39,6 +39,9 @@ TRIAL_ARGUMENTS = ("--save_strategy", "no", "--load_best_model_at_end", "false",
 NOT_COMPARED = {"output_dir", "run_name", "report_to", "logging_steps", "logging_strategy", "disable_tqdm"}
 NOT_COMPARED |= {"num_proc", "dataloader_num_workers", "verify", "cache", "cache_dir"}
 SETTINGS = "settings"
+INTERRUPTED_TWICE = "interrupted at its second attempt, too"
+# Its space may have more combinations than anybody would wait for.
+MOST_TPE_TRIALS_IN_VAIN = 50
 
 
 def parse_sweep_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
@@ -97,11 +100,23 @@ def open_study(
 def next_combination(study: optuna.Study, space: SearchSpace, sampler: str, seed: int) -> dict[str, Any] | None:
     """The combination that comes next: an interrupted one, or with `grid` the first that was not tried."""
     tried = [trial.params for trial in study.trials if trial_state(trial) in ("completed", "pruned", "failed")]
+    # At its second attempt it counts as failed, and does not come a third time.
     interrupted = [trial.params for trial in study.trials if trial_state(trial) == "interrupted"]
     candidates = [chosen for chosen in interrupted if chosen.keys() == space.parameters.keys()]
     if sampler == "grid":
         candidates += space.combinations(seed)
     return next((chosen for chosen in candidates if chosen not in tried), None)
+
+
+def enqueue_next(study: optuna.Study, space: SearchSpace, sampler: str, seed: int) -> bool:
+    """Enqueue the combination that comes next, if one is known; whether there was one."""
+    chosen = next_combination(study, space, sampler, seed)
+    if chosen is None:
+        return False
+    again = any(trial.params == chosen for trial in study.trials if trial_state(trial) == "interrupted")
+    # Kept with the trial: nothing can be noted once the process is killed.
+    study.enqueue_trial(chosen, user_attrs={IF_INTERRUPTED: INTERRUPTED_TWICE} if again else None)
+    return True
 
 
 def run_trials(
@@ -114,20 +129,19 @@ def run_trials(
     """Train until the study has as many completed trials as wanted, or there is nothing left to try.
 
     Raises:
-        RuntimeError: when as many trials in a row as there are combinations could not be completed.
+        RuntimeError: when as many trials in a row as there are combinations could not be completed (`tpe`: at most
+            MOST_TPE_TRIALS_IN_VAIN).
     """
     space, seed = trainer.space, trainer.args.seed
     # A seed of its own for every start: the sampler would otherwise repeat its first suggestions.
     sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
-    limit, in_vain = len(space.combinations(seed)), 0
+    limit = space.size if options.sampler == "grid" else min(space.size, MOST_TPE_TRIALS_IN_VAIN)
+    in_vain = 0
     with tqdm(total=options.trials, initial=_completed(study), desc=f"trials of {study.study_name}") as bar:
         while _completed(study) < options.trials:
             if not study.get_trials(states=(TrialState.WAITING,)):
-                chosen = next_combination(study, space, options.sampler, seed)
-                if chosen is None and options.sampler == "grid":
+                if not enqueue_next(study, space, options.sampler, seed) and options.sampler == "grid":
                     break
-                if chosen is not None:
-                    study.enqueue_trial(chosen)
             before = _completed(study)
             try:
                 trainer.hyperparameter_search(
@@ -189,6 +203,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         study, storage = open_study(output, options.study, space, {**compared, "search": search})
         if _completed(study) < options.trials:
             records = load_records(data_args)
+            # No trial sees it, and its features need not be cached.
+            records.pop("test", None)
             parts = trainer_parts(data_args, architecture, args, model_args, records, keep_base=False)
             backbones = None if model_args.model_name_or_path else prepare_backbones(data_args, records, output)
 

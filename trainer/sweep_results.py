@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "optuna")
+# User attribute of a trial: the reason why it has failed if it is interrupted.
+IF_INTERRUPTED = "reason_if_interrupted"
 STATES = ("completed", "pruned", "failed", "interrupted", "running", "waiting")
 
 
 def trial_state(trial: "FrozenTrial") -> str:
-    """`completed`, `pruned` (cannot be built), `failed` (out of memory, a loss that is no number), `interrupted` (killed
-    or ended by any other error: it is tried again), `running` or `waiting`.
+    """`completed`, `pruned` (cannot be built), `failed` (out of memory, a loss that is no number, interrupted for the
+    second time), `interrupted` (killed or ended by any other error: it is tried again), `running` or `waiting`.
     """
     state = trial.state.name
     if state == "FAIL":
-        return "failed" if REASON in trial.user_attrs else "interrupted"
+        return "failed" if {REASON, IF_INTERRUPTED} & trial.user_attrs.keys() else "interrupted"
     return {"COMPLETE": "completed"}.get(state, state.lower())
 
 
@@ -102,15 +104,16 @@ def write_results(study: "Study", space: SearchSpace, output: Path, config: dict
 
 
 def _row(trial: "FrozenTrial", space: SearchSpace) -> dict[str, Any]:
-    state = trial_state(trial)
+    state, attributes = trial_state(trial), trial.user_attrs
+    reason = attributes.get(REASON, attributes.get(IF_INTERRUPTED) if state == "failed" else None)
     seconds = trial.duration.total_seconds() if trial.duration and state != "interrupted" else None
     return {
         "number": trial.number,
         "state": state,
         "value": trial.value if state == "completed" else None,
         "arguments": space.fields(trial.params),
-        "reason": trial.user_attrs.get(REASON),
-        "parameters": trial.user_attrs.get(PARAMETERS),
+        "reason": reason,
+        "parameters": attributes.get(PARAMETERS),
         "seconds": None if seconds is None else round(seconds, 1),
     }
 

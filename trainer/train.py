@@ -18,8 +18,8 @@ from spectra_sum.atomic_write import write_text_atomically
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
 from trainer.building import build_trainer
 from trainer.checkpoint_push import base_repository, check_hub_arguments
-from trainer.checkpoint_writing import CheckpointError, explained
-from trainer.data import CLOSED_WORLD, load_records
+from trainer.checkpoint_writing import STATE, CheckpointError, explained
+from trainer.data import CLOSED_WORLD, drop_oversized, load_records
 from trainer.graceful_stop import EXIT_CODE, GracefulStop
 from trainer.parameter_counts import count_parameters, parameter_table
 from trainer.quantization import check_quantization_arguments
@@ -85,6 +85,11 @@ def parse_arguments(
     ignored = [name for name in UNUSED_MODEL_ARGUMENTS if getattr(model_args, name) != getattr(ModelConfig(), name)]
     if ignored:
         raise ValueError(f"this trainer has no use for {', '.join(ignored)}; leave them out.")
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs are visible to one process, which would split its batches over them (nn.DataParallel): "
+            "start with accelerate launch for a process per GPU, or set CUDA_VISIBLE_DEVICES=0."
+        )
     check_quantization_arguments(model_args)
     check_hub_arguments(args)
     if args.enable_jit_checkpoint:
@@ -122,6 +127,17 @@ def check_cache_arguments(data_args: DataArguments) -> None:
         raise ValueError(f"cache {data_args.cache!r} holds features of images: leave it out with use_images false.")
 
 
+def records_in_use(trainer: SpectraTrainer, records: DatasetDict, max_length: int) -> DatasetDict:
+    """The records without the oversized ones, which the trainer has left out of training and validation already.
+
+    Raises:
+        ValueError: when no test article fits into `max_length`.
+    """
+    own = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
+    others = DatasetDict({name: split for name, split in records.items() if name not in own})
+    return DatasetDict({**own, **drop_oversized(others, trainer.processing_class, max_length)})
+
+
 def count_articles(trainer: SpectraTrainer, records: DatasetDict) -> dict[str, int]:
     """How many articles of each split are used: training and validation leave the oversized ones out."""
     used = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
@@ -155,6 +171,7 @@ def main(argv: list[str] | None = None) -> SpectraTrainer:
         check_push(args, model_args.use_peft)
     records = load_records(data_args)
     trainer = build_trainer(data_args, architecture, args, model_args, records)
+    records = records_in_use(trainer, records, data_args.max_length)
     parameters = count_parameters(trainer.model)
     if trainer.is_world_process_zero():
         print(parameter_table(parameters), flush=True)
@@ -169,6 +186,7 @@ def main(argv: list[str] | None = None) -> SpectraTrainer:
     with explained(args.output_dir):
         # A push of the whole run follows, with its results.
         trainer.save_model(_internal_call=True)
+    with explained(args.output_dir, STATE):
         trainer.save_state()
     split = "test" if "test" in records else "validation"
     metrics = trainer.evaluate(records[split], metric_key_prefix=split)

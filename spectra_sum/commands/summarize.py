@@ -86,7 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
             summarizer = _load_summarizer(arguments)
     records, settings = {}, ""
     if arguments.json and found.ids:
-        options = {name: getattr(arguments, name) for name in ("max_new_tokens", "num_beams", "threshold", "quantize")}
+        options = {name: getattr(arguments, name) for name in ("max_new_tokens", "num_beams", "threshold")}
+        if arguments.quantize is not None:
+            options["quantize"] = arguments.quantize
         try:
             settings = settings_hash(model, options)
             if arguments.resume:

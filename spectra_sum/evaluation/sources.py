@@ -120,6 +120,9 @@ def from_model(
     visual = processor.max_images * processor.num_image_tokens
     max_length = min(generation.max_length, positions - generation.max_new_tokens - visual)
     settings = {**vars(generation), "max_length": max_length, "seed": seed}
+    if generation.quantize is None:
+        # What was predicted before there was a choice goes on.
+        del settings["quantize"]
     dropped = _count_dropped(processor, records, max_length, use_images=not generation.text_only)
     keep_to_settings(folder / "settings.json", {**settings, **identity})
     predictions = predict_resumably(

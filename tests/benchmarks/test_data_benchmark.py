@@ -98,7 +98,9 @@ def test_the_result_of_two_sizes(module, few_distinct_files, tmp_path, monkeypat
     peaks = [row["builder"]["peak_memory"] for row in result["sizes"]]
     assert ratio["articles"] == [2, 12]
     assert ratio["builder"]["peak_memory"] == peaks[1] / peaks[0]
-    assert ratio["flat"] == (peaks[1] / peaks[0] <= 1.10)
+    workers = [row["builder"]["peak_memory_of_a_worker"] for row in result["sizes"]]
+    assert ratio["largest_worker"] == workers[1] / workers[0]
+    assert ratio["flat"] == (peaks[1] / peaks[0] <= 1.10 and workers[1] / workers[0] <= 1.10)
     assert result["settings"]["num_proc"] == 2
     assert set(result["versions"]) == {"python", "datasets", "pyarrow", "pillow"}
     # The copies stay, and nothing else.
@@ -123,12 +125,23 @@ def test_the_bar_is_between_the_large_sizes(module, growth, verdict):
         return {"articles": articles, "images": 9 * articles, "speed_ratio": 1.0, **rest}
 
     rows = [row(1000, 100e6, 10e6), row(10_000, 200e6, 20e6), row(100_000, 200e6 * growth, 90e6)]
-    ratios = module.compare_memory(rows)
+    ratios = module.compare_memory(rows, num_proc=1)
     assert [ratio["flat"] for ratio in ratios] == [False, growth < 1.1]
     assert ratios[1]["plain"]["memory_growth"] == 4.5
     facts = {"settings": {"num_proc": 1}, "hardware": {"processor": "p"}, "versions": {"python": "3"}}
     lines = module.render({"sizes": rows, "memory_ratios": ratios, **facts}).splitlines()
     assert [line.partition("; ")[2] for line in lines if line.startswith("Peak memory")] == ["", verdict]
+
+
+@pytest.mark.parametrize(("main", "worker", "flat"), [(1.0, 1.09, True), (1.0, 1.2, False), (1.2, 1.0, False)])
+def test_with_several_processes_the_workers_are_flat_too(module, main, worker, flat):
+    def row(articles, main, worker):
+        builder = {"peak_memory": 200e6 * main, "memory_growth": 1e6, "peak_memory_of_a_worker": 300e6 * worker}
+        return {"articles": articles, "builder": builder, "plain": {"peak_memory": 1e6, "memory_growth": 1e6}}
+
+    (ratio,) = module.compare_memory([row(10_000, 1, 1), row(100_000, main, worker)], num_proc=4)
+    assert ratio["flat"] == flat
+    assert ratio["largest_worker"] == pytest.approx(worker)
 
 
 def test_a_measurement_that_finds_something_else_is_no_result(module, few_distinct_files, tmp_path):

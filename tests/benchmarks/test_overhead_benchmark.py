@@ -295,6 +295,7 @@ def hand_made(tmp_path, memory_kind, **factors):
 def bar_settings(**changed):
     settings = {"images": 5, "patches_per_image": 729, "text_tokens": 2048, "new_tokens": 256, "K": 24, "M": 64}
     settings |= {"G": [8, 16, 24], "feed_forward": {"sampler": 4, "dvp": 4}}
+    settings |= {"one_tower": False, "samples": 5}
     return settings | {"device": "cuda", "size": "7b", "dtype": "bfloat16"} | changed
 
 
@@ -336,6 +337,9 @@ def test_bars_that_a_run_cannot_decide(tmp_path):
     short = evaluate_bars(rows, bar_settings(new_tokens=8, G=[8]))
     assert [bar.met for bar in short] == [None] * 5
     assert short[0].reason == "measured with new_tokens 8 (not 256), G [8] (not [8, 16, 24])"
+    easy = evaluate_bars(rows, bar_settings(one_tower=True, samples=4))
+    assert [bar.met for bar in easy] == [None] * 5
+    assert easy[0].reason == "measured with one tower (not two), samples 4 (not at least 5)"
 
 
 @pytest.mark.parametrize(
@@ -375,6 +379,13 @@ def test_options_by_default(tmp_path):
     compiled = parse(tmp_path, "--compile", "--variants", "DVP")
     assert compiled.static_cache and [row.name for row in compiled.rows] == ["DVP", TEXT_ROW]
     assert overhead.settings_of(compiled)["order"] == "one after the other"
+
+
+def test_the_table_s_folder_is_looked_for_first(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse(tmp_path, "--markdown", str(tmp_path / "missing" / "table.md"))
+    assert "table.md: there is no such folder" in capsys.readouterr().err
+    assert parse(tmp_path, "--markdown", str(tmp_path / "table.md")).markdown.name == "table.md"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

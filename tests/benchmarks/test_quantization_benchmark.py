@@ -1,6 +1,8 @@
 """The benchmark of 4 bits on a small model: what it compares, records, and takes up again."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,21 @@ def run(place: Path) -> dict:
 
 
 def test_differences_losses_and_sizes(place, monkeypatch):
+    held = []
+
+    def load(*arguments, **options):
+        # Two models need not fit into memory.
+        gc.collect()
+        assert all(model() is None for model in held)
+        loaded = load_model(*arguments, **options)
+        held.append(weakref.ref(loaded.model))
+        return loaded
+
+    monkeypatch.setattr(quantization, "load_model", load)
     result = run(place)
+    assert len(held) == 4
+    settings = json.loads((place / "output" / "settings.json").read_text())
+    assert settings["versions"]["torch"] == torch.__version__ and settings["hardware"]["processor"]
     models = result["models"]
     assert list(models) == ["none", "language-model", "new-modules"]
     assert result["data"]["articles"] == 2

@@ -11,10 +11,22 @@ from benchmarks.training import VARIANTS, Bench, main, parse_options
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
+def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str, list[tuple[dict, str]]]:
     output = tmp_path_factory.mktemp("training") / "results" / "training.json"
-    main(["--size", "test", "--turns", "2", "--warmups", "0", "--images", "6", "--no-memory", "--output", str(output)])
-    return json.loads(output.read_text()), output.with_suffix(".md").read_text()
+    before_profile, profiled_step = [], Bench.profiled_step
+
+    def read() -> tuple[dict, str]:
+        return json.loads(output.read_text()), output.with_suffix(".md").read_text()
+
+    def reading_first(bench: Bench, variant: tuple[str, str]) -> dict:
+        before_profile.append(read())
+        return profiled_step(bench, variant)
+
+    options = ["--size", "test", "--turns", "2", "--warmups", "0", "--images", "6", "--no-memory"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Bench, "profiled_step", reading_first)
+        main([*options, "--output", str(output)])
+    return *read(), before_profile
 
 
 @pytest.fixture
@@ -62,7 +74,7 @@ def test_the_profile_shows_who_runs(result):
 
 
 def test_the_result_file_says_what_was_measured(result):
-    content, table = result
+    content, table, _ = result
     assert list(content["rows"]) == [
         f"{cache}, {losses}" for cache in ("no cache", "embeddings", "patches") for losses in ("L_lm", "three losses")
     ]
@@ -85,6 +97,13 @@ def test_the_result_file_says_what_was_measured(result):
     for name in content["rows"]:
         assert table.count(f"| {name} |") == 2
     assert "at most 1.10" in table
+
+
+def test_what_was_measured_is_written_before_the_profile(result):
+    content, _, before_profile = result
+    first, table = before_profile[0]
+    assert first == {**content, "profile": {}}
+    assert table.count("| embeddings, three losses |") == 1 and "at most 1.10" in table
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,28 @@ def test_scores_that_the_model_did_not_earn_are_not_its_results(tmp_path):
     assert "The images were withheld from the summarizer." in card.text
 
 
+def test_scores_of_quantized_weights_are_told_from_the_model_s_own(tmp_path):
+    settings = evaluation_metrics()["settings"] | {"quantize": "language-model"}
+    quantized = write_evaluation(tmp_path / "quantized", settings=settings, system="q")
+    card = make_card(tmp_path / "alone", evaluations=[quantized])
+    assert card.data.get("eval_results") is None
+    assert "Measured with the language model in 4 bits (NF4)" in card.text
+    # Beside the unquantized one, of the same articles.
+    scores = {"rouge1": {"value": 0.875, "low": 0.8, "high": 0.9, "articles": 2}}
+    own = write_evaluation(tmp_path / "own", scores=scores)
+    card = make_card(tmp_path / "both", evaluations=[quantized, own])
+    assert [result.metric_value for result in card.data.eval_results] == [0.875]
+    assert card.text.count("in 4 bits (NF4)") == 1
+
+
+def test_4_bit_training_is_told(tmp_path):
+    options = {"use_peft": True, "load_in_4bit": True}
+    run = {**RUN, "arguments": {**RUN["arguments"], "model": options}}
+    assert "LoRA adapters on the frozen language model in 4-bit NF4" in make_card(tmp_path / "4", run=run).text
+    del options["load_in_4bit"]
+    assert "4-bit" not in make_card(tmp_path / "16", run=run).text
+
+
 def test_absent_facts_leave_their_sections_out(tmp_path):
     nothing = {"state": None, "metrics": None}
     card = make_card(tmp_path, run=None, more=nothing)

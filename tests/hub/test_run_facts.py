@@ -122,6 +122,11 @@ def test_evaluations_of_something_else_are_refused(tmp_path):
     twice = [write_evaluation(tmp_path / name) for name in ("one", "two")]
     with pytest.raises(HubError, match="newsroom, test, was named already"):
         read_run_facts(run, twice)
+    settings = evaluation_metrics()["settings"] | {"quantize": "language-model"}
+    quantized = [write_evaluation(tmp_path / name, settings=settings) for name in ("three", "four")]
+    assert len(read_run_facts(run, [twice[0], quantized[0]]).evaluations) == 2
+    with pytest.raises(HubError, match="newsroom, test, was named already"):
+        read_run_facts(run, quantized)
     with pytest.raises(HubError, match="no such folder"):
         read_run_facts(run, [tmp_path / "missing"])
     (twice[0] / "metrics.json").write_text("{")

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration
+from modeling_spectra.visual_layers import VisualRMSNorm
 from tests.tiny import (
     CLIP_PROJECTION,
     NUM_PATCHES,
@@ -130,8 +131,13 @@ def test_backbones_and_new_modules_have_one_dtype(folders, tmp_path, fusion):
         model, processor = SpectraSumForConditionalGeneration.from_backbones(
             folders["siglip"], str(text), dtype=dtype, fusion=fusion, **fields
         )
-        # Relevance predictor, gates and temperature stay in float32.
+        # Relevance predictor, norms, gates and temperature stay in float32.
         exact = ("visual_path.relevance_predictor.", "visual_path.alignment_head.log_temperature")
+        norms = {
+            f"{name}.weight" for name, module in model.visual_path.named_modules() if isinstance(module, VisualRMSNorm)
+        }
+        assert bool(norms) == (fusion == "dvp")
+        exact += tuple(f"visual_path.{name}" for name in norms)
         named = {name: value.dtype for name, value in model.named_parameters() if not name.endswith("gate.alpha")}
         rest = {dtype for name, dtype in named.items() if not name.startswith(exact)}
         assert rest == {expected} == {model.dtype}
@@ -149,6 +155,12 @@ def test_fields_reach_the_configuration_and_unknown_ones_are_refused(folders):
     assert (config.text_config.model_type, config.vision_config.model_type) == ("llama", "clip_vision_model")
     assert (processor.max_images, processor.max_candidate_images) == (3, 6)
     assert processor.prompt_template == "{title}: {body} ="
+    for derived in ("vision_config", "embedding_vision_config", "text_config", "image_token_id"):
+        value = 3 if derived == "image_token_id" else getattr(config, derived)
+        with pytest.raises(TypeError, match=rf"\['{derived}'\] .* come from the backbones"):
+            SpectraSumForConditionalGeneration.from_backbones(
+                folders["clip"], folders["llama"], **FIELDS, **{derived: value}
+            )
     with pytest.raises(TypeError, match="gate_layer"):
         SpectraSumForConditionalGeneration.from_backbones(folders["clip"], folders["llama"], gate_layer=[1])
     with pytest.raises(StrictDataclassError, match="dvp_num_layers"):

@@ -275,6 +275,48 @@ def test_relevance_predictor_equals_its_transcription(context):
             torch.testing.assert_close(logits[row, image], predictor.down_proj(hidden)[0], atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("context", ["none", "article_set"])
+def test_relevance_predictor_computes_in_its_own_dtype_under_autocast(context):
+    model = tiny_model("sampler", vrp_context=context)
+    predictor = model.visual_path.relevance_predictor
+    config = model.config
+    embeds = F.normalize(torch.randn(2, 3, config.image_embedding_size), dim=-1)
+    mask, article = torch.ones(2, 3, dtype=torch.bool), torch.randn(2, config.text_config.hidden_size)
+    expected = predictor(embeds, mask, article)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = predictor(embeds, mask, article)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
+@torch.no_grad()
+def test_rms_norm_keeps_the_dtype_of_its_input():
+    norm = VisualRMSNorm(8, 1e-6)
+    norm.weight.copy_(torch.linspace(0.99, 1.01, 8))
+    states = torch.randn(3, 8).bfloat16()
+    expected = (norm.weight * (states.float() / states.float().pow(2).mean(-1, keepdim=True).sqrt())).bfloat16()
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert torch.equal(norm(states), expected)
+
+
+@torch.no_grad()
+def test_given_features_are_checked():
+    model = tiny_model("sampler")
+    values, mask = pixels(2)
+    ids = torch.full((1, 4), 7)
+    patches, embeds = model.embed_images(values, mask)
+    message = "pass pixel_values, or both image_embeds and patches"
+    for given in ({"image_embeds": embeds}, {"patches": patches}):
+        with pytest.raises(ValueError, match=message):
+            model(input_ids=ids, **given)
+        with pytest.raises(ValueError, match=message):
+            model.generate(input_ids=ids, max_new_tokens=1, **given)
+    many = {"image_embeds": embeds.repeat(1, 4, 1), "patches": patches.repeat(1, 4, 1, 1)}
+    with pytest.raises(ValueError, match=r"image_embeds holds 8 images per article; it must hold 1 to .* \(6\)"):
+        model.encode_images(**many)
+
+
 def test_relevance_predictor_has_dropout_in_training_only():
     torch.manual_seed(0)
     predictor = VisualRelevancePredictor(tiny_config(vrp_dropout=0.5))

@@ -74,8 +74,8 @@ class Setup:
             batch_size=2,
         )
 
-    def fill(self) -> None:
-        fill([self.split], self.extractor(), progress=False)
+    def fill(self, checksum: bool = False) -> None:
+        fill([self.split], self.extractor(), progress=False, checksum=checksum)
 
     def shards(self) -> dict[str, dict[str, torch.Tensor]]:
         # Copies: what is read is mapped, and would change with the file.

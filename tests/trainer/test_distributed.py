@@ -18,13 +18,16 @@ import torch
 import yaml
 from accelerate import FullyShardedDataParallelPlugin
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.pretrained import load_model
 from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder, tiny_model, tiny_tokenizer
 from trainer.building import build_trainer
 from trainer.data import load_records
-from trainer.sharding import layer_classes, prepare_sharding
+from trainer.sharding import layer_classes, prepare_sharding, unsharded
 from trainer.train import parse_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -262,6 +265,34 @@ def test_what_cannot_be_sharded_is_refused_and_the_rest_is_set_up():
     prepare_sharding(accelerator, model, "adamw_torch")
     policy = accelerator.state.fsdp_plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.output_dtype, policy.reduce_dtype) == (None, None, torch.float32)
+
+
+def test_what_stayed_gathered_after_a_forward_pass_does_so_after_unsharded():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        fully_shard(model[0], mesh=mesh)
+        # As accelerate does with the end of the language model.
+        fully_shard(model[1], mesh=mesh, reshard_after_forward=False)
+        fully_shard(model, mesh=mesh)
+
+        def sharded_after_a_step() -> list[bool]:
+            output = model(torch.ones(1, 2))
+            found = [isinstance(layer.weight, DTensor) for layer in model]
+            output.sum().backward()
+            return found
+
+        before = sharded_after_a_step()
+        assert before == [True, False, False]
+        with unsharded(model):
+            assert not any(isinstance(layer.weight, DTensor) for layer in model)
+            model(torch.ones(1, 2))
+            assert not any(isinstance(layer.weight, DTensor) for layer in model)
+        assert all(isinstance(layer.weight, DTensor) for layer in model)
+        assert sharded_after_a_step() == before
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("name", ["ddp.yaml", "fsdp2.yaml"])

@@ -4,6 +4,7 @@ All runs have dropout, shuffling, two micro-batches a step and five steps an epo
 nothing interrupted.
 """
 
+import errno
 import json
 import multiprocessing
 import os
@@ -12,14 +13,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 import trainer.train
 from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
@@ -27,6 +31,9 @@ from trainer.building import build_trainer
 from trainer.checkpoint_integrity import QUEUE_FILE, checkpoint_problem
 from trainer.checkpoint_push import CheckpointPush
 from trainer.checkpoint_writing import CheckpointError
+from trainer.data import load_records
+from trainer.graceful_stop import GracefulStop, evaluation_is_missing, keep_workers
+from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import main, parse_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -246,6 +253,107 @@ def test_sigterm_during_an_evaluation_waits_for_no_further_step(whole, monkeypat
     assert [entry["step"] for entry in state["log_history"] if "eval_loss" in entry] == [0, 5]
 
 
+def test_sigterm_during_an_evaluation_saves_where_only_the_best_are_saved(whole, monkeypatch):
+    class DuringEvaluation(TrainerCallback):
+        def on_prediction_step(self, args, state, control, **kwargs):
+            # This evaluation will not be the best.
+            state.best_metric = 0.0
+            signal.raise_signal(signal.SIGTERM)
+
+    output = part_of(whole, whole.with_name("terminated_with_the_best"), 3)
+    best = ("--save_strategy", "best", "--metric_for_best_model", "eval_loss", "--eval_strategy", "epoch")
+    monkeypatch.setattr(trainer.train, "build_trainer", add_callback(DuringEvaluation()))
+    with pytest.raises(SystemExit) as stopped:
+        resume(output, *best)
+    assert stopped.value.code == 143
+    assert checkpoints(output) == {"checkpoint-3", "checkpoint-5"}
+    assert checkpoint_problem(output / "checkpoint-5") is None
+
+
+def test_sigterm_in_the_last_step_leaves_its_evaluation_to_the_resumed_run(whole, monkeypatch):
+    output = part_of(whole, whole.with_name("terminated_at_the_end"), 6)
+    best = ("--load_best_model_at_end", "true", "--metric_for_best_model", "eval_loss")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            trainer.train, "build_trainer", add_callback(AtStep(8, lambda: signal.raise_signal(signal.SIGTERM)))
+        )
+        with pytest.raises(SystemExit):
+            resume(output, *best)
+    resume(output, *best)
+    assert_went_on_as(whole, output)
+    # The only evaluation that was compared.
+    state = json.loads((output / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(output / "checkpoint-8")
+    assert state["best_metric"] == losses(whole)[-1]["eval_loss"]
+
+
+def test_an_epoch_that_ends_with_the_last_step_owes_its_evaluation():
+    for step, missing in ((4, False), (5, True), (8, True)):
+        args = TrainingArguments(eval_strategy="epoch", use_cpu=True)
+        state = TrainerState(global_step=step, max_steps=8, epoch=step / 5)
+        assert evaluation_is_missing(args, state) == missing
+        state.log_history = [{"step": step, "eval_runtime": 1.0}]
+        assert not evaluation_is_missing(args, state)
+
+
+@pytest.fixture
+def received():
+    """The signals that come through to what SIGTERM did before."""
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    yield received
+    signal.signal(signal.SIGTERM, before)
+
+
+def listener(stopped_early: bool) -> SimpleNamespace:
+    """What a GracefulStop needs of a trainer that trains nothing."""
+    nothing = lambda callback: None  # noqa: E731
+    return SimpleNamespace(add_callback=nothing, remove_callback=nothing, stopped_early=stopped_early)
+
+
+def test_sigterm_that_stopped_nothing_is_not_lost(received):
+    with GracefulStop(listener(stopped_early=True)):
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyError), GracefulStop(listener(stopped_early=False)):
+        signal.raise_signal(signal.SIGTERM)
+        raise KeyError("an error says more")
+    assert received == []
+    with GracefulStop(listener(stopped_early=False)):
+        signal.raise_signal(signal.SIGTERM)
+        assert received == []
+    assert received == [signal.SIGTERM]
+
+
+def test_other_processes_of_a_training_still_end_by_sigterm():
+    with GracefulStop(listener(stopped_early=False)):
+        other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        other.start()
+        other.terminate()
+        other.join(20)
+        assert other.exitcode == -signal.SIGTERM
+
+
+def test_a_worker_ends_with_its_training_and_by_nobody_else_s_sigterm():
+    loader = DataLoader(range(100), num_workers=2, multiprocessing_context="fork")
+    keep_workers(SimpleNamespace(base_dataloader=loader))
+    with GracefulStop(listener(stopped_early=False)):
+        batches = iter(loader)
+        next(batches)
+        workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+        worker.join(0.2)
+        assert worker.is_alive()
+    assert next(batches).item() == 1
+    # At the end of a process, with an error or without, multiprocessing does this and waits for as long as it takes.
+    for worker in workers:
+        worker.terminate()
+        worker.join(20)
+        # Any other code would be a failure of the DataLoader.
+        assert worker.exitcode == 0
+
+
 def test_two_processes_choose_the_same_checkpoint_and_stop_at_the_same_step(whole):
     output = part_of(whole, whole.with_name("two_processes"), 3, 6)
     os.truncate(output / "checkpoint-6" / "optimizer.pt", 1000)
@@ -284,7 +392,10 @@ def test_a_full_disk_ends_the_training_in_one_line_and_keeps_the_last_checkpoint
     assert_went_on_as(whole, output)
 
 
-def test_a_full_disk_at_the_end_keeps_the_model_that_was_there(whole):
+def test_a_full_disk_at_the_end_keeps_the_model_that_was_there(whole, monkeypatch):
+    def full(trainer):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     output = part_of(whole, whole.with_name("full_at_the_end"), 3)
     for step in (6, 8):
         shutil.copytree(whole / f"checkpoint-{step}", output / f"checkpoint-{step}")
@@ -298,10 +409,33 @@ def test_a_full_disk_at_the_end_keeps_the_model_that_was_there(whole):
     assert f"the newest whole checkpoint is {output / 'checkpoint-8'}" in str(caught.value)
     assert (output / "model.safetensors").read_bytes() == b"an older model"
     assert sorted(os.listdir(output)) == sorted([*checkpoints(output), "config.json", "model.safetensors", "run.json"])
+    with monkeypatch.context() as patch:
+        patch.setattr(SpectraTrainer, "save_state", full)
+        with pytest.raises(CheckpointError, match="the state of the finished training could not") as caught:
+            resume(output)
+    assert "the trained model is written" in str(caught.value) and "untouched" not in str(caught.value)
+    assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     # With room again, the run ends as it would have: it is resumed after its last step, and trains no further one.
     resume(output)
     assert losses(output) == losses(whole)
     assert (output / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_an_oversized_test_article_is_left_out_and_not_counted(whole, monkeypatch):
+    def load(data_args):
+        records = load_records(data_args)
+        summaries = [
+            summary * 100 if index == 0 else summary for index, summary in enumerate(records["test"]["summary"])
+        ]
+        features = records["test"].features["summary"]
+        records["test"] = records["test"].remove_columns("summary").add_column("summary", summaries, feature=features)
+        return records
+
+    output = part_of(whole, whole.with_name("oversized"), 8)
+    monkeypatch.setattr(trainer.train, "load_records", load)
+    resume(output)
+    assert json.loads((output / "run.json").read_text())["data"]["articles"]["test"] == 1
+    assert json.loads((output / "metrics.json").read_text())["test_loss"] > 0
 
 
 def test_a_checkpoint_that_is_written_again_outlives_a_full_disk(whole):

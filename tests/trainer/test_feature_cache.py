@@ -90,7 +90,7 @@ def losses(trainer: SpectraTrainer) -> list[dict[str, float]]:
     ("data", "vision", "options"),
     [
         ("closed_world", "siglip", ()),
-        ("msmo", "siglip", ()),
+        ("msmo", "siglip", ("--bf16", "true")),
         ("msmo", "clip", ("--teacher_long_summary", "truncate")),
         ("msmo", "siglip", ("--fusion", "concat", "--vrp_context", "none")),
         ("msmo", "siglip", ("--use_peft", "true", "--lora_r", "2", "--freeze_language_model", "true")),
@@ -191,6 +191,21 @@ def test_without_a_teacher_images_alone_are_cached(make_trainer, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_fills_what_qlora_then_finds(make_trainer, tmp_path, datasets, backbones, monkeypatch):
+    options = ("--use_peft", "true", "--load_in_4bit", "true", "--lora_r", "2", "--freeze_language_model", "true")
+    options += ("--bf16", "true")
+    arguments = ["--config", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "other")]
+    arguments += ["--dataset", datasets["msmo"][0], "--vision_backbone", backbones["siglip"]]
+    arguments += ["--text_backbone", backbones["text"], "--cache_dir", str(tmp_path / "cache")]
+    cache_features([*arguments, *options])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*.safetensors")}
+    assert len(before) == 3
+    monkeypatch.setattr(DPPTeacher, "__init__", None)
+    made = make_trainer("embeddings", *options, data="msmo")
+    assert made.base_model.config.quantization_config and len(losses(made)) == 3
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*.safetensors")} == before
 
 
 def test_the_command_fills_with_two_processes_what_training_then_finds(

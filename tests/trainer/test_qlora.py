@@ -1,6 +1,7 @@
 """QLoRA on a CPU: what is in 4 bits, what trains, and that adapters come back the same, resumed or merged."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -130,14 +131,14 @@ def test_exact_sets_of_4bit_of_trained_and_of_float32_parameters(make_trainer):
     lora = {f"{name}.lora_{side}.default.weight" for name in LINEAR_NAMES for side in "AB"}
     new = {name.replace("original_module", "modules_to_save.default") for name in named if "original_module" in name}
     assert {name for name, value in named.items() if value.requires_grad} == lora | new
-    # PEFT makes adapters in float32; of the new modules only these are.
+    # PEFT makes adapters in float32; of the new modules only these and the norms are.
     exact = (
         f"{visual_path}.modules_to_save.default.relevance_predictor.",
         f"{visual_path}.modules_to_save.default.cross_attentions.1.gate.alpha",
         f"{visual_path}.modules_to_save.default.cross_attentions.3.gate.alpha",
         f"{visual_path}.modules_to_save.default.alignment_head.log_temperature",
     )
-    float32 = lora | {name for name in new if name.startswith(exact)}
+    float32 = lora | {name for name in new if name.startswith(exact) or name.endswith("norm.weight")}
     trained = {name: value.dtype for name, value in named.items() if value.requires_grad}
     assert {name for name, dtype in trained.items() if dtype == torch.float32} == float32
     assert {dtype for name, dtype in trained.items() if name not in float32} == {torch.bfloat16}
@@ -184,6 +185,28 @@ def test_training_moves_what_trains_and_the_adapter_comes_back_bit_for_bit(make_
         adapted = merged.get_submodule(name).weight - exact
         error = (rounded - adapted - exact).norm() / exact.norm()
         assert 0.08 < error < 0.1, name
+
+
+def test_small_updates_in_bf16(make_trainer):
+    """At 1e-4 the norms move, which start at 1; linear layers only where their weights are small, or all in float32."""
+    moved = {}
+    for dtype in ("auto", "float32"):
+        trainer = make_trainer("--bf16", "true", "--dtype", dtype, "--learning_rate", "1e-4", output=dtype)
+        start = snapshot(trainer)
+        trainer.train()
+        end = snapshot(trainer)
+        trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
+        norms = [name for name in trained if name.endswith("norm.weight")]
+        assert len(norms) == 4 + 3 * 2 + 2 * 2
+        assert all((start[name] != end[name]).any() for name in norms)
+        linear = [name for name in trained if re.search(r"(sampler|processor)\..*_proj\.weight", name)]
+        large = [(start[name].abs() > 1 / 16) & (start[name] != 0) for name in linear]
+        changed = [(start[name] != end[name])[mask] for name, mask in zip(linear, large, strict=True)]
+        moved[dtype] = torch.cat(changed).float().mean().item()
+        dtypes = {torch.float32, torch.bfloat16} if dtype == "auto" else {torch.float32}
+        assert {value.dtype for value in trained.values()} == dtypes
+        assert all(torch.tensor(losses(trainer)).isfinite())
+    assert moved["auto"] < 0.01 and moved["float32"] > 0.9
 
 
 @pytest.mark.parametrize("argv", [("--dtype", "bfloat16"), ("--bf16", "true")])
@@ -262,6 +285,12 @@ def test_what_cannot_be_trained_is_refused_at_once(arguments, argv, message):
         arguments(*argv)
 
 
+def test_fsdp_is_refused_at_once(arguments, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="load_in_4bit: FSDP2 does not shard 4-bit weights: launch with .*ddp.yaml"):
+        arguments("--bf16", "true")
+
+
 def test_counts_by_part_stand_in_the_table_and_in_the_record(make_trainer, arguments):
     trainer = make_trainer("--bf16", "true")
     counts = count_parameters(trainer.model)
@@ -272,7 +301,9 @@ def test_counts_by_part_stand_in_the_table_and_in_the_record(make_trainer, argum
     adapters = 2 * (2 * 128 + 2 * 96 + 3 * 192) * TEXT_LAYERS
     assert counts["LoRA adapters"] == {"float32": adapters, "trained": adapters}
     assert counts["gates"] == {"float32": 2, "trained": 2}
-    assert set(counts["sampler"]) == {"bfloat16", "trained"}
+    # The norms: 4 of the sampler's block, 2 of each of the DVP's three, all 64 wide.
+    assert counts["sampler"]["float32"] == 4 * 64 and counts["deep_visual_processor"]["float32"] == 6 * 64
+    assert set(counts["sampler"]) == {"bfloat16", "float32", "trained"}
     assert counts["relevance_predictor"]["float32"] == counts["relevance_predictor"]["trained"] > 0
     assert [counts[part]["trained"] for part in ("language_model", "vision_tower", "visual path before training")] == [
         0

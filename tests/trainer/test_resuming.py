@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch.distributed import checkpoint as distributed_checkpoint
+from torch.distributed.run import config_from_args
+from torch.distributed.run import parse_args as parse_torchrun_arguments
 
 from tests.tiny import save_text_folder, save_vision_folder, tiny_model, tiny_tokenizer
 from trainer.building import build_trainer
@@ -139,6 +142,17 @@ def test_adapters_are_checked(folder, tmp_path):
             assert checkpoint_problem(checkpoint).startswith(f"{name} ")
 
 
+def test_the_base_of_an_earlier_run_is_kept_for_resuming_alone(folder):
+    for resume in ("latest", "false"):
+        output = train(folder, "bases", "--use_peft", "true", "--lora_r", "2", "--max_steps", "1") / "base"
+        (output / "mark").write_text("of the run before")
+        common = ["--config", str(folder / "settings.yaml"), "--output_dir", str(output.parent), "--use_peft", "true"]
+        common += ["--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text")]
+        arguments = parse_arguments([*common, "--resume_from_checkpoint", resume])
+        build_trainer(*arguments, load_records(arguments[0]))
+        assert (output / "mark").is_file() == (resume == "latest")
+
+
 def test_every_shard_of_a_large_model_is_checked(output):
     checkpoint = output / "checkpoint-2"
     (checkpoint / "model.safetensors").unlink()
@@ -232,6 +246,84 @@ def test_a_folder_with_checkpoints_starts_nothing_anew(output, tmp_path):
     for step in (1, 2):
         (output / f"checkpoint-{step}" / "trainer_state.json").unlink()
     assert choose(output, None) is None
+
+
+def test_a_checkpoint_that_was_being_written_again_gets_its_name_back(output, warnings, caplog):
+    checkpoint, replaced = output / "checkpoint-2", output / ".checkpoint-2.replaced"
+    before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    named = str(checkpoint)
+    for resume, torn in (("latest", False), ("latest", True), (named, False), (named, True)):
+        checkpoint.rename(replaced)
+        if torn:
+            checkpoint.mkdir()
+            (checkpoint / "model.safetensors").write_bytes(b"cut")
+        assert choose(output, resume) == named
+        assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
+        assert not replaced.exists()
+        assert len(warnings()) == 1
+        assert ("checkpoint-2 (trainer_state.json is missing), cut off while it was written" in warnings()[0]) == torn
+        caplog.clear()
+    # Nor does a new training overlook it.
+    checkpoint.rename(replaced)
+    with pytest.raises(ValueError, match="checkpoint-2 exists"):
+        choose(output, None)
+    # Killed after the new one was finished: the older one is left over.
+    shutil.copytree(output / "checkpoint-1", replaced)
+    assert choose(output) == named
+    assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
+    assert not replaced.exists()
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Runs the example for SLURM, without SLURM: what the launcher is given, and whether the job is queued again."""
+    script = Path(__file__).parents[2] / "trainer" / "configs" / "slurm.sh"
+    commands = {
+        "srun": 'exec "$@"',
+        "scontrol": 'if [ "$1" = show ]; then echo node1; else echo "$@" >>queue; fi',
+        "python": 'echo "$@" >launched; env >environment; eval "$DURING"; exit 1',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, body in commands.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    job = {"SLURM_JOB_NODELIST": "node1", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_GPUS_ON_NODE": "4"}
+    job |= {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "32", "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+    def run(during: str = "true") -> tuple[str, dict[str, str], bool]:
+        (tmp_path / "queue").unlink(missing_ok=True)
+        done = subprocess.run(
+            ["bash", str(script), "config.yaml", "run"], cwd=tmp_path, env={**os.environ, **job, "DURING": during}
+        )
+        assert done.returncode == 1
+        environment = dict(
+            line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines() if "=" in line
+        )
+        return (tmp_path / "launched").read_text(), environment, (tmp_path / "queue").exists()
+
+    return run
+
+
+def test_a_slurm_job_goes_on_from_whole_checkpoints_and_is_queued_again_for_new_ones(slurm, tmp_path):
+    launched, environment, queued = slurm()
+    assert "--config config.yaml --output_dir run" in launched and "resume" not in launched and not queued
+    assert environment["SRUN_CPUS_PER_TASK"] == "32"
+    # A first checkpoint that was cut off is neither progress nor anything to go on from.
+    assert slurm("mkdir -p run/checkpoint-5")[2] is False
+    launched, _, queued = slurm("mkdir -p run/checkpoint-10; echo {} >run/checkpoint-10/trainer_state.json")
+    assert "resume" not in launched and queued
+    launched, _, queued = slurm("mv run/checkpoint-10 run/.checkpoint-10.replaced")
+    assert launched.rstrip().endswith("--resume_from_checkpoint latest")
+    assert "--resume_from_checkpoint latest" in slurm()[0]
+
+
+def test_the_launcher_of_a_slurm_job_leaves_sigterm_to_the_trainers(slurm, monkeypatch):
+    before = parse_torchrun_arguments(["script.py"])
+    assert "SIGTERM" in config_from_args(before)[0].signals_to_handle
+    for name, value in slurm()[1].items():
+        if name.startswith(("PET_", "TORCHELASTIC_")):
+            monkeypatch.setenv(name, value)
+    assert config_from_args(parse_torchrun_arguments(["script.py"]))[0].signals_to_handle == "SIGINT"
 
 
 def test_weights_of_another_model_do_not_stay_beside_a_new_one(folder, tmp_path):

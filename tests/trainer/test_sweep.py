@@ -21,9 +21,11 @@ from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
 optuna = pytest.importorskip("optuna", reason="sweeps need the extra sweep")
 
 from trainer import sweep  # noqa: E402
+from trainer.arguments import SpectraTrainingArguments  # noqa: E402
 from trainer.building import build_trainer  # noqa: E402
 from trainer.data import load_records  # noqa: E402
-from trainer.search_space import load_search_space  # noqa: E402
+from trainer.search_space import SearchSpace, load_search_space  # noqa: E402
+from trainer.sweep_results import write_results  # noqa: E402
 from trainer.train import parse_arguments  # noqa: E402
 from trainer.trial_training import TrialTrainer, check_searchable  # noqa: E402
 
@@ -165,6 +167,27 @@ def test_a_killed_study_goes_on_to_the_wanted_number_of_completed_trials(resumed
     assert len(trials_of(output)) == len(results["trials"])
 
 
+def test_a_combination_that_is_interrupted_twice_has_failed(folder, tmp_path):
+    space = load_search_space(folder / "search.yaml")
+
+    def interrupted_trial():
+        study, _ = sweep.open_study(tmp_path, "test", space, {})
+        assert sweep.enqueue_next(study, space, "grid", 0)
+        space.suggest(study.ask())
+        # Whatever ends the process here leaves a trial that is running.
+        return sweep.open_study(tmp_path, "test", space, {})[0]
+
+    first, second, *_ = space.combinations(0)
+    interrupted_trial()
+    study = interrupted_trial()
+    assert [trial.params for trial in study.trials] == [first, first]
+    results = write_results(study, space, tmp_path, {})
+    assert results["counts"] == {"failed": 1, "interrupted": 1}
+    assert [row["reason"] for row in results["trials"]] == [None, "interrupted at its second attempt, too"]
+    assert sweep.next_combination(study, space, "grid", 0) == second
+    assert sweep.next_combination(study, space, "tpe", 0) is None
+
+
 def test_a_trial_is_the_training_that_its_configuration_makes(resumed, folder, tmp_path):
     _, results, output = resumed
     completed = [row for row in results["trials"] if row["state"] == "completed"]
@@ -241,6 +264,8 @@ def test_a_trial_out_of_memory_or_without_a_finite_loss_fails_and_the_next_one_r
         return model
 
     monkeypatch.setattr(sweep, "make_trainable", counted_build)
+    # With tpe, a space may be too large for that.
+    monkeypatch.setattr(SearchSpace, "combinations", lambda *args: pytest.fail("all combinations were listed"))
     (tmp_path / "search.yaml").write_text(ONE.replace("[2]", "[2, 3, 4]"))
     output = tmp_path / "study"
     # Without evaluations in between, the validation loss is that of the trained model.
@@ -318,6 +343,13 @@ def test_searches_that_make_no_sense_are_refused(folder, tmp_path, parameters, m
     assert not (tmp_path / "study").exists()
 
 
+def test_several_gpus_in_one_process_are_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(SpectraTrainingArguments, "n_gpu", 2)
+    with pytest.raises(ValueError, match="2 GPUs are visible to one process.*CUDA_VISIBLE_DEVICES=0"):
+        sweep.main(arguments(folder, tmp_path / "study"))
+    assert not (tmp_path / "study").exists()
+
+
 def test_loss_weights_need_an_objective_that_compares_them(folder, tmp_path):
     path = tmp_path / "search.yaml"
     path.write_text("objective: eval_loss\ndirection: minimize\nparameters: {align_weight: {values: [0.1, 1.0]}}\n")
@@ -366,4 +398,5 @@ def test_the_stages_are_the_published_search_space():
     assert sorted((fields["lora_r"], fields["lora_alpha"]) for fields in lora) == [
         (rank, alpha) for rank in (16, 32, 64) for alpha in (64, 128)
     ]
+    assert (stage1.size, stage2.size) == (32, 6)
     assert stage1.combinations(0) == stage1.combinations(0) != stage1.combinations(1)

@@ -22,17 +22,24 @@ shift 2
 python=${PYTHON:-python}
 accelerate_config=${ACCELERATE_CONFIG:-trainer/configs/accelerate/ddp.yaml}
 
-newest_checkpoint() { ls -d "$output"/checkpoint-* 2>/dev/null | sort -V | tail -n 1; }
+# Without the file that is written last, a checkpoint is torn, and no reason to go on. The trainer gives one that was set
+# aside to be written again (.checkpoint-N.replaced) its name back.
+newest() { ls -d "$@" 2>/dev/null | sort -V | tail -n 1; }
+newest_checkpoint() { newest "$output"/checkpoint-*/trainer_state.json; }
 
 start=$(newest_checkpoint)
 resume=()
-if [ -n "$start" ]; then resume=(--resume_from_checkpoint latest); fi
+if [ -n "$start$(newest "$output"/.checkpoint-*.replaced/trainer_state.json)" ]; then
+    resume=(--resume_from_checkpoint latest)
+fi
 export HEAD_NODE PROCESSES
 HEAD_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 PROCESSES=$((SLURM_NNODES * SLURM_GPUS_ON_NODE))
 # The trainer saves at SIGTERM, which SLURM sends to all processes. The launcher must not take notice: it would kill the
-# trainers 30 seconds later, in the middle of saving.
-export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGINT
+# trainers 30 seconds later, in the middle of saving. This is torchrun's --signals_to_handle, which accelerate lacks.
+export PET_SIGNALS_TO_HANDLE=SIGINT
+# Of sbatch's --cpus-per-task, srun knows nothing by itself.
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 # shellcheck disable=SC2016
 srun bash -c 'trap "" TERM
     python=$1 accelerate_config=$2; shift 2
@@ -45,7 +52,7 @@ status=$?
 
 # No new checkpoint means that it failed by itself, and would fail again.
 if [ "$status" -ne 0 ] && [ "$(newest_checkpoint)" != "$start" ]; then
-    echo "stopped at $(newest_checkpoint); job $SLURM_JOB_ID is queued again"
+    echo "stopped at $(dirname "$(newest_checkpoint)"); job $SLURM_JOB_ID is queued again"
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"
