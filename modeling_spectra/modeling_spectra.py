@@ -49,10 +49,10 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
     _skip_keys_device_placement = ["past_key_values"]
     # Relevance predictor, norms, the gates' α and τ stay in float32 where the rest is in half precision: rankings live on
     # small differences, and steps on α, τ and norms around 1 are lost in bfloat16's 8 bits. Not "gate" and "norm", which
-    # are in every gate_proj and in the norms of tower and language model, too.
+    # are in every gate_proj and in the norms of tower and language model, too. transformers reads * as a glob.
     _keep_in_fp32_modules_strict = [
         r"visual_path\.relevance_predictor\.",
-        r"visual_path\.(\w+\.)*\w*norm\.weight$",
+        r"visual_path\..+norm\.weight$",
         r"gate\.alpha$",
         r"\.log_temperature$",
     ]

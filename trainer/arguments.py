@@ -5,6 +5,7 @@ import typing
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
+from trl import ModelConfig
 
 from modeling_spectra import SpectraSumConfig
 from modeling_spectra.configuration_spectra import DERIVED_FIELDS
@@ -80,6 +81,20 @@ class DataArguments:
     num_proc: int | None = None
     cache: str = field(default="none", metadata={"choices": ["none", "embeddings", "patches"]})
     cache_dir: str | None = None
+
+
+@dataclass
+class SpectraModelConfig(ModelConfig):
+    """TRL's `ModelConfig`.
+
+    Args:
+        dtype (`str`, *optional*): Of the weights: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for the checkpoint's.
+            Defaults to float32, and to bfloat16 where both `load_in_4bit` and `bf16` are set.
+    """
+
+    dtype: str | None = field(
+        default=None, metadata={"choices": ["auto", "bfloat16", "float16", "float32"], "help": "of the weights"}
+    )
 
 
 @dataclass

@@ -74,10 +74,13 @@ def build_model(
 ) -> tuple[SpectraSumForConditionalGeneration, SpectraSumProcessor]:
     """The model to train and its processor: new on `backbones`, or the one of `model_name_or_path`."""
     fields = {name: value for name, value in vars(architecture).items() if value is not None}
-    dtype = None if model_args.dtype in (None, "auto") else getattr(torch, model_args.dtype)
-    # Mixed precision keeps the trained weights in float32; under QLoRA bf16 means the weights, too, unless dtype is given.
-    if dtype is None and (args.bf16 or args.fp16):
+    if model_args.dtype is None:
+        # Mixed precision keeps the trained weights in float32; under QLoRA bf16 means the weights, too.
         dtype = torch.bfloat16 if model_args.load_in_4bit and args.bf16 else torch.float32
+    elif model_args.dtype == "auto":
+        dtype = torch.float32 if args.bf16 or args.fp16 else None
+    else:
+        dtype = getattr(torch, model_args.dtype)
     if backbones is None:
         path = model_args.model_name_or_path
         register_auto_classes()

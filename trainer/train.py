@@ -15,7 +15,7 @@ from trl import ModelConfig, TrlParser
 
 from hub_upload.repository import Target, check_target
 from spectra_sum.atomic_write import write_text_atomically
-from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
+from trainer.arguments import ArchitectureArguments, DataArguments, SpectraModelConfig, SpectraTrainingArguments
 from trainer.building import build_trainer
 from trainer.checkpoint_push import base_repository, check_hub_arguments
 from trainer.checkpoint_writing import STATE, CheckpointError, explained
@@ -73,7 +73,7 @@ def parse_arguments(
     Raises:
         ValueError: for combinations that cannot be trained; the message names the arguments.
     """
-    parser = TrlParser((DataArguments, ArchitectureArguments, SpectraTrainingArguments, ModelConfig))
+    parser = TrlParser((DataArguments, ArchitectureArguments, SpectraTrainingArguments, SpectraModelConfig))
     data_args, architecture, args, model_args = parser.parse_args_and_config(argv)
     check_llava_onevision(data_args, architecture, model_args)
     check_cache_arguments(data_args)

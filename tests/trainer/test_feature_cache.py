@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import trainer.building
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
+from tests.tiny import save_text_folder
 from tests.trainer.feature_setup import IMAGES_OF_ARTICLES, save_backbones, write_msmo
 from trainer.building import build_trainer
 from trainer.cache_features import main as cache_features
@@ -195,10 +196,12 @@ def test_without_a_teacher_images_alone_are_cached(make_trainer, tmp_path):
 
 def test_the_command_fills_what_qlora_then_finds(make_trainer, tmp_path, datasets, backbones, monkeypatch):
     options = ("--use_peft", "true", "--load_in_4bit", "true", "--lora_r", "2", "--freeze_language_model", "true")
-    options += ("--bf16", "true")
+    # bitsandbytes needs multiples of 64.
+    text = save_text_folder(tmp_path / "text", hidden_size=64, intermediate_size=128)
+    options += ("--bf16", "true", "--text_backbone", str(text))
     arguments = ["--config", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "other")]
     arguments += ["--dataset", datasets["msmo"][0], "--vision_backbone", backbones["siglip"]]
-    arguments += ["--text_backbone", backbones["text"], "--cache_dir", str(tmp_path / "cache")]
+    arguments += ["--cache_dir", str(tmp_path / "cache")]
     cache_features([*arguments, *options])
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*.safetensors")}
     assert len(before) == 3
