@@ -203,9 +203,13 @@ def recorded(parts: Mapping[str, nn.Module], span: Callable[[str], AbstractConte
         ranges.append(span(name))
         ranges[-1].__enter__()
 
+    def leave(*_: Any) -> None:
+        # What a forward hook returns would take the place of the module's output.
+        ranges.pop().__exit__(None, None, None)
+
     for name, module in parts.items():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: enter(name)))
-        handles.append(module.register_forward_hook(lambda *_: ranges.pop().__exit__(None, None, None)))
+        handles.append(module.register_forward_hook(leave))
     try:
         yield
     finally:
