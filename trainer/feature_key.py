@@ -19,6 +19,8 @@ from trainer.arguments import DataArguments
 FORMAT_VERSION = 2
 # They say where something was loaded from, not what it is.
 ORIGIN = (
+    # Saving a processor, as LoRA's base is saved, leaves it in the image processor.
+    "auto_map",
     "_name_or_path",
     "name_or_path",
     "transformers_version",
