@@ -174,6 +174,12 @@ def resident_memory() -> tuple[int, int] | None:
     return tuple(int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
 
 
+def forget_peak_memory() -> None:
+    """From here on `resident_memory` tells the most that this process has held since this call."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; `device` and `dtype` as torch has them, `sizes` and `rows` as they will be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

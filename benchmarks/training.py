@@ -10,9 +10,7 @@ work of other processes. A profile of one step of each says where the time goes.
 """
 
 import argparse
-import itertools
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,43 +29,21 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from tqdm import tqdm
 
-from benchmarks.overhead import resident_memory
+from benchmarks.overhead import forget_peak_memory, resident_memory
 from benchmarks.overhead_models import GATE_INIT, SEED, SIZES, count_parameters
 from benchmarks.training_models import (
-    CACHES,
     LOSSES,
     SENTENCES,
     build_student,
     build_teacher,
-    feature_bytes,
     make_batches,
     training_size,
 )
-from spectra_sum.atomic_write import write_text_atomically
+from benchmarks.training_results import BAR, NOTES, VARIANTS, name_of, render_markdown, summarize, write_results
 from spectra_sum.environment import describe_hardware, describe_versions
 from trainer.arguments import SpectraTrainingArguments
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import set_trainable
-
-VARIANTS = tuple(itertools.product(CACHES, LOSSES))
-BAR = ("three losses / LM loss alone, both from the cache of embeddings", 1.10)
-NOTES = (
-    "step: forward and backward pass and optimizer step of one article, median; ratios are medians of the ratios of steps "
-    "on the same article in the same turn.",
-    "With embeddings the vision tower still runs on the images that the summarizer sees; with patches no tower runs.",
-    "profile: share of one step's time. Ranges lie in the forward pass, but for backward and optimizer; the language model "
-    "contains the gates, and the teacher its text tower. On a GPU each range waits for it at its beginning and end, so that "
-    "the shares are those of a step without overlap.",
-    "memory: on a CPU of a process per variant that makes one step, less what the libraries took before; what the benchmark "
-    "needs to make the features counts, too. On a GPU torch.cuda.max_memory_allocated, without the teacher's weights where "
-    "no teacher is needed.",
-)
-
-
-def name_of(variant: tuple[str, str]) -> str:
-    """A variant's name in the result."""
-    cache, losses = variant
-    return f"{'no cache' if cache == 'none' else cache}, {'L_lm' if losses == 'LM' else 'three losses'}"
 
 
 class Bench:
@@ -228,64 +204,12 @@ def print_peak_memory(options: argparse.Namespace, folder: Path) -> None:
     before = resident_memory()
     variant = tuple(options.peak_memory_of.split("/"))
     options.articles = 1
-    Bench(options, folder, [variant]).step(variant, 0)
+    bench = Bench(options, folder, [variant])
+    if before is not None:
+        # What made the features of a cache is no part of training from it.
+        forget_peak_memory()
+    bench.step(variant, 0)
     print(json.dumps(before and {"peak": resident_memory()[1], "before": before[0]}))
-
-
-def summarize(steps: Mapping[tuple[str, str], list[dict[str, float]]], batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Medians per variant, and the median of the paired ratios to two others."""
-    rows = {}
-    for variant, entries in steps.items():
-        seconds = [entry["seconds"] for entry in entries]
-
-        def ratio(other: tuple[str, str], seconds: Sequence[float] = tuple(seconds)) -> float:
-            pairs = zip(seconds, (entry["seconds"] for entry in steps[other]), strict=True)
-            return statistics.median(mine / theirs for mine, theirs in pairs)
-
-        rows[name_of(variant)] = {
-            "seconds": {"median": statistics.median(seconds), "values": seconds},
-            "steps_per_second": 1 / statistics.median(seconds),
-            "to_no_cache": ratio(("none", variant[1])),
-            "to_lm_alone": ratio((variant[0], "LM")),
-            "losses": [entry["loss"] for entry in entries],
-            "cached_bytes_per_article": feature_bytes(batch[variant[0]]) if variant[0] != "none" else 0,
-            "memory": {"peak": max(entry["memory"] for entry in entries)} if "memory" in entries[0] else None,
-        }
-    return rows
-
-
-def render_markdown(content: Mapping[str, Any]) -> str:
-    """The result file as tables."""
-    settings, hardware = content["settings"], content["hardware"]
-    machine = hardware["gpu"] or f"{hardware['processor']}, {hardware['threads']} threads"
-    lines = [
-        "# Training with and without the feature cache",
-        "",
-        f"Size {settings['size']} ({settings['size_note']}) on {machine}; {settings['dtype']}, batch size 1, "
-        f"{settings['images']} images per article ({settings['max_images']} for the summarizer), {settings['text_tokens']} "
-        f"text tokens with a summary of {settings['summary_tokens']}, frozen language model, Adafactor; {settings['turns']} "
-        f"turns after {settings['warmups']} warm-ups. torch {content['versions']['torch']}, transformers "
-        f"{content['versions']['transformers']}.",
-        "",
-        "| variant | ms a step | steps/s | to no cache | to L_lm alone | memory MB | cache per article MB |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, row in content["rows"].items():
-        memory = row["memory"] and (row["memory"]["peak"] - row["memory"].get("before", 0)) / 1e6
-        lines.append(
-            f"| {name} | {1e3 * row['seconds']['median']:,.1f} | {row['steps_per_second']:.3f} | {row['to_no_cache']:.3f} | "
-            f"{row['to_lm_alone']:.3f} | {'–' if memory is None else format(memory, ',.0f')} | "
-            f"{row['cached_bytes_per_article'] / 1e6:.3f} |"
-        )
-    parts = list(next(iter(content["profile"].values()), {}))
-    if parts:
-        lines += ["", "Share of one step:", "", f"| variant | {' | '.join(parts)} |", "|---|" + "---:|" * len(parts)]
-    for name, shares in content["profile"].items():
-        lines.append(f"| {name} | {' | '.join(format(shares[part]['share'], '.1%') for part in parts)} |")
-    bar = content["bar"]
-    verdict = "met" if bar["met"] else "not met"
-    lines += ["", f"Bar: {bar['name']}: {bar['value']:.3f}, at most {bar['limit']:.2f}: {verdict}.", ""]
-    return "\n".join([*lines, *(f"- {note}" for note in content["notes"])]) + "\n"
 
 
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
@@ -322,13 +246,6 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     if options.summary_tokens >= options.dimensions.text_tokens:
         parser.error("--summary-tokens must leave --text-tokens room for an article.")
     return options
-
-
-def write_results(output: Path, content: Mapping[str, Any]) -> None:
-    """The JSON file and its table."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(output, json.dumps(content, indent=2) + "\n")
-    write_text_atomically(output.with_suffix(".md"), render_markdown(content))
 
 
 def describe(options: argparse.Namespace, bench: Bench, rows: Mapping[str, Any]) -> dict[str, Any]:

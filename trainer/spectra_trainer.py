@@ -1,7 +1,6 @@
 """`SpectraTrainer`: the Hugging Face Trainer with L_lm + λ_align L_align + λ_distill L_distill (§6)."""
 
 import json
-from collections import defaultdict
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,18 +23,15 @@ from trainer.arguments import SpectraTrainingArguments
 from trainer.checkpoint_integrity import QUEUE_FILE
 from trainer.checkpoint_push import CheckpointPush
 from trainer.checkpoint_writing import WholeCheckpointTrainer
-from trainer.dpp_teacher import DPPTeacher, TeacherLabels, best_images_embedding, mean_spread, summary_embedding
+from trainer.dpp_teacher import DPPTeacher, TeacherLabels, best_images_embedding, summary_embedding
 from trainer.graceful_stop import keep_workers
+from trainer.loss_records import LossRecords
 from trainer.losses import alignment_loss, distillation_loss
 from trainer.negative_queue import NegativeQueue
 from trainer.sharding import original_class, prepare_sharding, shards_on_cpus, unsharded
 from trainer.trainable import parameter_groups
 
 logger = logging.get_logger(__name__)
-
-RECORDED = ("loss_lm", "loss_align", "loss_distill", "teacher_spread", "vrp_agreement")
-# The teacher's labels must discriminate; under this mean spread (max − min) they hardly do.
-LEAST_SPREAD = 0.2
 
 
 class PushNegatives(TrainerCallback):
@@ -109,9 +105,7 @@ class SpectraTrainer(WholeCheckpointTrainer):
         self._pending_negatives: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._articles_in_step = 1
         self._steps_since_log = 0
-        self._sums: dict[str, dict[str, Any]] = {"train": defaultdict(float), "eval": defaultdict(float)}
-        self._counts: dict[str, dict[str, int]] = {"train": defaultdict(int), "eval": defaultdict(int)}
-        self._warned_of_spread = False
+        self.loss_records = {"train": LossRecords(), "eval": LossRecords()}
         # Set by a GracefulStop: the run is not finished, and nothing of it is published.
         self.stopped_early = False
         self.add_callback(PushNegatives(self))
@@ -200,7 +194,7 @@ class SpectraTrainer(WholeCheckpointTrainer):
                 loss = loss + config.align_weight * align
                 parts["loss_align"] = align
         self._check_finite(parts, article_ids)
-        self._record(phase, count=1 if model.training else articles, **parts)
+        self.loss_records[phase].add(1 if model.training else articles, **parts)
         if model.training and self.args.world_size > 1:
             # DDP and FSDP average gradients over the processes, but the terms are already divided by the step's total.
             loss = loss * self.accelerator.num_processes
@@ -246,7 +240,7 @@ class SpectraTrainer(WholeCheckpointTrainer):
         config = self.base_model.config
         image_embeds = outputs.image_embeds.detach()
         marginals, sentence_embeds, sentence_mask = labels
-        self._log_teacher(outputs.selection_logits, marginals, image_mask, phase)
+        self.loss_records[phase].add_teacher(outputs.selection_logits, marginals, image_mask)
         terms = {}
         if config.distill_weight > 0:
             terms["distill"] = distillation_loss(
@@ -280,50 +274,10 @@ class SpectraTrainer(WholeCheckpointTrainer):
         for embeds, keys in pending:
             self.negative_queue.push(embeds, keys)
 
-    def _log_teacher(
-        self, logits: torch.Tensor, marginals: torch.Tensor, image_mask: torch.Tensor, phase: str
-    ) -> None:
-        several = image_mask.sum(1) > 1
-        if not several.any():
-            return
-        spread = float(mean_spread(marginals, image_mask))
-        # Equal labels (duplicates) are equally right.
-        chosen = marginals.gather(1, logits.detach().argmax(1, keepdim=True)).squeeze(1)
-        agreement = (chosen >= marginals.masked_fill(~image_mask, -1).amax(1) - 1e-6)[several].double().mean()
-        count = int(several.sum())
-        self._record(phase, count=count, teacher_spread=spread, vrp_agreement=float(agreement))
-        seen = self._counts[phase]["teacher_spread"]
-        if not self._warned_of_spread and seen >= 100 and self._sums[phase]["teacher_spread"] / seen < LEAST_SPREAD:
-            self._warned_of_spread = True
-            logger.warning(
-                f"the teacher's labels spread only {self._sums[phase]['teacher_spread'] / seen:.3f} on average "
-                f"(under {LEAST_SPREAD}); raise teacher_beta."
-            )
-
-    def _record(self, phase: str, count: int = 1, **values: torch.Tensor | float) -> None:
-        for name, value in values.items():
-            self._sums[phase][name] += count * (value.detach() if isinstance(value, torch.Tensor) else value)
-            self._counts[phase][name] += count
-
-    def _take_records(self, phase: str, steps: int | None = None) -> dict[str, float]:
-        """Means since the last call; loss parts are per optimizer step, since micro-batches of a step add up."""
-        sums, counts = self._sums[phase], self._counts[phase]
-        # A process may have had no images since the last call; all of them must reduce the same values.
-        names = RECORDED
-        totals = torch.tensor([[float(sums[name]), counts[name]] for name in names], device=self.args.device)
-        if self.args.world_size > 1:
-            totals = self.accelerator.reduce(totals, reduction="sum")
-        self._sums[phase], self._counts[phase] = defaultdict(float), defaultdict(int)
-        return {
-            name: total / (steps if steps and name.startswith("loss") else count)
-            for name, (total, count) in zip(names, totals.tolist(), strict=True)
-            if count
-        }
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the loss parts, the gate openings and the state of the teacher to the Trainer's own values."""
         if "loss" in logs:
-            logs.update(self._take_records("train", steps=self._steps_since_log))
+            logs.update(self.loss_records["train"].take(self.accelerator, steps=self._steps_since_log))
             self._steps_since_log = 0
             if self.teacher is not None and self.teacher.truncated_texts:
                 logs["teacher_truncated_texts"] = self.teacher.truncated_texts
@@ -339,9 +293,9 @@ class SpectraTrainer(WholeCheckpointTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """The Trainer's loop for the losses, then summaries and selections of the same articles and their scores."""
-        self._take_records("eval")
+        self.loss_records["eval"].take(self.accelerator)
         output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
-        metrics = self._take_records("eval")
+        metrics = self.loss_records["eval"].take(self.accelerator)
         if self.args.predict_with_generate:
             records = dataloader.dataset
             predictions = self.predict_records(records)

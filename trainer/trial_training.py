@@ -1,7 +1,6 @@
 """The trials of a sweep: one trainer that builds and trains the model of each trial anew."""
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel, set_seed
 from trl import ModelConfig
 
 from trainer.arguments import ArchitectureArguments, SpectraTrainingArguments
+from trainer.loss_records import LossRecords
 from trainer.negative_queue import NegativeQueue
 from trainer.parameter_counts import count_parameters
 from trainer.search_space import SearchSpace
@@ -206,8 +206,7 @@ class TrialTrainer(SpectraTrainer):
         self.accelerator.free_memory()
         self._pending_negatives = []
         self._articles_in_step, self._steps_since_log = 1, 0
-        for phase in ("train", "eval"):
-            self._sums[phase], self._counts[phase] = defaultdict(float), defaultdict(int)
+        self.loss_records = {"train": LossRecords(), "eval": LossRecords()}
 
 
 def _reason_of_failure(error: Exception) -> str | None:

@@ -156,13 +156,13 @@ def _source(arguments: argparse.Namespace) -> tuple[str, str, str]:
 
 
 def _check(arguments: argparse.Namespace, kind: str, selection: str) -> None:
+    check_quantize_argument(arguments.quantize, arguments.model)
     if kind == "model" and arguments.text_model:
         find_smollm2()
     elif kind == "model":
         check_model(arguments.model)
     elif kind == "predictions" and not arguments.predictions.is_file():
         raise UsageError(f"{arguments.predictions}: there is no such file; pass a .jsonl file of predictions.")
-    check_quantize_argument(arguments.quantize, arguments.model)
     if arguments.text_only and kind != "model":
         raise UsageError("--text-only withholds images from a model; leave it out here.")
     if selection == "vrp" and kind != "model":

@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--images belongs to one .txt document; summarize the others in runs of their own.")
     if arguments.resume and not arguments.json:
         raise UsageError("--resume goes on with the file that --json names; name it.")
+    check_quantize_argument(arguments.quantize, arguments.model)
     found = find_documents(arguments.documents, arguments.images)
     inputs = [*found.ids, *map(Path, (*arguments.documents, *arguments.images))]
     for option, path in (("--output", arguments.output), ("--json", arguments.json)):
@@ -78,7 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     model = arguments.model or find_smollm2()
     summarizer = None
-    check_quantize_argument(arguments.quantize, arguments.model)
     if arguments.model:
         check_model(arguments.model)
         if arguments.json and found.ids and is_on_hub(arguments.model):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from benchmarks.overhead_models import SIZES
-from benchmarks.training import VARIANTS, Bench, main, parse_options
+from benchmarks.training import Bench, main, parse_options
+from benchmarks.training_results import VARIANTS
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_the_section_on_the_hub(hub, repositories, tmp_path, monkeypatch, capsys
         assert len(hub.api.list_repo_commits(repo_id, repo_type=repo_type)) == 2
     assert hub.api.repo_info(f"{hub.namespace}/msmo", repo_type="dataset").private
 
-    _, code, _ = blocks("python")
+    (code,) = [block for block in blocks("python") if "NAMESPACE" in block]
     done = subprocess.run(
         [sys.executable, "-I", "-c", WITHOUT_THE_PROJECT + code.replace("NAMESPACE", hub.namespace)],
         cwd=checkout,

@@ -10,36 +10,19 @@ from huggingface_hub import ModelCard, hf_hub_download
 from safetensors.torch import load_file
 
 from hub_upload.errors import HubError
-from tests.tiny import save_text_folder, save_vision_folder
+from tests.training_setup import save_setup, setup_arguments
 from trainer import checkpoint_push
 from trainer.train import main
 
-SETTINGS = """
-dataset: closed_world
-closed_world_articles: 8
-closed_world_eval_articles: 2
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-max_images: 3
-max_candidate_images: 6
-align_weight: 0.0
-distill_weight: 0.0
-use_cpu: true
-disable_tqdm: true
-report_to: none
-logging_steps: 1
-per_device_train_batch_size: 2
-generation_max_new_tokens: 8
-freeze_language_model: false
-learning_rate: 0.01
-max_steps: 2
-save_steps: 2
-push_to_hub: true
-"""
+SETTINGS = {
+    "closed_world_articles": 8,
+    "closed_world_eval_articles": 2,
+    "align_weight": 0.0,
+    "distill_weight": 0.0,
+    "save_strategy": None,
+    "save_steps": 2,
+    "push_to_hub": True,
+}
 
 
 @pytest.fixture
@@ -47,13 +30,11 @@ def train(tmp_path, monkeypatch):
     """Trains two steps and pushes to the given id; online, also in the processes that it starts."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / "settings.yaml").write_text(SETTINGS)
-    vision, text = save_vision_folder(tmp_path / "vision"), save_text_folder(tmp_path / "text")
+    save_setup(tmp_path, SETTINGS)
 
     def run(repo_id: str) -> Path:
         output = tmp_path / "run"
-        argv = ["--config", str(tmp_path / "settings.yaml"), "--output_dir", str(output), "--hub_model_id", repo_id]
-        main([*argv, "--vision_backbone", str(vision), "--text_backbone", str(text)])
+        main(setup_arguments(tmp_path, output, "--hub_model_id", repo_id))
         return output
 
     return run

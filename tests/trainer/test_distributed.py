@@ -24,7 +24,8 @@ from torch.distributed.tensor import DTensor
 
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.pretrained import load_model
-from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder, tiny_model, tiny_tokenizer
+from tests.tiny import SENTENCES, picture, tiny_model
+from tests.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
 from trainer.data import load_records
 from trainer.sharding import layer_classes, prepare_sharding, unsharded
@@ -32,36 +33,20 @@ from trainer.train import parse_arguments
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "trainer" / "configs" / "accelerate"
-SETTINGS = """
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-vrp_dropout: 0.0
-vrp_context: article_set
-max_images: 2
-max_candidate_images: 4
-teacher_kappa: 2.0
-initializer_range: 0.1
-gate_init: 0.2
-align_weight: 0.1
-distill_weight: 1.0
-use_cpu: true
-disable_tqdm: true
-report_to: none
-logging_steps: 1
-per_device_eval_batch_size: 1
-generation_max_new_tokens: 8
-save_strategy: steps
-save_steps: 2
-max_steps: 4
-learning_rate: 0.01
-# The first steps of Adam are the signs of gradients: those that are nothing but rounding would make the runs differ.
-adam_epsilon: 0.001
-lr_scheduler_type: constant
-"""
+SETTINGS = {
+    "max_images": 2,
+    "max_candidate_images": 4,
+    "align_weight": 0.1,
+    "distill_weight": 1.0,
+    "freeze_language_model": None,
+    "per_device_eval_batch_size": 1,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "max_steps": 4,
+    # The first steps of Adam are the signs of gradients: those that are nothing but rounding would make the runs differ.
+    "adam_epsilon": 0.001,
+    "lr_scheduler_type": "constant",
+}
 WHOLE = ["--freeze_language_model", "false"]
 ADAPTERS = ["--use_peft", "true", "--lora_r", "4", "--lora_dropout", "0.0"]
 REENTRANT = ["--activation_checkpointing", "true", "--activation_checkpointing_kwargs", '{"use_reentrant": true}']
@@ -90,17 +75,13 @@ def write_articles(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("distributed")
-    (folder / "settings.yaml").write_text(SETTINGS)
-    tiny_tokenizer().save_pretrained(save_vision_folder(folder / "vision"))
-    save_text_folder(folder / "text")
+    save_setup(folder, SETTINGS)
     write_articles(folder / "articles")
     return folder
 
 
 def arguments(folder: Path, output: str, *argv: str) -> list[str]:
-    paths = {"config": "settings.yaml", "dataset": "articles", "vision_backbone": "vision", "text_backbone": "text"}
-    named = [part for name, path in paths.items() for part in (f"--{name}", str(folder / path))]
-    return [*named, "--output_dir", str(folder / output), *argv]
+    return setup_arguments(folder, folder / output, "--dataset", str(folder / "articles"), *argv)
 
 
 def train_in_one_process(folder: Path, output: str, *argv: str) -> SimpleNamespace:

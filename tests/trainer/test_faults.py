@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 import trainer.train
-from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
+from tests.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
 from trainer.checkpoint_integrity import QUEUE_FILE, checkpoint_problem
 from trainer.checkpoint_push import CheckpointPush
@@ -37,38 +37,18 @@ from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import main, parse_arguments
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = """
-dataset: closed_world
-closed_world_articles: 20
-closed_world_eval_articles: 2
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-vrp_dropout: 0.3
-vrp_context: article_set
-max_images: 3
-max_candidate_images: 6
-teacher_kappa: 2.0
-initializer_range: 0.1
-gate_init: 0.2
-use_cpu: true
-disable_tqdm: true
-report_to: none
-logging_steps: 1
-predict_with_generate: false
-freeze_language_model: false
-per_device_train_batch_size: 2
-gradient_accumulation_steps: 2
-per_device_eval_batch_size: 2
-save_steps: 3
-eval_strategy: steps
-eval_steps: 3
-max_steps: 8
-learning_rate: 0.01
-"""
+SETTINGS = {
+    "closed_world_articles": 20,
+    "closed_world_eval_articles": 2,
+    "vrp_dropout": 0.3,
+    "predict_with_generate": False,
+    "gradient_accumulation_steps": 2,
+    "save_strategy": None,
+    "save_steps": 3,
+    "eval_strategy": "steps",
+    "eval_steps": 3,
+    "max_steps": 8,
+}
 # Runs trainer/train.py's main() in every process, which one of them signals in the middle of a step.
 SIGNALLED = """
 import os, sys
@@ -123,18 +103,13 @@ def disk_of(size: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("faults")
-    (folder / "settings.yaml").write_text(SETTINGS)
+    folder = save_setup(tmp_path_factory.mktemp("faults"), SETTINGS)
     (folder / "signalled.py").write_text(SIGNALLED)
-    tiny_tokenizer().save_pretrained(save_vision_folder(folder / "vision"))
-    save_text_folder(folder / "text")
     return folder
 
 
 def options(output: Path, *more: str) -> list[str]:
-    folder = output.parent
-    common = ["--config", str(folder / "settings.yaml"), "--output_dir", str(output)]
-    return [*common, "--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text"), *more]
+    return setup_arguments(output.parent, output, *more)
 
 
 def resume(output: Path, *more: str) -> None:

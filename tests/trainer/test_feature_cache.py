@@ -17,6 +17,7 @@ from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny import save_text_folder
 from tests.trainer.feature_setup import IMAGES_OF_ARTICLES, save_backbones, write_msmo
+from tests.training_setup import write_settings
 from trainer.building import build_trainer
 from trainer.cache_features import main as cache_features
 from trainer.dpp_teacher import DPPTeacher
@@ -24,33 +25,6 @@ from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import parse_arguments
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = """
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-vrp_dropout: 0.0
-vrp_context: article_set
-max_images: 3
-max_candidate_images: 6
-max_selected_images: 2
-teacher_kappa: 2.0
-initializer_range: 0.1
-gate_init: 0.2
-use_cpu: true
-disable_tqdm: true
-report_to: none
-logging_steps: 1
-per_device_train_batch_size: 2
-per_device_eval_batch_size: 2
-generation_max_new_tokens: 8
-freeze_language_model: false
-save_strategy: "no"
-max_steps: 3
-learning_rate: 0.01
-"""
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +43,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, D
 
 @pytest.fixture
 def make_trainer(tmp_path: Path, datasets, backbones) -> Callable[..., SpectraTrainer]:
-    config = tmp_path / "config.yaml"
-    config.write_text(SETTINGS)
+    config = write_settings(tmp_path / "config.yaml", max_steps=3)
 
     def make(cache: str, *argv: str, data: str = "closed_world", vision: str = "siglip") -> SpectraTrainer:
         common = ["--config", str(config), "--output_dir", str(tmp_path / "run"), "--dataset", datasets[data][0]]

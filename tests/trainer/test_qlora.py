@@ -14,7 +14,8 @@ from torch import nn
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from spectra_sum.pretrained import load_model
-from tests.tiny import TEXT_LAYERS, save_text_folder, save_vision_folder, tiny_tokenizer
+from tests.tiny import TEXT_LAYERS
+from tests.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
 from trainer.parameter_counts import count_parameters, parameter_table
 from trainer.resuming import checkpoint_to_resume
@@ -22,36 +23,17 @@ from trainer.run_record import write_run_record
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import parse_arguments
 
-CONFIG = """
-dataset: closed_world
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-vrp_context: article_set
-max_images: 3
-max_candidate_images: 6
-max_selected_images: 2
-teacher_kappa: 2.0
-initializer_range: 0.1
-use_peft: true
-lora_r: 2
-load_in_4bit: true
-use_bnb_nested_quant: true
-use_cpu: true
-disable_tqdm: true
-report_to: none
-logging_steps: 1
-per_device_train_batch_size: 2
-per_device_eval_batch_size: 2
-generation_max_new_tokens: 4
-save_strategy: "no"
-max_steps: 2
-learning_rate: 0.01
-lr_scheduler_type: constant
-"""
+SETTINGS = {
+    "vrp_dropout": None,
+    "gate_init": None,
+    "freeze_language_model": None,
+    "use_peft": True,
+    "lora_r": 2,
+    "load_in_4bit": True,
+    "use_bnb_nested_quant": True,
+    "generation_max_new_tokens": 4,
+    "lr_scheduler_type": "constant",
+}
 # bitsandbytes needs multiples of 64.
 WIDTHS = {"hidden_size": 64, "intermediate_size": 128}
 NOT_THE_MODELS = ("summary_sentences", "negative_keys", "article_ids")
@@ -73,22 +55,14 @@ def records() -> DatasetDict:
 
 
 @pytest.fixture(scope="module")
-def backbones(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("backbones")
-    save_vision_folder(folder / "vision")
-    tiny_tokenizer().save_pretrained(folder / "vision")
-    return str(folder / "vision"), str(save_text_folder(folder / "text", **WIDTHS))
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_setup(tmp_path_factory.mktemp("setup"), SETTINGS, **WIDTHS)
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, backbones: tuple[str, str]):
-    config = tmp_path / "config.yaml"
-    config.write_text(CONFIG)
-
+def arguments(tmp_path: Path, setup: Path):
     def make(*argv: str, output: str = "run") -> tuple:
-        common = ["--config", str(config), "--output_dir", str(tmp_path / output)]
-        common += ["--vision_backbone", backbones[0], "--text_backbone", backbones[1]]
-        return parse_arguments([*common, *argv])
+        return parse_arguments(setup_arguments(setup, tmp_path / output, *argv))
 
     return make
 

@@ -12,32 +12,21 @@ from torch.distributed import checkpoint as distributed_checkpoint
 from torch.distributed.run import config_from_args
 from torch.distributed.run import parse_args as parse_torchrun_arguments
 
-from tests.tiny import save_text_folder, save_vision_folder, tiny_model, tiny_tokenizer
+from tests.tiny import tiny_model
+from tests.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
 from trainer.checkpoint_integrity import checkpoint_problem
 from trainer.data import load_records
 from trainer.resuming import checkpoint_to_resume
 from trainer.train import parse_arguments
 
-SETTINGS = """
-dataset: closed_world
-closed_world_articles: 4
-closed_world_eval_articles: 1
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-max_images: 3
-max_candidate_images: 6
-use_cpu: true
-disable_tqdm: true
-report_to: none
-per_device_train_batch_size: 2
-save_steps: 1
-max_steps: 2
-"""
+SETTINGS = {
+    "closed_world_articles": 4,
+    "closed_world_eval_articles": 1,
+    "freeze_language_model": None,
+    "save_strategy": None,
+    "save_steps": 1,
+}
 FILES = (
     "config.json",
     "model.safetensors",
@@ -51,20 +40,14 @@ FILES = (
 
 def train(folder: Path, name: str, *options: str) -> Path:
     """A training's folder, with the checkpoints 1 and 2."""
-    common = ["--config", str(folder / "settings.yaml"), "--output_dir", str(folder / name)]
-    common += ["--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text")]
-    arguments = parse_arguments([*common, *options])
+    arguments = parse_arguments(setup_arguments(folder, folder / name, *options))
     build_trainer(*arguments, load_records(arguments[0])).train()
     return folder / name
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("resuming")
-    (folder / "settings.yaml").write_text(SETTINGS)
-    tiny_tokenizer().save_pretrained(save_vision_folder(folder / "vision"))
-    save_text_folder(folder / "text")
-    return folder
+    return save_setup(tmp_path_factory.mktemp("resuming"), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +129,8 @@ def test_the_base_of_an_earlier_run_is_kept_for_resuming_alone(folder):
     for resume in ("latest", "false"):
         output = train(folder, "bases", "--use_peft", "true", "--lora_r", "2", "--max_steps", "1") / "base"
         (output / "mark").write_text("of the run before")
-        common = ["--config", str(folder / "settings.yaml"), "--output_dir", str(output.parent), "--use_peft", "true"]
-        common += ["--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text")]
-        arguments = parse_arguments([*common, "--resume_from_checkpoint", resume])
+        argv = setup_arguments(folder, output.parent, "--use_peft", "true", "--resume_from_checkpoint", resume)
+        arguments = parse_arguments(argv)
         build_trainer(*arguments, load_records(arguments[0]))
         assert (output / "mark").is_file() == (resume == "latest")
 
@@ -327,9 +309,7 @@ def test_the_launcher_of_a_slurm_job_leaves_sigterm_to_the_trainers(slurm, monke
 
 
 def test_weights_of_another_model_do_not_stay_beside_a_new_one(folder, tmp_path):
-    common = ["--config", str(folder / "settings.yaml"), "--output_dir", str(tmp_path)]
-    common += ["--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text")]
-    arguments = parse_arguments(common)
+    arguments = parse_arguments(setup_arguments(folder, tmp_path))
     trainer = build_trainer(*arguments, load_records(arguments[0]))
     save_file({"a": torch.zeros(1)}, tmp_path / "model-00001-of-00002.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text("{}")

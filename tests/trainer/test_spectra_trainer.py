@@ -10,42 +10,13 @@ from peft import AutoPeftModel
 from rouge_score.rouge_scorer import RougeScorer
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
+from tests.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
 from trainer.collator import record_key
 from trainer.resuming import checkpoint_to_resume
 from trainer.spectra_trainer import QUEUE_FILE, SpectraTrainer
 from trainer.train import parse_arguments
 from trainer.trainable import GATE_PARAMETER
-
-ARCHITECTURE = """
-dataset: closed_world
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-vrp_dropout: 0.0
-vrp_context: article_set
-max_images: 3
-max_candidate_images: 6
-max_selected_images: 2
-teacher_kappa: 2.0
-initializer_range: 0.1
-gate_init: 0.2
-use_cpu: true
-disable_tqdm: true
-report_to: none
-logging_steps: 1
-per_device_train_batch_size: 2
-per_device_eval_batch_size: 2
-generation_max_new_tokens: 8
-freeze_language_model: false
-save_strategy: "no"
-max_steps: 2
-learning_rate: 0.01
-"""
 
 # What the collator adds for the losses.
 NOT_THE_MODELS = ("summary_sentences", "negative_keys", "article_ids")
@@ -57,22 +28,14 @@ def records() -> DatasetDict:
 
 
 @pytest.fixture(scope="module")
-def backbones(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("backbones")
-    save_vision_folder(folder / "vision")
-    tiny_tokenizer().save_pretrained(folder / "vision")
-    return str(folder / "vision"), str(save_text_folder(folder / "text"))
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_setup(tmp_path_factory.mktemp("setup"))
 
 
 @pytest.fixture
-def make_trainer(tmp_path: Path, records: DatasetDict, backbones: tuple[str, str]):
-    config = tmp_path / "config.yaml"
-    config.write_text(ARCHITECTURE)
-
+def make_trainer(tmp_path: Path, records: DatasetDict, setup: Path):
     def make(*argv: str, output: str = "run") -> SpectraTrainer:
-        common = ["--config", str(config), "--output_dir", str(tmp_path / output)]
-        common += ["--vision_backbone", backbones[0], "--text_backbone", backbones[1]]
-        return build_trainer(*parse_arguments([*common, *argv]), records)
+        return build_trainer(*parse_arguments(setup_arguments(setup, tmp_path / output, *argv)), records)
 
     return make
 

@@ -16,7 +16,7 @@ import yaml
 from filelock import FileLock
 
 from modeling_spectra import SpectraSumConfig
-from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
+from tests.training_setup import save_setup
 
 optuna = pytest.importorskip("optuna", reason="sweeps need the extra sweep")
 
@@ -31,37 +31,20 @@ from trainer.trial_training import TrialTrainer, check_searchable  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 STAGES = ROOT / "trainer" / "configs" / "search"
-CONFIG = """\
-dataset: closed_world
-closed_world_articles: 8
-closed_world_eval_articles: 2
-max_length: 400
-num_latents: 2
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-max_images: 3
-max_candidate_images: 6
-max_selected_images: 2
-teacher_kappa: 2.0
-initializer_range: 0.1
-gate_init: 0.2
-use_cpu: true
-disable_tqdm: true
-report_to: none
-per_device_train_batch_size: 2
-per_device_eval_batch_size: 2
-generation_max_new_tokens: 4
-save_strategy: steps
-save_steps: 1
-eval_strategy: steps
-eval_steps: 1
-load_best_model_at_end: true
-metric_for_best_model: eval_loss
-max_steps: 2
-learning_rate: 0.05
-"""
+SETTINGS = {
+    "closed_world_articles": 8,
+    "closed_world_eval_articles": 2,
+    "num_latents": 2,
+    "freeze_language_model": None,
+    "generation_max_new_tokens": 4,
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_loss",
+    "learning_rate": 0.05,
+}
 # The first value of the joint parameter cannot be built: a gate beyond the deepest visual block.
 SEARCH = """\
 objective: eval_loss_lm
@@ -87,18 +70,15 @@ def smaller_heap():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    save_vision_folder(folder / "vision")
-    tiny_tokenizer().save_pretrained(folder / "vision")
-    save_text_folder(folder / "text")
-    backbones = f"vision_backbone: {folder / 'vision'}\ntext_backbone: {folder / 'text'}\n"
-    (folder / "config.yaml").write_text(CONFIG + backbones)
+    backbones = {"vision_backbone": str(folder / "vision"), "text_backbone": str(folder / "text")}
+    save_setup(folder, SETTINGS | backbones)
     (folder / "search.yaml").write_text(SEARCH)
     (folder / "one.yaml").write_text(ONE)
     return folder
 
 
 def arguments(folder: Path, output: Path, search: str = "search.yaml", trials: int = 2, *more: str) -> list[str]:
-    argv = ["--config", str(folder / "config.yaml"), "--search", str(folder / search), "--study", "test"]
+    argv = ["--config", str(folder / "settings.yaml"), "--search", str(folder / search), "--study", "test"]
     return [*argv, "--trials", str(trials), "--output_dir", str(output), *more]
 
 
@@ -195,7 +175,7 @@ def test_a_trial_is_the_training_that_its_configuration_makes(resumed, folder, t
     for row in completed:
         latents = str(row["arguments"]["num_latents"])
         more = ["--num_latents", latents, "--load_best_model_at_end", "false", "--predict_with_generate", "false"]
-        losses = validation_losses(folder / "config.yaml", tmp_path / latents, *more)
+        losses = validation_losses(folder / "settings.yaml", tmp_path / latents, *more)
         # The best of the trial's evaluations, bit for bit: nothing is left over from the trial before.
         assert len(losses) == 2 and row["value"] == min(losses)
 
@@ -207,7 +187,7 @@ def test_the_best_configuration_is_complete_and_can_be_trained(resumed, folder):
     assert lines[0] == f"# accelerate launch trainer/train.py --config {path}"
     best = min((row for row in results["trials"] if row["value"] is not None), key=lambda row: row["value"])
     content = yaml.safe_load(path.read_text())
-    expected = yaml.safe_load((folder / "config.yaml").read_text())
+    expected = yaml.safe_load((folder / "settings.yaml").read_text())
     expected |= {"num_latents": best["arguments"]["num_latents"], "output_dir": str(output / "best")}
     assert content == expected
     data_args, architecture, args, _ = parse_arguments(lines[0].split()[4:])

@@ -8,37 +8,15 @@ from transformers import LlavaOnevisionForConditionalGeneration, SiglipModel
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
+from tests.training_setup import write_settings
 from trainer.building import build_trainer
 from trainer.run_record import write_run_record
 from trainer.train import parse_arguments
 
-SETTINGS = """
-dataset: closed_world
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-max_images: 3
-max_candidate_images: 6
-teacher_kappa: 2.0
-gate_init: 0.2
-use_cpu: true
-disable_tqdm: true
-report_to: none
-logging_steps: 1
-per_device_train_batch_size: 2
-predict_with_generate: false
-save_strategy: "no"
-max_steps: 2
-learning_rate: 0.01
-"""
-
 
 def parse(tmp_path, *argv):
-    (tmp_path / "config.yaml").write_text(SETTINGS)
-    return parse_arguments(["--config", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "run"), *argv])
+    config = write_settings(tmp_path / "config.yaml", freeze_language_model=None, predict_with_generate=False)
+    return parse_arguments(["--config", str(config), "--output_dir", str(tmp_path / "run"), *argv])
 
 
 @pytest.mark.parametrize(

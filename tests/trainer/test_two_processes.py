@@ -8,38 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
+from tests.training_setup import save_setup, setup_arguments
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = """
-dataset: closed_world
-closed_world_articles: 16
-closed_world_eval_articles: 5
-max_length: 400
-num_latents: 3
-sampler_depth: 1
-dvp_num_layers: 3
-gate_layers: [1, 3]
-vrp_hidden_size: 16
-vrp_dropout: 0.0
-vrp_context: article_set
-max_images: 3
-max_candidate_images: 6
-teacher_kappa: 2.0
-initializer_range: 0.1
-gate_init: 0.2
-align_weight: 0.1
-distill_weight: 1.0
-use_cpu: true
-disable_tqdm: true
-report_to: none
-logging_steps: 1
-generation_max_new_tokens: 8
-freeze_language_model: false
-save_strategy: "no"
-max_steps: 3
-learning_rate: 0.01
-"""
+SETTINGS = {
+    "closed_world_articles": 16,
+    "closed_world_eval_articles": 5,
+    "align_weight": 0.1,
+    "distill_weight": 1.0,
+    "max_steps": 3,
+}
 
 
 def train(folder: Path, processes: int) -> tuple[list[dict], dict]:
@@ -47,8 +25,7 @@ def train(folder: Path, processes: int) -> tuple[list[dict], dict]:
     launch = ["--config_file", config, "--num_processes", "2"] if processes == 2 else ["--cpu"]
     output = folder / f"run_{processes}"
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, str(ROOT / "trainer" / "train.py")]
-    command += ["--config", str(folder / "settings.yaml"), "--output_dir", str(output)]
-    command += ["--vision_backbone", str(folder / "vision"), "--text_backbone", str(folder / "text")]
+    command += setup_arguments(folder, output)
     command += ["--per_device_train_batch_size", str(4 // processes), "--per_device_eval_batch_size", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
@@ -59,10 +36,7 @@ def train(folder: Path, processes: int) -> tuple[list[dict], dict]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    (folder / "settings.yaml").write_text(SETTINGS)
-    tiny_tokenizer().save_pretrained(save_vision_folder(folder / "vision"))
-    save_text_folder(folder / "text")
+    folder = save_setup(tmp_path_factory.mktemp("processes"), SETTINGS)
     return train(folder, 1), train(folder, 2)
 
 

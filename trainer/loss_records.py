@@ -1,0 +1,75 @@
+"""What a training logs of its losses and of its teacher: sums in each process, means over all of them."""
+
+from collections import defaultdict
+
+import torch
+from accelerate import Accelerator
+from transformers.utils import logging
+
+from trainer.dpp_teacher import mean_spread
+
+logger = logging.get_logger(__name__)
+
+RECORDED = ("loss_lm", "loss_align", "loss_distill", "teacher_spread", "vrp_agreement")
+# The teacher's labels must discriminate; under this mean spread (max − min) they hardly do.
+LEAST_SPREAD = 0.2
+# So many articles with several images tell.
+ENOUGH_ARTICLES = 100
+
+
+class LossRecords:
+    """Sums of the values named in `RECORDED`, since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor | float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+        self._spread, self._articles = 0.0, 0
+
+    def add(self, count: int = 1, **values: torch.Tensor | float) -> None:
+        """Values that are means over `count` (articles, or 1 for a share of a step's sum)."""
+        for name, value in values.items():
+            self._sums[name] += count * (value.detach() if isinstance(value, torch.Tensor) else value)
+            self._counts[name] += count
+
+    def add_teacher(self, logits: torch.Tensor, marginals: torch.Tensor, image_mask: torch.Tensor) -> None:
+        """The spread of the labels and how often the predictor's best image is the teacher's; all (B, N).
+
+        Articles with less than two images count for neither. A teacher whose labels hardly differ is warned of once.
+        """
+        several = image_mask.sum(1) > 1
+        count = int(several.sum())
+        if not count:
+            return
+        spread = float(mean_spread(marginals, image_mask))
+        # Equal labels (duplicates) are equally right.
+        chosen = marginals.gather(1, logits.detach().argmax(1, keepdim=True)).squeeze(1)
+        agreement = (chosen >= marginals.masked_fill(~image_mask, -1).amax(1) - 1e-6)[several].double().mean()
+        self.add(count, teacher_spread=spread, vrp_agreement=float(agreement))
+        before = self._articles
+        self._spread, self._articles = self._spread + count * spread, before + count
+        if before < ENOUGH_ARTICLES <= self._articles and self._spread / self._articles < LEAST_SPREAD:
+            logger.warning(
+                f"the teacher's labels spread only {self._spread / self._articles:.3f} on average (under {LEAST_SPREAD}); "
+                "raise teacher_beta."
+            )
+
+    def take(self, accelerator: Accelerator, steps: int | None = None) -> dict[str, float]:
+        """Means over all processes since the last call; every process must call it.
+
+        Args:
+            accelerator (`Accelerator`): Of the training.
+            steps (`int`, *optional*): Divide losses by so many optimizer steps, since the micro-batches of a step add up;
+                otherwise by their counts.
+        """
+        # A process may have had no images since the last call; all of them must reduce the same values.
+        totals = torch.tensor(
+            [[float(self._sums[name]), self._counts[name]] for name in RECORDED], device=accelerator.device
+        )
+        if accelerator.num_processes > 1:
+            totals = accelerator.reduce(totals, reduction="sum")
+        self._sums, self._counts = defaultdict(float), defaultdict(int)
+        return {
+            name: total / (steps if steps and name.startswith("loss") else count)
+            for name, (total, count) in zip(RECORDED, totals.tolist(), strict=True)
+            if count
+        }
