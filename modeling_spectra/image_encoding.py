@@ -76,6 +76,23 @@ class ImageEncodingMixin:
         outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, output_hidden_states=[layer])
         return self._patches_of(outputs, ran, image_mask)
 
+    @torch.no_grad()
+    def image_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What `generate`, `select_images` and a forward pass of the same articles would each compute anew.
+
+        Args:
+            pixel_values: (B, N, 3, H, W).
+            image_mask: (B, N), true on real images.
+
+        Returns:
+            Arguments of theirs: `image_embeds`, and `patches` where one pass of the only tower gives both. A second tower
+            runs on the images alone that the summarizer sees.
+        """
+        if self.embedding_tower is not None:
+            return {"image_embeds": self.pool_images(pixel_values, image_mask)}
+        patches, image_embeds = self.embed_images(pixel_values, image_mask)
+        return {"image_embeds": image_embeds, "patches": patches}
+
     def encode_images(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -100,7 +117,8 @@ class ImageEncodingMixin:
             patches: (B, N, P, d_v), what [`patch_images`] gave for these images.
 
         Raises:
-            ValueError: for no or too many images, or when a reduction needs `article_embeds` and they are missing.
+            ValueError: for no or too many images, for inputs of different shapes (B, N), or when a reduction needs
+                `article_embeds` and they are missing.
         """
         inputs = {"pixel_values": pixel_values, "image_embeds": image_embeds, "patches": patches}
         inputs = {name: values for name, values in inputs.items() if values is not None}
@@ -112,6 +130,9 @@ class ImageEncodingMixin:
         if image_mask is None:
             image_mask = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
         image_mask = image_mask.bool()
+        shapes = {name: tuple(values.shape[:2]) for name, values in (inputs | {"image_mask": image_mask}).items()}
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"articles and images per article must be the same in all of {shapes}.")
         config, count = self.config, given.shape[1]
         if image_embeds is None and patches is None and self.embedding_tower is None:
             patches, image_embeds = self.embed_images(pixel_values, image_mask)
@@ -183,25 +204,30 @@ class ImageEncodingMixin:
         article_mask: torch.Tensor | None = None,
         max_selected_images: int | None = None,
         threshold: float | None = None,
+        image_embeds: torch.Tensor | None = None,
+        patches: torch.Tensor | None = None,
     ) -> ImageSelection:
         """Rank the images by p̂_i = σ(ℓ_i) and take the best (§4); equal ones in the article's order.
 
         Args:
-            pixel_values: (B, N, 3, H, W); None selects nothing.
+            pixel_values: (B, N, 3, H, W); without them and without `image_embeds` nothing is selected.
             image_mask: (B, N), true on real images. Padded images are never selected.
             input_ids, attention_mask, article_mask: (B, T), the prompt; needed unless `vrp_context` is `"none"`.
             max_selected_images (`int`, *optional*): Defaults to the configuration's.
             threshold (`float`, *optional*): Least probability of a selected image.
+            image_embeds: (B, N, d_img), what [`pool_images`] gave for these images; no tower runs then.
+            patches: Not read: the arguments of `generate` are those of this method, too.
 
         Raises:
             ValueError: when the predictor reads the article and `input_ids` are missing.
         """
-        if pixel_values is None:
+        if pixel_values is None and image_embeds is None:
             batch_size = 0 if input_ids is None else input_ids.shape[0]
             return ImageSelection([[] for _ in range(batch_size)], torch.zeros(batch_size, 0, device=self.device))
         predictor = self.visual_path.relevance_predictor
         if image_mask is None:
-            image_mask = torch.ones(pixel_values.shape[:2], dtype=torch.bool, device=pixel_values.device)
+            given = pixel_values if image_embeds is None else image_embeds
+            image_mask = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
         image_mask = image_mask.bool()
         article_embeds = None
         if predictor.context != "none":
@@ -210,7 +236,8 @@ class ImageEncodingMixin:
                     f"vrp_context={predictor.context!r} reads the article: pass input_ids to select_images."
                 )
             article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask)
-        image_embeds = self.pool_images(pixel_values, image_mask)
+        if image_embeds is None:
+            image_embeds = self.pool_images(pixel_values, image_mask)
         logits = predictor(image_embeds, image_mask, article_embeds)
         probabilities = logits.float().sigmoid().masked_fill(~image_mask, 0.0)
         limit = self.config.max_selected_images if max_selected_images is None else max_selected_images

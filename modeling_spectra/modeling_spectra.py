@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers import initialization as init
@@ -229,20 +230,32 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
                 # A copied module carries a copy of the configuration, which nobody else would change.
                 module.config = self.config
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """As in every model of transformers; a ValueError for a visual path in 4 bits, which could not be loaded again."""
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in every model of transformers; a ValueError for what could not be loaded again: a visual path in 4 bits, and
+        adapters of PEFT that are not merged into the layers that they stand in."""
         packed = [name for name, value in self.visual_path.named_parameters() if not value.is_floating_point()]
         if packed:
             raise ValueError(
                 f"visual_path.{packed[0]} is in 4 bits, and could not be loaded again: save the unquantized model, and "
                 "quantize when loading."
             )
-        super().save_pretrained(save_directory, **kwargs)
+        adapted = [name for name, _ in self.named_parameters() if ".base_layer." in name]
+        if adapted and not self._hf_peft_config_loaded:
+            raise ValueError(
+                f"{adapted[0]} has an adapter beside it that is not merged, and could not be loaded again: keep the "
+                "adapter's own folder, or load it unquantized, which merges it, and save that."
+            )
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def gate_openings(self) -> dict[int, float]:
         """{gate layer: mean |tanh α|} (§3); empty for `fusion="concat"`."""
         cross_attentions = self.visual_path.cross_attentions or {}
-        return {int(layer): module.gate.alpha.tanh().abs().mean().item() for layer, module in cross_attentions.items()}
+        alphas = {int(layer): module.gate.alpha for layer, module in cross_attentions.items()}
+        # A sharded α is averaged as a whole: every process must ask.
+        whole = {
+            layer: alpha.full_tensor() if isinstance(alpha, DTensor) else alpha for layer, alpha in alphas.items()
+        }
+        return {layer: alpha.tanh().abs().mean().item() for layer, alpha in whole.items()}
 
     def _visual_context(self, key_values: VisualKeyValues, query: torch.Tensor, record: bool) -> VisualContext | None:
         modules = self.visual_path.cross_attentions

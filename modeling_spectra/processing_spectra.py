@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image, ImageOps
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
@@ -107,19 +108,23 @@ class SpectraSumProcessor(ProcessorMixin):
             # Templates of multimodal models read a list of parts, and drop a plain string without a word.
             contents = (message, [{"type": "text", "text": message}])
             rendered = (self._render(content) for content in contents)
-            message = next((text for text in rendered if body_mark in text), "")
+            message = next((text for text in rendered if text and body_mark in text), "")
         before, found, after = message.partition(body_mark)
         if not found:
             raise ValueError("the chat template renders neither a text nor a list of parts as the user's message.")
         return before, after
 
-    def _render(self, content: str | list[dict[str, str]]) -> str:
-        return self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=self.chat_template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+    def _render(self, content: str | list[dict[str, str]]) -> str | None:
+        """The user's message in the chat format; None where the template does not take content of this kind."""
+        try:
+            return self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                chat_template=self.chat_template,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except (TemplateError, TypeError):
+            return None
 
     def _encode(self, text: str, *, literal: bool) -> list[int]:
         """Token ids; `literal` reads the spelling of a special token as the plain text that it is in an article."""

@@ -57,6 +57,8 @@ def prepare_articles(
 ) -> tuple[BatchFeature, list[ReadTokens]]:
     """The inputs of a batch of B articles on the model's device, each cut to its own [`text_length_limit`].
 
+    Among them are the images' features: summaries, selection and evidence of the same articles run no tower again.
+
     Raises:
         ValueError: what the processor raises: the limit leaves no room for a body, or an image cannot be read.
     """
@@ -66,7 +68,15 @@ def prepare_articles(
     placeholders = torch.tensor([min(len(row), processor.max_images) * processor.num_image_tokens for row in images])
     cut = whole + placeholders - inputs["attention_mask"].sum(dim=1)
     read = [ReadTokens(*pair) for pair in zip(whole.tolist(), cut.tolist(), strict=True)]
-    return inputs.to(model.device), read
+    return with_image_features(model, inputs.to(model.device)), read
+
+
+def with_image_features(model: PreTrainedModel, inputs: BatchFeature) -> BatchFeature:
+    """The processor's inputs with what `model.image_features` makes of their images, if there are any."""
+    if "pixel_values" not in inputs:
+        return inputs
+    features = model.image_features(inputs["pixel_values"], inputs["image_mask"])
+    return BatchFeature({**inputs, **features})
 
 
 @torch.no_grad()
@@ -185,4 +195,5 @@ __all__ = [
     "prepare_articles",
     "sentence_evidence",
     "text_length_limit",
+    "with_image_features",
 ]

@@ -7,6 +7,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, ProcessorMixin
 
+from modeling_spectra.summarization import with_image_features
+
 
 @torch.no_grad()
 def predict_summaries(
@@ -46,7 +48,8 @@ def predict_summaries(
             title=[record["title"] for record in batch],
             images=[record["images"] for record in batch] if use_images else None,
             max_length=max_length,
-        ).to(model.device)
+        )
+        inputs = with_image_features(model, inputs.to(model.device))
         sequences = model.generate(**inputs, **{"do_sample": False, **generation})
         summaries = processor.decode_summaries(sequences, inputs["input_ids"].shape[1])
         selection = model.select_images(**inputs)

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import shlex
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,23 @@ from transformers.utils import cached_file, find_adapter_config_file
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
 from .model_sources import ModelError, check_config, check_model, find_adapter_base, find_smollm2
-from .quantization_choices import NEW_MODULES, check_quantization, training_quantization
+from .quantization_choices import (
+    NEW_MODULES,
+    TrainingQuantization,
+    check_bitsandbytes,
+    check_quantization,
+    is_quantized,
+    training_quantization,
+)
 
 # What transformers raises for folders that are incomplete, damaged, of another kind, or not to be fetched.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
 # What it stumbles over where a setting has a type or value that it does not check; the message alone tells little.
 DAMAGED_SETTINGS_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
+
+
+# τ in the weights of a model, and of an adapter.
+TEMPERATURES = {f"{prefix}visual_path.alignment_head.log_temperature" for prefix in ("", "base_model.model.")}
 
 
 class LoadedModel(NamedTuple):
@@ -43,8 +55,9 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
         merge (`bool`, *optional*, defaults to `True`): Merge an adapter into its base; otherwise the model is a
             `PeftModel`. An adapter of a quantized base works inside it unmerged: merging would round the sum again.
         quantize (`str`, *optional*): `"language-model"` puts the language model's decoder in 4 bits (NF4),
-            `"new-modules"` also Vision Sampler and Deep Visual Processor, see `quantization.py`. A warning says when
-            the run's record tells that an adapter was trained otherwise.
+            `"new-modules"` also Vision Sampler and Deep Visual Processor, see `quantization.py`. An adapter that was
+            trained on 4 bits, as the run's record tells, gets its scales back as they were there; without `quantize` a
+            warning says that it was.
 
     Raises:
         ModelError: The model cannot be fetched, loaded or quantized, or its weights are incomplete.
@@ -53,7 +66,7 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
     register_auto_classes()
     try:
         adapter = find_adapter_config_file(name)
-        base, revision = name, None
+        base, revision, trained = name, None, None
         if adapter is not None:
             # PEFT would fall back to a pickle file.
             cached_file(name, "adapter_model.safetensors")
@@ -61,10 +74,15 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
             local = find_adapter_base(Path(adapter).parent) if Path(name).is_dir() else None
             base = str(local or settings["base_model_name_or_path"])
             revision = None if local else settings.get("revision")
-            _warn_of_other_quantization(name, quantize)
+            trained = training_quantization(Path(name))
+            _warn_of_other_quantization(name, quantize, trained)
         config = Path(cached_file(base, "config.json", revision=revision or "main"))
         check_config(config, base)
-        options = {} if quantize is None else _quantized(quantize, config, base)
+        content = json.loads(config.read_text(encoding="utf-8"))
+        options = {} if quantize is None else _quantized(quantize, content, base, trained)
+        packed = quantize is not None or is_quantized(content)
+        if packed:
+            check_bitsandbytes()
         base_model, report = SpectraSumForConditionalGeneration.from_pretrained(
             base, revision=revision or "main", use_safetensors=True, output_loading_info=True, **options
         )
@@ -76,13 +94,14 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
 
             # The adapter is put into the base in place.
             model = PeftModel.from_pretrained(base_model, name)
-            if merge and quantize is None:
+            if merge and not packed:
                 model = model.merge_and_unload()
             elif merge:
                 model = base_model
-                # The trained copy alone: PEFT also holds the one that it replaces.
-                model.visual_path = model.visual_path.modules_to_save["default"]
-        if quantize is not None:
+                if hasattr(model.visual_path, "modules_to_save"):
+                    # The trained copy alone: PEFT also holds the one that it replaces.
+                    model.visual_path = model.visual_path.modules_to_save["default"]
+        if packed:
             _finish_quantization(base_model, quantize)
     except ModelError:
         raise
@@ -107,26 +126,27 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
     return LoadedModel(model.eval(), processor, trained=True)
 
 
-def _warn_of_other_quantization(name: str, quantize: str | None) -> None:
-    trained = training_quantization(Path(name))
-    if trained is not None and quantize != trained:
+def _warn_of_other_quantization(name: str, quantize: str | None, trained: TrainingQuantization | None) -> None:
+    if trained is not None and quantize != trained.quantize:
         warnings.warn(
-            f"{name}: this adapter was trained on the language model in 4 bits; with {quantize or 'no quantization'} it gives "
-            f"other outputs than in training, with --quantize {trained} the same.",
+            f"{name}: this adapter was trained on the language model in 4 bits; with {quantize or 'no quantization'} its "
+            f"weights are others than in training, with --quantize {trained.quantize} the same.",
             stacklevel=3,
         )
 
 
-def _quantized(quantize: str, config: Path, name: str) -> dict[str, Any]:
+def _quantized(
+    quantize: str, config: Mapping[str, Any], name: str, trained: TrainingQuantization | None
+) -> dict[str, Any]:
     """What `from_pretrained` needs to put the language model in 4 bits while it loads."""
-    content = json.loads(config.read_text(encoding="utf-8"))
-    check_quantization(quantize, content, name)
+    check_quantization(quantize, config, name)
     from .quantization import nf4_config
 
-    return {"quantization_config": nf4_config(getattr(torch, content.get("dtype") or "float32"))}
+    nested = trained is None or trained.nested
+    return {"quantization_config": nf4_config(getattr(torch, config.get("dtype") or "float32"), nested)}
 
 
-def _finish_quantization(model: SpectraSumForConditionalGeneration, quantize: str) -> None:
+def _finish_quantization(model: SpectraSumForConditionalGeneration, quantize: str | None) -> None:
     from .quantization import quantize_new_modules, settle_4bit_layers
 
     settle_4bit_layers(model)
@@ -229,14 +249,17 @@ def _old_temperature(name: str) -> str | None:
         files = _all_weight_files(name)
         for path in (path for group in files.values() for path in group):
             with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118
-                    if key.endswith("alignment_head.log_temperature") and not file.get_slice(key).get_shape():
-                        return (
-                            "an earlier version saved its temperature without a dimension; repair the file once, with: "
-                            'python -c "from safetensors.torch import load_file, save_file; '
+                for key in TEMPERATURES & set(file.keys()):
+                    if not file.get_slice(key).get_shape():
+                        program = (
+                            "from safetensors.torch import load_file, save_file; "
                             f"path, key = {str(path)!r}, {key!r}; weights = load_file(path); "
                             "weights[key] = weights[key].reshape(1); "
-                            "save_file(weights, path, metadata={'format': 'pt'})\""
+                            "save_file(weights, path, metadata={'format': 'pt'})"
+                        )
+                        return (
+                            "an earlier version saved its temperature without a dimension; repair the file once, with: "
+                            f"python -c {shlex.quote(program)}"
                         )
     except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS):
         return None

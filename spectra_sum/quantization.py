@@ -1,4 +1,4 @@
-"""4-bit NF4 with nested quantization (QLoRA, Dettmers et al. 2023) by bitsandbytes: which linear layers, and how.
+"""4-bit NF4 (QLoRA, Dettmers et al. 2023) by bitsandbytes: which linear layers, and how.
 
 Of the language model: the linear layers of its decoder, and not the output head. On demand, of the new modules: those of
 Vision Sampler and Deep Visual Processor. Never: vision tower, gates and their cross-attention, relevance predictor,
@@ -20,12 +20,12 @@ NOT_DECODER_LAYERS = r"(?!language_model\.(\w+\.)*layers\.).+"
 BLOCK = 64
 
 
-def nf4_config(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
-    """For `from_pretrained`: the language model's decoder in NF4, computing in `compute_dtype`."""
+def nf4_config(compute_dtype: torch.dtype, nested: bool = True) -> BitsAndBytesConfig:
+    """For `from_pretrained`: the language model's decoder in NF4, computing in `compute_dtype`; `nested`: scales in 8 bits."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        bnb_4bit_use_double_quant=nested,
         bnb_4bit_compute_dtype=compute_dtype,
         llm_int8_skip_modules=[NOT_DECODER_LAYERS],
     )

@@ -1,15 +1,16 @@
 """Models in 4 bits at inference: which layers, what the commands record, and what is refused; and what stays in float32."""
 
 import json
-import re
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -117,21 +118,24 @@ def test_quantized_models_generate_and_move(folder):
     assert len(model.select_images(**data).indices[0]) == 2
 
 
-def test_adapters_work_unmerged_inside_a_quantized_base(folder, tmp_path):
+def save_adapter(base: Path, adapter: Path, **options) -> PeftModel:
+    """A LoRA adapter that changes its base's outputs; it has the visual path, too, unless `options` say otherwise."""
     torch.manual_seed(1)
-    base = SpectraSumForConditionalGeneration.from_pretrained(folder)
-    base.name_or_path = str(folder)
-    adapted = get_peft_model(
-        base,
-        LoraConfig(
-            r=2, target_modules=r"language_model\..*\.q_proj", modules_to_save=["visual_path"], init_lora_weights=False
-        ),
-    )
+    model = SpectraSumForConditionalGeneration.from_pretrained(base)
+    model.name_or_path = str(base)
+    options = {"modules_to_save": ["visual_path"], "init_lora_weights": False, **options}
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=r"language_model\..*\.q_proj", **options))
+    adapted.save_pretrained(adapter)
+    tiny.tiny_processor(max_candidate_images=6).save_pretrained(adapter)
+    return adapted
+
+
+def test_adapters_work_unmerged_inside_a_quantized_base(folder, tmp_path):
+    adapted = save_adapter(folder, tmp_path / "adapter")
     with torch.no_grad():
         for parameter in adapted.get_base_model().visual_path.modules_to_save["default"].parameters():
             parameter.mul_(1.5)
     adapted.save_pretrained(tmp_path / "adapter")
-    tiny.tiny_processor(max_candidate_images=6).save_pretrained(tmp_path / "adapter")
     loaded = load_model(str(tmp_path / "adapter"), quantize="new-modules").model
     assert isinstance(loaded, SpectraSumForConditionalGeneration)
     decoder, new = linear_names(loaded.config)
@@ -153,6 +157,43 @@ def test_adapters_work_unmerged_inside_a_quantized_base(folder, tmp_path):
             if hasattr(module, "lora_B"):
                 module.lora_B["default"].weight.zero_()
         assert (loaded(**inputs(loaded)).logits - with_adapter).abs().max() > 0.01
+
+
+def test_what_holds_an_unmerged_adapter_is_not_saved(folder, tmp_path):
+    """PEFT's layers would be written under names that no model has."""
+    save_adapter(folder, tmp_path / "adapter")
+    model = load_model(str(tmp_path / "adapter"), quantize="language-model").model
+    with pytest.raises(ValueError, match=r"q_proj\.base_layer\..* not merged, and could not be loaded again"):
+        model.save_pretrained(tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+@torch.no_grad()
+def test_an_adapter_without_a_visual_path_keeps_the_bases(folder, tmp_path):
+    save_adapter(folder, tmp_path / "adapter", modules_to_save=None)
+    base, model = (load_model(str(each), quantize="new-modules").model for each in (folder, tmp_path / "adapter"))
+    found, expected = model(**inputs(model)), base(**inputs(base))
+    assert torch.equal(found.selection_logits, expected.selection_logits)
+    assert (found.logits - expected.logits).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_a_folder_in_4_bits_loads_with_the_same_care(folder, tmp_path, monkeypatch):
+    packed = load_model(str(folder), quantize="language-model").model
+    packed.save_pretrained(tmp_path / "packed")
+    tiny.tiny_processor(max_candidate_images=6).save_pretrained(tmp_path / "packed")
+    loaded = load_model(str(tmp_path / "packed")).model
+    layers = [module for module in loaded.modules() if isinstance(module, Linear4bit)]
+    assert len(layers) == len(linear_names(loaded.config)[0])
+    assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    assert torch.equal(loaded(**inputs(loaded)).logits, packed(**inputs(packed)).logits)
+    # Merging would round the sum of weights and adapter to 4 bits again.
+    save_adapter(tmp_path / "packed", tmp_path / "adapter")
+    adapted = load_model(str(tmp_path / "adapter")).model
+    assert any(name.endswith("q_proj.lora_A.default.weight") for name, _ in adapted.named_parameters())
+    monkeypatch.setattr(quantization_choices.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install 'spectra-sum\[quantization\]'"):
+        load_model(str(tmp_path / "packed"))
 
 
 def test_what_stays_in_float32_in_half_precision(folder, tmp_path):
@@ -219,46 +260,43 @@ def test_a_visual_path_in_4_bits_is_not_saved(folder, tmp_path):
 
 
 def test_weights_from_before_the_temperature_had_a_dimension(folder, tmp_path):
-    """The error says how to repair them, and that works."""
-    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    """The error says how to repair them, and that works in a shell, whatever the folder is called."""
+    base, adapter = tmp_path / "base's $(touch harm) `touch harm`", tmp_path / "adapter"
     shutil.copytree(folder, base)
-    model = SpectraSumForConditionalGeneration.from_pretrained(base)
-    model.name_or_path = str(base)
-    lora = LoraConfig(r=2, target_modules=r"language_model\..*\.q_proj", modules_to_save=["visual_path"])
-    get_peft_model(model, lora).save_pretrained(adapter)
-    tiny.tiny_processor(max_candidate_images=6).save_pretrained(adapter)
+    save_adapter(base, adapter)
     for place, file in ((base, "model.safetensors"), (adapter, "adapter_model.safetensors")):
         weights = load_file(place / file)
         (key,) = [name for name in weights if name.endswith("log_temperature")]
         save_file({**weights, key: weights[key].reshape(())}, place / file, metadata={"format": "pt"})
         with pytest.raises(ModelError, match="repair the file once") as error:
             load_model(str(place))
-        code = re.search(r'python -c "(.*)"$', str(error.value)).group(1)
-        exec(code, {})
+        _, command = str(error.value).split("repair the file once, with: python ")
+        subprocess.run(f"{sys.executable} {command}", shell=True, check=True, cwd=tmp_path)
+        assert not (tmp_path / "harm").exists()
         found = load_model(str(place)).model.visual_path.alignment_head.log_temperature
         assert torch.equal(found, weights[key])
 
 
 def test_another_quantization_than_in_training_is_warned_of(folder, tmp_path):
     adapter = tmp_path / "run" / "checkpoint-3"
-    model = SpectraSumForConditionalGeneration.from_pretrained(folder)
-    model.name_or_path = str(folder)
-    lora = LoraConfig(r=2, target_modules=r"language_model\..*\.q_proj", modules_to_save=["visual_path"])
-    get_peft_model(model, lora).save_pretrained(adapter)
-    tiny.tiny_processor(max_candidate_images=6).save_pretrained(adapter)
+    save_adapter(folder, adapter)
     record = tmp_path / "run" / "run.json"
     for options, quantize, warned in (
         ({"load_in_4bit": True}, None, True),
         ({"load_in_4bit": True}, "new-modules", True),
         ({"load_in_4bit": True}, "language-model", False),
+        ({"load_in_4bit": True, "use_bnb_nested_quant": True}, "language-model", False),
         ({}, None, False),
     ):
         record.write_text(json.dumps({"arguments": {"model": options}}))
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
-            load_model(str(adapter), quantize=quantize)
+            model = load_model(str(adapter), quantize=quantize).model
         messages = [str(warning.message) for warning in found]
         assert any("trained on the language model in 4 bits" in message for message in messages) == warned
+        # The scales are in 8 bits where they were so in training.
+        for layer in (module for module in model.language_model.modules() if isinstance(module, Linear4bit)):
+            assert layer.weight.quant_state.nested == options.get("use_bnb_nested_quant", False)
 
 
 def test_what_makes_no_sense_is_refused(folder, tmp_path, monkeypatch):

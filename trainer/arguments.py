@@ -88,8 +88,9 @@ class SpectraModelConfig(ModelConfig):
     """TRL's `ModelConfig`.
 
     Args:
-        dtype (`str`, *optional*): Of the weights: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for the checkpoint's.
-            Defaults to float32, and to bfloat16 where both `load_in_4bit` and `bf16` are set.
+        dtype (`str`, *optional*): Of the weights: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`: the checkpoint's, but
+            float32 with `bf16` or `fp16`, whose trained weights are kept so. Defaults to float32, and to bfloat16 where
+            both `load_in_4bit` and `bf16` are set.
     """
 
     dtype: str | None = field(

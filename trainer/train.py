@@ -85,6 +85,8 @@ def parse_arguments(
     ignored = [name for name in UNUSED_MODEL_ARGUMENTS if getattr(model_args, name) != getattr(ModelConfig(), name)]
     if ignored:
         raise ValueError(f"this trainer has no use for {', '.join(ignored)}; leave them out.")
+    if args.label_smoothing_factor:
+        raise ValueError("L_lm has no label smoothing; leave label_smoothing_factor out.")
     if args.n_gpu > 1:
         raise ValueError(
             f"{args.n_gpu} GPUs are visible to one process, which would split its batches over them (nn.DataParallel): "

@@ -42,7 +42,9 @@ def lora_config(model_args: ModelConfig) -> LoraConfig:
         model_args (`ModelConfig`): `lora_r`, `lora_alpha`, `lora_dropout`, and `lora_target_modules` (names of linear
             layers inside the language model; all of its decoder's by default).
     """
-    names = "|".join(map(re.escape, model_args.lora_target_modules or LORA_LAYERS))
+    layers = model_args.lora_target_modules or LORA_LAYERS
+    # TRL makes a list of one name that name.
+    names = "|".join(map(re.escape, [layers] if isinstance(layers, str) else layers))
     return LoraConfig(
         r=model_args.lora_r,
         lora_alpha=model_args.lora_alpha,

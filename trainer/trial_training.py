@@ -79,7 +79,7 @@ def check_searchable(
             if name in OPTIMISATION_ARGUMENTS and (present := getattr(args, name)) is not None:
                 try:
                     same = type(present)(value) == value
-                except ValueError:
+                except (TypeError, ValueError):
                     same = False
                 if not same:
                     raise ValueError(

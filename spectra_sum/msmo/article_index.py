@@ -70,7 +70,7 @@ def index_split(folder: Path, report: SplitIntegrity, path: Path) -> int:
         `int`: The number of articles that may be read.
 
     Raises:
-        OSError: A folder cannot be listed, or the disk is full.
+        OSError: A folder cannot be listed, or the index cannot be written.
     """
     path.unlink(missing_ok=True)
     try:
@@ -84,10 +84,11 @@ def index_split(folder: Path, report: SplitIntegrity, path: Path) -> int:
             index.commit()
             return index.execute("SELECT count(*) FROM files").fetchone()[0]
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+        # Extended codes have the kind in their last byte. A quota, too, is an I/O error to SQLite.
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
             raise
-        full = "no space left for the index of a split, or in the temporary folder, where it is sorted"
-        raise OSError(errno.ENOSPC, full, str(path)) from error
+        full = "no space left for the index of a split, or in the temporary folder, where it is sorted, or no right to write"
+        raise OSError(errno.ENOSPC, f"{full} ({error})", str(path)) from error
 
 
 def read_index(path: str | Path, start: int, stop: int) -> Iterator[ArticleFiles]:

@@ -182,6 +182,12 @@ def test_given_embeddings_and_patches_change_nothing(fusion, second_tower):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="pass pixel_values, or both"):
         model.encode_images(image_mask=mask, article_embeds=article, image_embeds=embeds)
+    for given in (
+        {"image_embeds": embeds[:, :3], "patches": patches},
+        {"image_embeds": embeds[:1], "patches": patches},
+    ):
+        with pytest.raises(ValueError, match=r"must be the same in all of {'image_embeds': \([12], [35]\), 'patches'"):
+            model.encode_images(image_mask=mask, article_embeds=article, **given)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from transformers import CompileConfig
 
-from tests.tiny import VOCABULARY, pixels, tiny_model, tiny_processor, tokens, vision_config
+from modeling_spectra.pipeline_spectra import MultimodalSummarizationPipeline
+from spectra_sum.prediction import predict_summaries
+from tests.tiny import SENTENCES, VOCABULARY, picture, pixels, tiny_model, tiny_processor, tokens, vision_config
 
 COUNTS = (2, 0, 3)
 LENGTH, STEPS = 6, 5
@@ -87,6 +89,44 @@ def test_visual_work_is_done_once_and_decode_steps_read_one_token(fusion, beams,
     prompt = LENGTH + (3 * 5 if fusion == "concat" else 0)
     rows = len(COUNTS) * beams
     assert steps == [(rows, prompt), *[(rows, 1)] * (STEPS - 1)]
+
+
+@pytest.mark.parametrize("second_tower", [False, True])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_summaries_selection_and_evidence_look_at_an_image_once(fusion, second_tower):
+    """And what they give is what each of them makes of the pixels."""
+    towers = {"embedding_vision_config": vision_config("siglip")} if second_tower else {}
+    model = tiny_model(fusion, gate=0.9, vrp_context="article_set", **towers)
+    processor = tiny_processor(num_image_tokens=model.config.num_image_tokens, max_candidate_images=6)
+    if fusion == "concat":
+        model.config.image_token_id = processor.tokenizer.convert_tokens_to_ids("<image>")
+    pipeline = MultimodalSummarizationPipeline(model, processor=processor)
+    images = [[picture(seed) for seed in range(5)], [picture(7)], []]
+    articles = [{"text": text, "images": row} for text, row in zip(SENTENCES, images, strict=False)]
+    records = [{"id": str(index), "title": "", "article": row["text"], **row} for index, row in enumerate(articles)]
+    data = processor([row["text"] for row in articles], images=images)
+    tokens = model.generate(**data, max_new_tokens=4, do_sample=False)
+    summaries = processor.decode_summaries(tokens, data["input_ids"].shape[1])
+    selection = model.select_images(**data)
+
+    calls = []
+    for name, tower in (("patches", model.vision_tower), ("embeddings", model.embedding_tower)):
+        if tower is not None:
+            tower.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
+    predictions = predict_summaries(model, processor, records, batch_size=3, progress=False, max_new_tokens=4)
+    assert sorted(calls) == sorted({"patches", "embeddings"} if second_tower else {"patches"})
+    assert [row["summary"] for row in predictions] == summaries
+    assert [row["selected"] for row in predictions] == selection.indices
+    for index, count in enumerate((5, 1, 0)):
+        assert predictions[index]["probabilities"] == selection.probabilities[index, :count].tolist()
+
+    calls.clear()
+    (result,) = pipeline(articles[:1], max_new_tokens=4, return_evidence=True)
+    assert result["evidence"] or fusion == "concat"
+    # The evidence of a second tower's model reads the patches of the images that the summarizer sees once more.
+    assert sorted(calls) == (
+        ["embeddings", *["patches"] * (2 - (fusion == "concat"))] if second_tower else ["patches"]
+    )
 
 
 def test_the_processor_gives_gated_variants_the_prompt_of_a_text_only_article():

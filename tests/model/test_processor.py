@@ -51,6 +51,16 @@ def test_chat_prompt_is_the_tokenizers_own_template():
     assert text_of(processor, data["input_ids"][0][data["article_mask"][0]]) == TITLE + BODY
 
 
+def test_chat_templates_that_take_parts_alone():
+    processor = tiny_processor(chat=True)
+    processor.chat_template = (
+        "{% for message in messages %}{% if message['content'] is string %}{{ raise_exception('parts only') }}{% endif %}"
+        "User: {{ message['content'][0]['text'] }}{% endfor %} Assistant:"
+    )
+    message = f"User: Summarize the following article in a few sentences.\n\n{TITLE}\n\n{BODY} Assistant:"
+    assert text_of(processor, processor(BODY, title=TITLE)["input_ids"][0]) == message
+
+
 def test_prompt_template_of_ones_own():
     processor = tiny_processor(prompt_template="Title: {title} | {body} | TL;DR")
     assert text_of(processor, processor(BODY, title=TITLE)["input_ids"][0]) == f"Title: {TITLE} | {BODY} | TL;DR"

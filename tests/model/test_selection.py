@@ -67,6 +67,10 @@ def test_selection_uses_the_logits_of_the_forward_pass(context):
     for row, count in enumerate((6, 2)):
         scores = output.selection_logits[row].tolist()
         assert selection.indices[row] == sorted(range(count), key=lambda i, scores=scores: -scores[i])[:3]
+    # Embeddings that are there already, without any pixels.
+    features = model.image_features(values, mask)
+    again = model.select_images(None, mask, input_ids, attention_mask, **features)
+    assert again.indices == selection.indices and torch.equal(again.probabilities, selection.probabilities)
 
 
 @pytest.mark.parametrize("context", ["article", "article_set"])

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import resource
 import struct
 import tracemalloc
 import zlib
@@ -293,6 +294,19 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"no space left for the index of a split.*index\.sqlite") as raised:
         index(folder)
     assert raised.value.errno == errno.ENOSPC
+
+
+def test_a_quota_and_a_missing_folder_are_errors_of_the_disk_too(tmp_path):
+    folder = write_split(tmp_path / "train_data", [f"{number:0100}" for number in range(100)])
+    with pytest.raises(OSError, match="no right to write .unable to open database file"):
+        index_split(folder, SplitIntegrity(), tmp_path / "nowhere" / "index.sqlite")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="no space left for the index of a split"):
+            index_split(folder, SplitIntegrity(), tmp_path / "index.sqlite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_missing_folders_are_counted(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from trainer.building import build_trainer
 from trainer.data import count_excess_images, drop_oversized, load_records
 from trainer.run_record import write_run_record
 from trainer.train import parse_arguments
+from trainer.trainable import lora_config
 
 FOLDER = Path(__file__).parents[2] / "trainer" / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
@@ -75,6 +77,16 @@ def test_the_paper_s_training_is_one_config():
     assert model_args.lora_r in (16, 32, 64) and model_args.lora_alpha in (64, 128)
 
 
+def test_one_layer_for_lora_is_a_name():
+    (*_, model_args) = parse_arguments(
+        ["--dataset", "closed_world", "--closed_world_backbones", "b", "--use_cpu", "true", "--use_peft", "true"]
+        + ["--lora_target_modules", "q_proj"]
+    )
+    pattern = re.compile(lora_config(model_args).target_modules)
+    layers = [f"language_model.model.layers.0.self_attn.{name}_proj" for name in "qkvo"]
+    assert [bool(pattern.fullmatch(layer)) for layer in layers] == [True, False, False, False]
+
+
 def test_every_field_of_the_configuration_is_an_argument():
     assert set(ArchitectureArguments.__dataclass_fields__) == set(SpectraSumConfig.__annotations__) - DERIVED_FIELDS
 
@@ -96,6 +108,10 @@ def test_command_line_wins_over_the_config():
         (["--dataset", "trainer", "--closed_world_backbones", "b"], "belongs to dataset: closed_world"),
         (["--dataset", "closed_world", "--closed_world_backbones", "b", "--load_in_4bit", "true"], "load_in_4bit"),
         (["--dataset", "closed_world", "--closed_world_backbones", "b", "--model_revision", "x"], "model_revision"),
+        (
+            ["--dataset", "closed_world", "--closed_world_backbones", "b", "--label_smoothing_factor", "0.1"],
+            "label_smooth",
+        ),
         (
             ["--dataset", "closed_world", "--closed_world_backbones", "b", "--use_peft", "true"]
             + ["--freeze_language_model", "false"],

@@ -35,18 +35,26 @@ fi
 export HEAD_NODE PROCESSES
 HEAD_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 PROCESSES=$((SLURM_NNODES * SLURM_GPUS_ON_NODE))
-# The trainer saves at SIGTERM, which SLURM sends to all processes. The launcher must not take notice: it would kill the
-# trainers 30 seconds later, in the middle of saving. This is torchrun's --signals_to_handle, which accelerate lacks.
+# The trainers save at SIGTERM. With most clusters' process tracking SLURM sends it to the task below alone, which passes it
+# on to them. The launcher must not take notice: it would kill the trainers 30 seconds later, in the middle of saving. The
+# variable is torchrun's --signals_to_handle, which accelerate lacks.
 export PET_SIGNALS_TO_HANDLE=SIGINT
 # Of sbatch's --cpus-per-task, srun knows nothing by itself.
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 # shellcheck disable=SC2016
-srun bash -c 'trap "" TERM
-    python=$1 accelerate_config=$2; shift 2
-    exec "$python" -m accelerate.commands.launch --config_file "$accelerate_config" \
-        --num_machines "$SLURM_NNODES" --machine_rank "$SLURM_NODEID" --num_processes "$PROCESSES" \
-        --main_process_ip "$HEAD_NODE" --main_process_port $((20000 + SLURM_JOB_ID % 10000)) \
-        trainer/train.py "$@"' task "$python" "$accelerate_config" --config "$config" --output_dir "$output" \
+srun bash -c 'python=$1 accelerate_config=$2; shift 2
+    (
+        trap "" TERM
+        exec "$python" -m accelerate.commands.launch --config_file "$accelerate_config" \
+            --num_machines "$SLURM_NNODES" --machine_rank "$SLURM_NODEID" --num_processes "$PROCESSES" \
+            --main_process_ip "$HEAD_NODE" --main_process_port $((20000 + SLURM_JOB_ID % 10000)) \
+            trainer/train.py "$@"
+    ) &
+    launcher=$!
+    # The trainers are its children; a signal interrupts the wait.
+    trap "pkill -TERM -P $launcher" TERM
+    while wait "$launcher"; status=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+    exit "$status"' task "$python" "$accelerate_config" --config "$config" --output_dir "$output" \
     "$@" "${resume[@]}"
 status=$?
 
