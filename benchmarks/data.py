@@ -27,7 +27,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":
+    # A script's own folder comes first on the path, and the project may not be installed.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 SPLIT, SPLIT_FOLDER = "test", "test_data"
 WORDS, IMAGES = 650, 9

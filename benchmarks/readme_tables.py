@@ -10,13 +10,16 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path, and the project may not be installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import parameters, quantization
+from benchmarks import data, overhead_results, parameters, quantization, training_results
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 # Results that their benchmarks turn into Markdown themselves.
 OWN_TABLES = {
     "parameters": parameters.render,
+    "overhead_tiny": overhead_results.render_markdown,
+    "training_tiny": training_results.render_markdown,
+    "data": data.render,
     "quantization": quantization.markdown,
 }
 REAL_SYSTEMS = ("smollm2-lora", "smollm2-untrained", "lead-3", "oracle")

@@ -39,13 +39,13 @@ def build_vision_tower(config: PreTrainedConfig) -> PreTrainedModel:
     return TOWER_CLASSES[config.model_type]._from_config(config)
 
 
-def load_vision_tower(vision: str, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def load_vision_tower(vision: str, dtype: torch.dtype | None = None, revision: str = "main") -> PreTrainedModel:
     """The vision part of a SigLIP or CLIP model, with every weight taken from the checkpoint.
 
     Raises:
         ValueError: when the model is of another type, or the checkpoint lacks weights of the tower.
     """
-    config = AutoConfig.from_pretrained(vision)
+    config = AutoConfig.from_pretrained(vision, revision=revision)
     if config.model_type not in TOWER_CLASSES:
         raise ValueError(
             f"{vision} is a {config.model_type!r} model; the vision backbone must be one of {sorted(TOWER_CLASSES)}."
@@ -55,7 +55,7 @@ def load_vision_tower(vision: str, dtype: torch.dtype | None = None) -> PreTrain
         # CLIP's projection is as wide as the joint space of the dual encoder, which its vision config may not know.
         vision_config.projection_dim = config.projection_dim
     tower, report = TOWER_CLASSES[config.model_type].from_pretrained(
-        vision, config=vision_config, dtype=dtype or "auto", output_loading_info=True
+        vision, config=vision_config, dtype=dtype or "auto", revision=revision, output_loading_info=True
     )
     check_complete(report, vision, "use a checkpoint with its pooling head (SigLIP) or projection (CLIP).")
     return tower

@@ -5,7 +5,7 @@ further; the relevance predictor and the alignment loss need the pooled embeddin
 """
 
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from transformers import (
@@ -42,36 +42,44 @@ PIXEL_SETTINGS = ("size", "do_resize", "do_rescale", "rescale_factor", "do_norma
 LLAVA_ONEVISION_FIELDS = DERIVED_FIELDS | {"vision_feature_layer", "projector_hidden_act"}
 
 
+class Source(NamedTuple):
+    """Where a checkpoint lies: folder or Hub id, and which revision of it."""
+
+    name: str
+    revision: str = "main"
+
+
 def load_llava_onevision(
     model_class: type[Model],
-    checkpoint: str,
-    embedding_vision: str,
+    llava_source: Source,
+    embedding_source: Source,
     *,
     dtype: torch.dtype | None = None,
     **config: Any,
 ) -> tuple[Model, SpectraSumProcessor, LlavaOnevisionReport]:
     """The work of [`SpectraSumForConditionalGeneration.from_llava_onevision`], which documents it."""
+    (checkpoint, revision), (embedding_vision, embedding_revision) = llava_source, embedding_source
     prompt_template = config.pop("prompt_template", None)
     known = {entry.name for entry in fields(SpectraSumConfig)} - LLAVA_ONEVISION_FIELDS
     if unknown := sorted(set(config) - known):
         raise TypeError(f"{unknown} are no fields of SpectraSumConfig, or fields that come from the checkpoints.")
-    llava_config = AutoConfig.from_pretrained(checkpoint)
+    llava_config = AutoConfig.from_pretrained(checkpoint, revision=revision)
     _check_configuration(llava_config, checkpoint)
-    embedding_config = AutoConfig.from_pretrained(embedding_vision)
+    embedding_config = AutoConfig.from_pretrained(embedding_vision, revision=embedding_revision)
     embedding_config = getattr(embedding_config, "vision_config", embedding_config)
     _check_embedding_tower(embedding_config, llava_config.vision_config, embedding_vision, checkpoint)
     # What cannot be built is refused before the weights are read; which towers are held is not known yet.
     SpectraSumConfig(vision_config=embedding_config, text_config=llava_config.text_config, **config)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, revision=revision)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    image_processor = _image_processor(checkpoint, embedding_vision, llava_config.vision_config.image_size)
+    image_processor = _image_processor(llava_source, embedding_source, llava_config.vision_config.image_size)
     concat = config.get("fusion") == "concat"
     image_token = _image_token(llava_config, tokenizer, checkpoint) if concat else None
 
-    files = {source: safetensors_files(source) for source in (checkpoint, embedding_vision)}
+    files = {source.name: safetensors_files(*source) for source in (llava_source, embedding_source)}
     llava, loading = LlavaOnevisionForConditionalGeneration.from_pretrained(
-        checkpoint, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
+        checkpoint, revision=revision, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
     )
     dtype = dtype or llava.dtype
     layers_read = _layers_read(llava_config)
@@ -82,7 +90,7 @@ def load_llava_onevision(
         )
 
     report = LlavaOnevisionReport()
-    own, full = llava.model.vision_tower, load_vision_tower(embedding_vision, dtype)
+    own, full = llava.model.vision_tower, load_vision_tower(embedding_vision, dtype, embedding_revision)
     compare_towers(own, full, layers_read, report)
     if report.one_tower:
         # Counted from the end, as in LLaVA: the full tower has more layers after the one that is read.
@@ -120,7 +128,7 @@ def load_llava_onevision(
     processor = SpectraSumProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        chat_template=_chat_template(checkpoint) or tokenizer.chat_template,
+        chat_template=_chat_template(llava_source) or tokenizer.chat_template,
         prompt_template=prompt_template,
         image_token=image_token or SpectraSumProcessor.default_image_token,
         num_image_tokens=spectra_config.num_image_tokens,
@@ -182,7 +190,7 @@ def _layers_read(config: LlavaOnevisionConfig) -> int:
     return layer if layer >= 0 else depth + 1 + layer
 
 
-def _image_processor(checkpoint: str, embedding_vision: str, image_size: int) -> BaseImageProcessor:
+def _image_processor(llava_source: Source, embedding_source: Source, image_size: int) -> BaseImageProcessor:
     """SigLIP's image processor, with LLaVA-OneVision's interpolation.
 
     Of an image of up to 1024 pixels a side ([`flat_rgb`] reduces larger ones) it makes LLaVA-OneVision's own pixels.
@@ -190,7 +198,11 @@ def _image_processor(checkpoint: str, embedding_vision: str, image_size: int) ->
     Raises:
         ValueError: when the two make different pixels of the same square image.
     """
-    own, processor = (AutoImageProcessor.from_pretrained(source) for source in (checkpoint, embedding_vision))
+    checkpoint, embedding_vision = llava_source.name, embedding_source.name
+    own, processor = (
+        AutoImageProcessor.from_pretrained(name, revision=revision)
+        for name, revision in (llava_source, embedding_source)
+    )
     for name in PIXEL_SETTINGS:
         values = [_plain(getattr(each, name)) for each in (own, processor)]
         if values[0] != values[1]:
@@ -225,9 +237,9 @@ def _image_token(config: LlavaOnevisionConfig, tokenizer: Any, checkpoint: str) 
     return token
 
 
-def _chat_template(checkpoint: str) -> str | None:
+def _chat_template(source: Source) -> str | None:
     """The processor's template; it may differ from the tokenizer's, which comes from the language model."""
-    template = ProcessorMixin.get_processor_dict(checkpoint)[0].get("chat_template")
+    template = ProcessorMixin.get_processor_dict(source.name, revision=source.revision)[0].get("chat_template")
     return template["default"] if isinstance(template, dict) else template
 
 
@@ -245,4 +257,4 @@ def _causal_language_model(llava: LlavaOnevisionForConditionalGeneration) -> Pre
     return language_model
 
 
-__all__ = ["load_llava_onevision"]
+__all__ = ["Source", "load_llava_onevision"]

@@ -138,19 +138,20 @@ def lacking_keys(missing: Iterable[str], concat: bool, layers_read: int) -> list
     return [key for key in sorted(missing) if _reason_unused(_destination(key), concat, layers_read) is None]
 
 
-def safetensors_files(source: str) -> list[str]:
+def safetensors_files(source: str, revision: str = "main") -> list[str]:
     """The weight files of a folder or Hub id.
 
     Raises:
         ValueError: when it has none in the safetensors format.
     """
-    single = cached_file(source, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False)
+    options = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    single = cached_file(source, SAFE_WEIGHTS_NAME, **options)
     if single is not None:
         return [single]
-    index = cached_file(source, SAFE_WEIGHTS_INDEX_NAME, _raise_exceptions_for_missing_entries=False)
+    index = cached_file(source, SAFE_WEIGHTS_INDEX_NAME, **options)
     if index is None:
         raise ValueError(f"{source} has no safetensors; other weights are not read: use a checkpoint that has them.")
-    return get_checkpoint_shard_files(source, index)[0]
+    return get_checkpoint_shard_files(source, index, revision=revision)[0]
 
 
 def _tensors(files: list[str]) -> Iterator[tuple[str, torch.Tensor]]:

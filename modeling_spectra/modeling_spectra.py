@@ -3,7 +3,6 @@
 import math
 import os
 import re
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -17,18 +16,16 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
 from .alignment_head import AlignmentHead
-from .backbones import build_vision_tower, load_backbones
-from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
+from .backbones import build_vision_tower
+from .configuration_spectra import SpectraSumConfig
 from .deep_visual_processor import DeepVisualProcessor
 from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
 from .image_encoding import ImageEncodingMixin
-from .llava_onevision import load_llava_onevision
 from .outputs_spectra import SpectraSumOutput
 
 # Saving a model copies the files that this one imports, and the pipeline is to come with every saved model.
 from .pipeline_spectra import MultimodalSummarizationPipeline
-from .processing_spectra import SpectraSumProcessor
-from .summarization import end_token_ids
+from .pretrained_parts import PretrainedPartsMixin
 from .vision_sampler import VisionSampler
 from .visual_generation import VisualGenerationMixin
 from .visual_layers import ScaledLinear, VisualAttention
@@ -86,7 +83,9 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
 
-class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTrainedModel, VisualGenerationMixin):
+class SpectraSumForConditionalGeneration(
+    PretrainedPartsMixin, ImageEncodingMixin, SpectraSumPreTrainedModel, VisualGenerationMixin
+):
     """Multimodal summarization: text and images in, a summary and a ranking of the images out.
 
     Args:
@@ -116,96 +115,6 @@ class SpectraSumForConditionalGeneration(ImageEncodingMixin, SpectraSumPreTraine
         self.post_init()
         # A ready language model may carry another attention implementation than the one chosen for the whole.
         self.set_attn_implementation(config._attn_implementation)
-
-    @classmethod
-    def from_backbones(
-        cls, vision: str, text: str, *, gguf_file: str | None = None, dtype: torch.dtype | None = None, **config: Any
-    ) -> tuple["SpectraSumForConditionalGeneration", SpectraSumProcessor]:
-        """A model with pretrained backbones and a fresh visual path, and its processor.
-
-        Args:
-            vision (`str`): Folder or Hub id of a SigLIP or CLIP model (the dual encoder or its vision part).
-            text (`str`): Folder or Hub id of a causal language model, or the path of a `.gguf` file.
-            gguf_file (`str`, *optional*): Name of the GGUF file inside `text`, when `text` is a folder or Hub id.
-            dtype (`torch.dtype`, *optional*): Of the whole model; the language model's own by default.
-            config: Fields of [`SpectraSumConfig`], and `prompt_template` for the processor.
-
-        Raises:
-            ValueError: when a checkpoint lacks weights of its backbone, or its type is not supported.
-            TypeError: for a field that the configuration does not have, or that comes from the backbones.
-            StrictDataclassError: for fields that contradict each other, see [`SpectraSumConfig`].
-        """
-        prompt_template = config.pop("prompt_template", None)
-        known = {field.name for field in fields(SpectraSumConfig)} - DERIVED_FIELDS
-        if unknown := sorted(set(config) - known):
-            raise TypeError(f"{unknown} are no fields of SpectraSumConfig, or fields that come from the backbones.")
-        backbones = load_backbones(vision, text, gguf_file=gguf_file, dtype=dtype)
-        tokenizer, language_model = backbones.tokenizer, backbones.language_model
-        image_token = SpectraSumProcessor.default_image_token
-        if config.get("fusion") == "concat":
-            if tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
-                tokenizer.add_special_tokens(
-                    {"extra_special_tokens": [image_token]}, replace_extra_special_tokens=False
-                )
-            if len(tokenizer) > language_model.get_input_embeddings().num_embeddings:
-                language_model.resize_token_embeddings(len(tokenizer))
-            config["image_token_id"] = tokenizer.convert_tokens_to_ids(image_token)
-        spectra_config = SpectraSumConfig(
-            vision_config=backbones.vision_tower.config, text_config=language_model.config, **config
-        )
-        model = cls(spectra_config, vision_tower=backbones.vision_tower, language_model=language_model)
-        # Backbones are often published in different dtypes.
-        model.cast_parameters(dtype or language_model.dtype)
-        model.generation_config = language_model.generation_config
-        # A summary ends with the tokenizer's end token, whatever else the language model stops at.
-        model.generation_config.eos_token_id = end_token_ids(model.generation_config, tokenizer)
-        model.generation_config.pad_token_id = tokenizer.pad_token_id
-        processor = SpectraSumProcessor(
-            image_processor=backbones.image_processor,
-            tokenizer=tokenizer,
-            chat_template=tokenizer.chat_template,
-            prompt_template=prompt_template,
-            num_image_tokens=spectra_config.num_image_tokens,
-            max_images=spectra_config.max_images,
-            max_candidate_images=spectra_config.max_candidate_images,
-        )
-        return model.eval(), processor
-
-    @classmethod
-    def from_llava_onevision(
-        cls,
-        llava_onevision: str,
-        embedding_vision: str,
-        *,
-        dtype: torch.dtype | None = None,
-        output_loading_info: bool = False,
-        **config: Any,
-    ) -> tuple[Any, ...]:
-        """A model on a LLaVA-OneVision checkpoint, with a fresh visual path, and its processor.
-
-        Tower and language model are the checkpoint's, for `fusion="concat"` projector and newline, too; image embeddings
-        are those of a full SigLIP. One tower is held where the layers that both share are equal bit for bit. Each image is
-        one tile, as LLaVA-OneVision reads several images; a single one, which it would cut into tiles, too. Images of up
-        to 1024 pixels a side give its pixels exactly; larger ones are reduced to that first, see `rgb_images.py`.
-
-        Args:
-            llava_onevision (`str`): Folder or Hub id of a LLaVA-OneVision model in transformers' format (safetensors).
-            embedding_vision (`str`): Folder or Hub id of the SigLIP that its tower was made from, with its pooling head.
-            dtype (`torch.dtype`, *optional*): Of the whole model; the checkpoint's own by default.
-            output_loading_info (`bool`, *optional*, defaults to `False`): Also return the [`LlavaOnevisionReport`].
-            config: Fields of [`SpectraSumConfig`], and `prompt_template` for the processor.
-
-        Returns:
-            Model and processor, and the report if it is asked for.
-
-        Raises:
-            ValueError: when a checkpoint lacks tensors or has others after loading than in its files, when the two read
-                other pixels, or when its architecture is not supported.
-            TypeError: for a field that the configuration does not have, or that comes from the checkpoints.
-            StrictDataclassError: for fields that contradict each other, see [`SpectraSumConfig`].
-        """
-        loaded = load_llava_onevision(cls, llava_onevision, embedding_vision, dtype=dtype, **config)
-        return loaded if output_loading_info else loaded[:2]
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()

@@ -30,6 +30,17 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str, list[tu
     return *read(), before_profile
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").is_file(), reason="the system does not tell a process its memory"
+)
+def test_memory_is_that_of_the_step_and_not_of_what_was_before(tmp_path, capsys):
+    earlier = torch.ones(100_000_000)
+    del earlier
+    main(["--size", "test", "--peak-memory-of", "embeddings/three", "--output", str(tmp_path / "x.json")])
+    memory = json.loads(capsys.readouterr().out)
+    assert memory["before"] <= memory["peak"] < memory["before"] + 4 * 50_000_000
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(parse_options(["--size", "test", "--output", str(tmp_path / "x.json")]), tmp_path)
