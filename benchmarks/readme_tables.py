@@ -20,6 +20,7 @@ OWN_TABLES = {
     "overhead_tiny": overhead_results.render_markdown,
     "training_tiny": training_results.render_markdown,
     "data": data.render,
+    "quantization_smollm2": quantization.markdown,
     "quantization": quantization.markdown,
 }
 REAL_SYSTEMS = ("smollm2-lora", "smollm2-untrained", "lead-3", "oracle")

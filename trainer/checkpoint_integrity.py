@@ -62,6 +62,11 @@ def is_complete(folder: str | Path) -> bool:
     return next(_json(Path(folder, TRAINER_STATE_NAME), "global_step"), None) is None
 
 
+def saved_processes(folder: str | Path) -> int:
+    """How many processes have their random states in a sound checkpoint."""
+    return len(list(Path(folder).glob("rng_state_*.pth"))) or 1
+
+
 def one_line(error: BaseException) -> str:
     """The first line of an error's message, or its class where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -114,7 +119,8 @@ def _random_states(folder: Path) -> Iterator[str]:
     found = {path.name for path in folder.glob("rng_state_*.pth")}
     if not found:
         yield f"rng_state.pth {MISSING}"
-    # How many there were is not recorded, but they are numbered from 0, and one alone has no number.
+    # They are numbered from 0, and one alone has no number. How many there were is not recorded: that the last ones are
+    # missing is said where the number of processes is known, by checkpoint_to_resume.
     for rank in range(max(2, len(found)) if found else 0):
         yield from _archive(folder / f"rng_state_{rank}.pth")
 

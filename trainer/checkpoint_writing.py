@@ -22,7 +22,8 @@ KEPT = {
     MODEL: "a model that was there before is untouched",
     STATE: "the trained model is written",
 }
-WEIGHTS = ("model*.safetensors*", "adapter_model*.safetensors*")
+# What would make a whole model be taken for an adapter, or tell of another model than the adapter's base.
+OF_ONE_MODEL = ("model*.safetensors*", "config.json", "adapter_model*.safetensors*", "adapter_config.json")
 
 
 class CheckpointError(RuntimeError):
@@ -41,7 +42,7 @@ class WholeCheckpointTrainer(Trainer):
         CheckpointError: by `train()`, when a checkpoint could not be written.
     """
 
-    # Set by a GracefulStop: the run is not finished.
+    # Set by a GracefulStop: the run is not finished, and nothing of it is published.
     stopped_early = False
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -144,12 +145,12 @@ def _describe(folder: Path, error: BaseException, what: str) -> CheckpointError:
 
 
 def _move_over(source: Path, target: Path) -> None:
-    """Move all files of one folder into another, where weights that would be of another model go."""
+    """Move all files of one folder into another, where weights and configurations that would be of another model go."""
     files = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
     for path in files:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).replace(target / path)
-    for pattern in WEIGHTS:
+    for pattern in OF_ONE_MODEL:
         for path in target.glob(pattern):
             if path.relative_to(target) not in files:
                 path.unlink()

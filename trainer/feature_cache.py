@@ -16,24 +16,27 @@ from filelock import FileLock
 
 from trainer.feature_extraction import FeatureExtractor
 from trainer.feature_shards import (
+    Content,
     ShardReader,
     article_digests,
     article_stamps,
+    check_shard,
     digest_tensor,
-    id_key,
-    shard_problem,
+    shard_content,
     write_shard,
 )
 
 ARTICLES_PER_SHARD = 512
 # Of patches a shard holds fewer articles: a tenth of a gigabyte to about one.
 BYTES_PER_SHARD = 2**30
-# Three integers and two digests.
-BYTES_PER_ARTICLE = 3 * 8 + 2 * 32
+# Two integers and two digests.
+BYTES_PER_ARTICLE = 2 * 8 + 2 * 32
 
 
 class SplitFeatures:
     """The shards of one split: which there are to be, which there are, and making one.
+
+    `contents` is what the shards held when they were checked, which is what they must hold when they are read.
 
     Args:
         folder (`Path`): Where they lie.
@@ -65,6 +68,7 @@ class SplitFeatures:
         self.articles_per_shard = max(1, min(ARTICLES_PER_SHARD, BYTES_PER_SHARD // (max_images * bytes_per_image)))
         self._rows = records.select_columns(["id", "summary", "images"]).with_format("arrow")
         self._stamps: dict[int, list[bytes]] = {}
+        self.contents: dict[int, Content] = {}
 
     def shards(self) -> range:
         """The numbers of the shards."""
@@ -96,10 +100,15 @@ class SplitFeatures:
         return article_digests(self.raw_rows(self.articles(shard)), self.max_images)
 
     def problem(self, shard: int, *, checksum: bool = False) -> str | None:
-        """See [`shard_problem`]."""
+        """The problem of [`check_shard`]; without one, `contents` has the shard's."""
         if not self.path(shard).is_file():
             return "missing"
-        return shard_problem(self.path(shard), self.stamps(shard), lambda: self.digests(shard), checksum=checksum)
+        problem, content = check_shard(
+            self.path(shard), self.stamps(shard), lambda: self.digests(shard), checksum=checksum
+        )
+        if content is not None:
+            self.contents[shard] = content
+        return problem
 
     def size(self, shards: Iterable[int]) -> int:
         """Bytes that shards take on disk, but for a few hundred each."""
@@ -136,10 +145,9 @@ class SplitFeatures:
         tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
         tensors["image_starts"] = _starts(len(row["image_embeds"]) for row in rows)
         tensors["sentence_starts"] = _starts(len(row.get("sentence_embeds", ())) for row in rows)
-        identifiers = self.raw_rows(articles)["id"].to_pylist()
-        tensors["article_keys"] = torch.tensor([id_key(identifier) for identifier in identifiers])
         tensors["article_stamps"], tensors["article_digests"] = digest_tensor(stamps), digest_tensor(digests)
         write_shard(self.path(shard), tensors)
+        self.contents[shard] = shard_content(tensors["article_digests"], len(articles))
 
 
 def _starts(counts: Iterable[int]) -> torch.Tensor:
@@ -173,7 +181,7 @@ class CachedFeatures:
         self.with_teacher = with_teacher
         self.patch_shape = patch_shape
         self.patch_dtype = patch_dtype
-        self._layouts = [(split.folder, split.articles_per_shard) for split in splits]
+        self._layouts = [(split.folder, split.articles_per_shard, dict(split.contents)) for split in splits]
         self._places: dict[str, tuple[int, int]] = {}
         self._reader = ShardReader()
         for number, split in enumerate(splits):
@@ -202,9 +210,9 @@ class CachedFeatures:
         if identifier not in self._places:
             raise KeyError(f"the feature cache has no article {identifier!r}; it was made for other splits.")
         number, position = self._places[identifier]
-        folder, per_shard = self._layouts[number]
-        path = folder / f"shard-{position // per_shard:05d}.safetensors"
-        return self._reader.read(path, position % per_shard, id_key(identifier))
+        folder, per_shard, contents = self._layouts[number]
+        shard, row = divmod(position, per_shard)
+        return self._reader.read(folder / f"shard-{shard:05d}.safetensors", row, contents[shard])
 
     def batch(self, articles: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Features of B articles as [`read`] gives them → padded with zeros, at least one image each:

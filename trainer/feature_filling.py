@@ -1,7 +1,8 @@
 """Filling the feature cache: what is missing, stale or torn is computed, by all processes together, before it is read.
 
 All processes, on whatever nodes, must see the same `cache_dir`. Nothing is removed but torn shards, and another shard takes a
-stale one's place at once, so that a run that has the old one open is not disturbed by it.
+stale one's place at once: a run that has the old one open reads on in it, and one that opens the new one and was started with
+other articles ends with an error.
 """
 
 import json
@@ -180,12 +181,21 @@ def _fill(
     state = PartialState()
     bar_off = not progress or not state.is_local_main_process
     shards = [(split, shard) for split in splits for shard in split.shards()]
-    own = shards[state.process_index :: state.num_processes]
+    places = range(state.process_index, len(shards), state.num_processes)
+    own = [shards[index] for index in places]
     problems = _find_problems(tqdm(own, desc="checking the feature cache", unit="shard", disable=bar_off), checksum)
-    gathered = [{shards.index(shard): problem for shard, problem in problems.items()}]
+    checked = [
+        (index, problems.get((split, shard)), split.contents.get(shard))
+        for index, (split, shard) in zip(places, own, strict=True)
+    ]
     if state.num_processes > 1:
-        gathered = gather_object(gathered)
-    bad = {index: problem for part in gathered for index, problem in part.items()}
+        checked = gather_object(checked)
+    bad = {index: problem for index, problem, _ in checked if problem is not None}
+    for index, problem, content in checked:
+        if problem is None:
+            # What one process has checked, all of them will read.
+            split, shard = shards[index]
+            split.contents[shard] = content
     found = Counter(bad.values())
     pending = [shards[index] for index in sorted(bad)]
     if state.is_main_process and (found["stale"] or found["torn"]):

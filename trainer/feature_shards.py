@@ -2,7 +2,7 @@
 
 Per image it holds `image_embeds` (I, d), and where they are cached `marginals` (I,) and `patches` (I, P, d_v); per sentence
 of the reference summaries `sentence_embeds` (S, d); per article `image_starts` and `sentence_starts` (A + 1,), its place in
-those, `article_keys` (A,), and `article_stamps` and `article_digests` (A, 32), by which changed articles are told.
+those, and `article_stamps` and `article_digests` (A, 32), by which changed articles are told.
 """
 
 import hashlib
@@ -26,6 +26,8 @@ MOST_OPEN = 64
 EDGE_BYTES = 2**16
 PER_IMAGE = ("image_embeds", "marginals", "patches")
 PER_SENTENCE = ("sentence_embeds",)
+# How many articles a shard begins with, and a digest of what they are.
+Content = tuple[int, bytes]
 
 
 def id_key(identifier: str) -> int:
@@ -111,10 +113,10 @@ def write_shard(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def shard_problem(
+def check_shard(
     path: Path, stamps: Sequence[bytes], digests: Callable[[], Sequence[bytes]], *, checksum: bool
-) -> str | None:
-    """Why a shard cannot be used for these articles.
+) -> tuple[str | None, Content | None]:
+    """Why a shard cannot be used for these articles, or what it holds of them.
 
     Args:
         path (`Path`): The shard.
@@ -124,27 +126,33 @@ def shard_problem(
             whose numbers were changed in place is not.
 
     Returns:
-        `str`, *optional*: `"missing"`, `"torn"` (cut off, or changed since it was written), `"stale"` (of other articles).
+        `"missing"`, `"torn"` (cut off, or changed since it was written), `"stale"` (of other articles) or None, and for None
+        the content by which a [`ShardReader`] knows the shard again.
     """
     if not path.is_file():
-        return "missing"
+        return "missing", None
     try:
         with safe_open(path, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in ("article_stamps", "article_digests")}
             if checksum:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if (file.metadata() or {}).get("checksum") != _checksum(tensors):
-                    return "torn"
+                    return "torn", None
     except SafetensorError:
-        return "torn"
+        return "torn", None
     if _begins_with(stored["article_stamps"], stamps) or _begins_with(stored["article_digests"], digests()):
-        return None
-    return "stale"
+        return None, shard_content(stored["article_digests"], len(stamps))
+    return "stale", None
 
 
 def _begins_with(stored: torch.Tensor, digests: Sequence[bytes]) -> bool:
     # More articles than these are those of a run with a higher limit.
     return torch.equal(stored[: len(digests)], digest_tensor(digests))
+
+
+def shard_content(digests: torch.Tensor, count: int) -> Content:
+    """The content of a shard's first `count` articles, by its `article_digests`."""
+    return count, hashlib.sha256(digests[:count].numpy().tobytes()).digest()
 
 
 def digest_tensor(digests: Sequence[bytes]) -> torch.Tensor:
@@ -178,24 +186,19 @@ class ShardReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()
 
-    def read(self, path: Path, row: int, key: int) -> dict[str, torch.Tensor]:
+    def read(self, path: Path, row: int, content: Content) -> dict[str, torch.Tensor]:
         """The features of one article; they lie in mapped memory until they are copied.
 
         Args:
             path (`Path`): The shard.
             row (`int`): The article's place in it.
-            key (`int`): The [`id_key`] of the article that must be there.
+            content (`Content`): What [`check_shard`] found in it.
 
         Raises:
-            ValueError: Another run has replaced the shard in the meantime, or removed it.
+            ValueError: Another run has replaced the shard in the meantime, or removed it. One that is mapped is still the
+                one that was checked.
         """
-        file, index = self._open(path)
-        keys = index["article_keys"]
-        if row >= len(keys) or int(keys[row]) != key:
-            raise ValueError(
-                f"{path} holds other articles than at the start: another run with other data uses the same cache_dir; "
-                "start this one again with a cache_dir of its own."
-            )
+        file, index = self._open(path, content)
         slices = {
             **dict.fromkeys(PER_IMAGE, index["image_starts"][row : row + 2].tolist()),
             **dict.fromkeys(PER_SENTENCE, index["sentence_starts"][row : row + 2].tolist()),
@@ -203,7 +206,7 @@ class ShardReader:
         names = set(file.keys())
         return {name: file.get_slice(name)[start:end] for name, (start, end) in slices.items() if name in names}
 
-    def _open(self, path: Path) -> tuple[Any, dict[str, torch.Tensor]]:
+    def _open(self, path: Path, content: Content) -> tuple[Any, dict[str, torch.Tensor]]:
         if self._process != os.getpid():
             self.__init__()
         if path not in self._open_files:
@@ -211,7 +214,12 @@ class ShardReader:
                 file = safe_open(path, framework="pt")
             except (OSError, SafetensorError) as error:
                 raise ValueError(f"{path} was there at the start and cannot be read now: {error}") from error
-            index = {name: file.get_tensor(name) for name in ("article_keys", "image_starts", "sentence_starts")}
+            if shard_content(file.get_tensor("article_digests"), content[0]) != content:
+                raise ValueError(
+                    f"{path} holds other articles than at the start: another run with other data uses the same "
+                    "cache_dir; start this one again with a cache_dir of its own."
+                )
+            index = {name: file.get_tensor(name) for name in ("image_starts", "sentence_starts")}
             self._open_files[path] = file, index
             if len(self._open_files) > MOST_OPEN:
                 self._open_files.popitem(last=False)

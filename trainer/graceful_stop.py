@@ -60,11 +60,11 @@ class GracefulStop(TrainerCallback):
     def message(self) -> str:
         """One line for the user of a training that was stopped: at which step, and how to go on."""
         args, state = self.trainer.args, self.trainer.state
-        saved = f"checkpoint-{state.global_step} is saved in {args.output_dir}"
+        saved = f"{_last_checkpoint(args, state)} is saved"
         if args.save_only_model:
             how = "it holds the model alone (save_only_model), which cannot be resumed."
         else:
-            how = "run the same command with --resume_from_checkpoint latest to go on."
+            how = "run the same command with --resume_from_checkpoint latest to go on from it."
         return f"stopped by SIGTERM after step {state.global_step} of {state.max_steps}; {saved}: {how}"
 
     def on_train_begin(
@@ -73,9 +73,6 @@ class GracefulStop(TrainerCallback):
         # Stopped in its last step: no further one begins.
         if state.global_step >= state.max_steps and evaluation_is_missing(args, state):
             self._evaluate()
-            folder = Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
-            if state.best_global_step == state.global_step and folder.is_dir():
-                state.best_model_checkpoint = str(folder)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -125,8 +122,12 @@ class GracefulStop(TrainerCallback):
         self._requested = True
 
     def _evaluate(self) -> None:
+        args, state = self.trainer.args, self.trainer.state
         metrics = self.trainer._evaluate(None, None)
         self.trainer._determine_best_metric(metrics, None)
+        # The Trainer does it when it saves, which came before this evaluation.
+        if state.best_global_step == state.global_step and _last_checkpoint(args, state).is_dir():
+            state.best_model_checkpoint = str(_last_checkpoint(args, state))
 
     def _agreed(self, args: TrainingArguments) -> bool:
         if args.world_size == 1:
@@ -138,6 +139,10 @@ class GracefulStop(TrainerCallback):
         self.trainer.stopped_early = True
         control.should_save = True
         control.should_training_stop = True
+
+
+def _last_checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
 
 
 def evaluation_is_missing(args: TrainingArguments, state: TrainerState) -> bool:

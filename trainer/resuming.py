@@ -1,5 +1,7 @@
 """Which checkpoint a training goes on from."""
 
+import itertools
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,13 +11,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from trainer.arguments import SpectraTrainingArguments
-from trainer.checkpoint_integrity import checkpoint_problem
+from trainer.checkpoint_integrity import checkpoint_problem, saved_processes
 
 logger = logging.get_logger(__name__)
 
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-# A name that the Trainer does not take for a checkpoint: it would count it when it deletes old ones.
-UNUSABLE = "unusable-"
+# Names that the Trainer does not take for checkpoints: it would count them when it deletes old ones.
+UNUSABLE, ABANDONED = "unusable-", "abandoned-"
 # Where a checkpoint stands while it is written again, see WholeCheckpointTrainer.
 REPLACED = re.compile(r"\.(checkpoint-\d+)\.replaced")
 
@@ -29,8 +31,10 @@ def checkpoint_to_resume(args: SpectraTrainingArguments) -> str | None:
     """The checkpoint named by `resume_from_checkpoint` ("latest" or "true": the newest sound one in the output folder).
 
     A damaged checkpoint that is newer than the one taken is renamed to `unusable-checkpoint-STEP`, one whose writing was
-    cut off is removed, and a warning says so. A checkpoint that was set aside to be written again gets its name back when
-    that was not finished. With several processes the main process decides for all.
+    cut off is removed, and a warning says so. When a checkpoint is named, newer ones in the output folder belong to a
+    training that is abandoned: they are renamed to `abandoned-NUMBER-checkpoint-STEP`, so that "latest" is always of the
+    training that went on last, and nothing is written over them. A checkpoint that was set aside to be written again gets
+    its name back when that was not finished. With several processes the main process decides for all.
 
     Raises:
         ValueError: when there is none to resume, when the named one is damaged, or when the output folder holds some
@@ -57,7 +61,11 @@ def newest_sound_checkpoint(output: str | Path) -> str | None:
 
 def _newest_first(output: Path) -> list[Path]:
     found = [path for path in output.glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
 
 
 def _decide(args: SpectraTrainingArguments) -> str | None:
@@ -73,19 +81,39 @@ def _decide(args: SpectraTrainingArguments) -> str | None:
                 "anew."
             )
         return None
-    if wanted in (True, "true", "True", "latest"):
-        return _latest(output)
-    _restore_replaced(Path(wanted).parent)
-    if not Path(wanted).is_dir():
+    checkpoint = _latest(output) if wanted in (True, "true", "True", "latest") else _named(Path(wanted), output)
+    saved = saved_processes(checkpoint)
+    if saved != args.world_size:
+        logger.warning(
+            f"the number of processes is {args.world_size}, and {checkpoint} has the random states of {saved}: the training "
+            "does not go on exactly as it would have without the interruption. If as many processes saved it, rng_state "
+            "files are lost."
+        )
+    return checkpoint
+
+
+def _named(wanted: Path, output: Path) -> str:
+    _restore_replaced(wanted.parent)
+    if not wanted.is_dir():
         raise ValueError(f"resume_from_checkpoint: there is no folder {wanted}.")
     problem = checkpoint_problem(wanted)
     if problem is not None:
-        sound = newest_sound_checkpoint(Path(wanted).parent)
+        sound = newest_sound_checkpoint(wanted.parent)
         raise ValueError(
             f"resume_from_checkpoint: {wanted} is damaged: {problem}; "
             + (f"the newest sound one is {sound}." if sound else "there is no sound one beside it.")
         )
+    step = json.loads((wanted / TRAINER_STATE_NAME).read_text(encoding="utf-8"))["global_step"]
+    newer = [path for path in _newest_first(output) if _step(path) >= step and not path.samefile(wanted)]
+    if newer:
+        told = ", ".join(f"{path.name} is renamed to {_abandon(path).name}" for path in newer)
+        logger.warning(f"the training goes on from {wanted}, and newer checkpoints are set aside: {told}.")
     return str(wanted)
+
+
+def _abandon(path: Path) -> Path:
+    names = (f"{ABANDONED}{number}-{path.name}" for number in itertools.count(1))
+    return path.rename(next(path.with_name(name) for name in names if not path.with_name(name).exists()))
 
 
 def _restore_replaced(output: Path) -> None:

@@ -1,6 +1,7 @@
 """`SpectraTrainer`: the Hugging Face Trainer with L_lm + λ_align L_align + λ_distill L_distill (§6)."""
 
 import json
+import math
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -66,7 +67,7 @@ class SpectraTrainer(WholeCheckpointTrainer):
         use_images (`bool`, *optional*, defaults to `True`): False evaluates without images.
         kwargs: Of `transformers.Trainer`; `args` is a [`SpectraTrainingArguments`].
 
-    A loss that is NaN or infinite ends the training with a FloatingPointError that names the part and the articles.
+    A loss or a gradient that is NaN or infinite ends the training with a FloatingPointError that names the articles.
 
     Raises:
         ValueError: when a loss is on and there is no teacher, or `average_tokens_across_devices` is off.
@@ -103,11 +104,9 @@ class SpectraTrainer(WholeCheckpointTrainer):
             config.negative_queue_size, config.image_embedding_size, device=self.args.device
         )
         self._pending_negatives: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._articles_in_step = 1
-        self._steps_since_log = 0
+        self._own_articles: list[str] = []
+        self._articles_in_step, self._steps_since_log = 1, 0
         self.loss_records = {"train": LossRecords(), "eval": LossRecords()}
-        # Set by a GracefulStop: the run is not finished, and nothing of it is published.
-        self.stopped_early = False
         self.add_callback(PushNegatives(self))
         prepare_sharding(self.accelerator, self.model, self.args.optim)
 
@@ -141,9 +140,10 @@ class SpectraTrainer(WholeCheckpointTrainer):
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """Also counts the articles of the optimizer step, over all processes."""
+        """Also counts the articles of the optimizer step, over all processes, and keeps the ids of this one's."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        articles = sum(len(batch["input_ids"]) for batch in batches)
+        self._own_articles = [identifier for batch in batches for identifier in batch["article_ids"]]
+        articles = len(self._own_articles)
         if self.args.world_size > 1:
             articles = self.accelerator.gather(torch.tensor(articles, device=device)).sum().item()
         self._articles_in_step = articles
@@ -223,10 +223,23 @@ class SpectraTrainer(WholeCheckpointTrainer):
             f"{name} is {part.item()}" for (name, part), fine in zip(parts.items(), finite, strict=True) if not fine
         ]
         if broken:
-            raise FloatingPointError(
-                f"{', '.join(broken)} after {self.state.global_step} steps, on the articles {', '.join(article_ids)}; the "
-                "last checkpoint is untouched: lower learning_rate, or look at these articles, and resume from it."
-            )
+            raise self._not_finite(", ".join(broken), article_ids)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | float | None = None) -> torch.Tensor | float:
+        """Stop before the optimizer applies a gradient that is NaN or infinite, which finite losses may have."""
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        # In fp16 a gradient may overflow: the scaler leaves the step out, and lowers its scale.
+        if self.accelerator.scaler is None and not math.isfinite(grad_norm):
+            # It is that of all processes, which get here together.
+            articles = gather_object(self._own_articles) if self.args.world_size > 1 else self._own_articles
+            raise self._not_finite(f"the gradient's norm is {float(grad_norm)}", articles)
+        return grad_norm
+
+    def _not_finite(self, what: str, article_ids: list[str]) -> FloatingPointError:
+        return FloatingPointError(
+            f"{what} after {self.state.global_step} steps, on the articles {', '.join(article_ids)}; the last checkpoint is "
+            "untouched: lower learning_rate, or look at these articles, and resume from it."
+        )
 
     def _teacher_terms(
         self,

@@ -47,7 +47,8 @@ SETTINGS = {
     "adam_epsilon": 0.001,
     "lr_scheduler_type": "constant",
 }
-WHOLE = ["--freeze_language_model", "false"]
+# A gate with an α per channel is sharded as well.
+WHOLE = ["--freeze_language_model", "false", "--gate_type", "channel"]
 ADAPTERS = ["--use_peft", "true", "--lora_r", "4", "--lora_dropout", "0.0"]
 REENTRANT = ["--activation_checkpointing", "true", "--activation_checkpointing_kwargs", '{"use_reentrant": true}']
 OTHERWISE_REENTRANT = [*REENTRANT[:3], '{"use_reentrant": false}']

@@ -202,7 +202,8 @@ def test_sigterm_saves_after_the_running_step_and_publishes_nothing(whole, monke
     assert len(workers) == 1
     assert signal.getsignal(signal.SIGTERM) is before
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "SIGTERM" in line]
-    assert "after step 6 of 8" in line and "--resume_from_checkpoint latest" in line
+    assert f"after step 6 of 8; {output / 'checkpoint-6'} is saved: " in line
+    assert "--resume_from_checkpoint latest" in line
     assert pushed == ["checkpoint-3"]
     assert checkpoints(output) == {"checkpoint-3", "checkpoint-6"}
     assert not {"model.safetensors", "trainer_state.json", "metrics.json"} & set(os.listdir(output))
@@ -260,6 +261,28 @@ def test_sigterm_in_the_last_step_leaves_its_evaluation_to_the_resumed_run(whole
     state = json.loads((output / "trainer_state.json").read_text())
     assert state["best_model_checkpoint"] == str(output / "checkpoint-8")
     assert state["best_metric"] == losses(whole)[-1]["eval_loss"]
+
+
+def test_the_best_checkpoint_by_an_evaluation_that_was_left_out_is_the_one_loaded_at_the_end(whole, monkeypatch):
+    class NoBetterOne(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            state.best_metric = 0.0
+
+    output = part_of(whole, whole.with_name("best_left_out"), 6)
+    # As SIGTERM in the sixth step leaves it.
+    path = output / "checkpoint-6" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    state["log_history"] = [
+        entry for entry in state["log_history"] if (entry["step"], "eval_loss" in entry) != (6, True)
+    ]
+    path.write_text(json.dumps(state))
+    monkeypatch.setattr(trainer.train, "build_trainer", add_callback(NoBetterOne()))
+    best = ("--save_strategy", "best", "--metric_for_best_model", "eval_loss", "--load_best_model_at_end", "true")
+    resume(output, *best)
+    state = json.loads((output / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(output / "checkpoint-6")
+    assert checkpoints(output) == {"checkpoint-6"} and losses(output)[-1]["step"] == 8
+    assert (output / "model.safetensors").read_bytes() == (whole / "checkpoint-6" / "model.safetensors").read_bytes()
 
 
 def test_an_epoch_that_ends_with_the_last_step_owes_its_evaluation():
@@ -339,6 +362,8 @@ def test_two_processes_choose_the_same_checkpoint_and_stop_at_the_same_step(whol
     assert "exitcode  : 143" in done.stderr, done.stderr[-3000:]
     assert done.stderr.count("stopped by SIGTERM after step 5 of 8") == 1
     assert done.stderr.count("checkpoint-6 (optimizer.pt is cut off or damaged") == 1
+    told = f"the number of processes is 2, and {output / 'checkpoint-3'} has the random states of 1:"
+    assert done.stderr.count(told) == 1
     for rank in (0, 1):
         assert (output / f"chosen_by_{rank}").read_text() == str(output / "checkpoint-3")
     assert checkpoints(output) == {"checkpoint-3", "checkpoint-5", "unusable-checkpoint-6"}

@@ -214,9 +214,15 @@ def test_what_any_process_finds_bad_every_process_looks_at(setup, monkeypatch):
         process_index=0, num_processes=2, is_main_process=True, is_local_main_process=True, wait_for_everyone=int
     )
     monkeypatch.setattr(feature_filling, "PartialState", lambda: alone)
-    monkeypatch.setattr(feature_filling, "gather_object", lambda parts: [*parts, {1: "stale"}])
+    monkeypatch.setattr(feature_filling, "gather_object", lambda checked: [*checked, (1, "stale", None)])
     other.fill()
     assert [other.split.problem(shard, checksum=True) for shard in other.split.shards()] == [None] * 3
+    # Another launch of it finds nothing bad, and what the other process has checked can be read in this one.
+    content = other.split.contents[1]
+    monkeypatch.setattr(feature_filling, "gather_object", lambda checked: [*checked, (1, None, content)])
+    again = Setup(setup.split.folder, records, setup.vision)
+    again.fill()
+    assert len(again.features().read(records["id"][2])["sentence_embeds"]) == 3
 
 
 def in_a_process(work: Callable[[], None]) -> multiprocessing.Process:
@@ -352,6 +358,19 @@ def test_what_another_run_replaces_is_not_taken_for_ours(setup):
     other.fill()
     with pytest.raises(ValueError, match="another run with other data uses the same cache_dir"):
         features.read(setup.split.records["id"][0])
+    setup.fill()
+    features = setup.features()
+    assert len(features.read(records["id"][0])["sentence_embeds"]) == 2
+    # The same ids with other summaries: what is mapped stays ours, and what is opened now is not taken for it.
+    edited = Setup(setup.split.folder, records.map(lambda row: {"summary": ["Calm."]}), setup.vision)
+    edited.fill()
+    assert len(edited.features().read(records["id"][0])["sentence_embeds"]) == 1
+    assert len(features.read(records["id"][0])["sentence_embeds"]) == 2
+    for reader, shard in ((features, 1), (pickle.loads(pickle.dumps(features)), 0)):
+        with pytest.raises(
+            ValueError, match=f"{setup.split.path(shard)} holds other articles.*a cache_dir of its own"
+        ):
+            reader.read(records["id"][2 * shard])
     with pytest.raises(KeyError, match="has no article 'unknown'"):
         features.read("unknown")
 

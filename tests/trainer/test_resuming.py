@@ -2,22 +2,25 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import save_file
 from torch.distributed import checkpoint as distributed_checkpoint
-from torch.distributed.run import config_from_args
-from torch.distributed.run import parse_args as parse_torchrun_arguments
 
+from modeling_spectra import SpectraSumForConditionalGeneration
+from spectra_sum.pretrained import load_model
 from tests.tiny import tiny_model
 from tests.training_setup import save_setup, setup_arguments
+from trainer import resuming
 from trainer.building import build_trainer
 from trainer.checkpoint_integrity import checkpoint_problem
 from trainer.data import load_records
 from trainer.resuming import checkpoint_to_resume
+from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import parse_arguments
 
 SETTINGS = {
@@ -179,6 +182,23 @@ def test_the_random_states_of_all_processes_are_needed(output):
     assert checkpoint_problem(checkpoint) == "rng_state_1.pth is missing"
 
 
+def test_random_states_of_fewer_processes_are_said(output, warnings, monkeypatch):
+    checkpoint = output / "checkpoint-2"
+    for rank in range(4):
+        shutil.copy(checkpoint / "rng_state.pth", checkpoint / f"rng_state_{rank}.pth")
+    (checkpoint / "rng_state.pth").unlink()
+    main_of_four = {"output_dir": str(output), "resume_from_checkpoint": "latest", "world_size": 4, "process_index": 0}
+    monkeypatch.setattr(resuming, "broadcast_object_list", lambda decision: decision)
+    assert checkpoint_to_resume(SimpleNamespace(**main_of_four)) == str(checkpoint)
+    assert warnings() == []
+    (checkpoint / "rng_state_3.pth").unlink()
+    assert checkpoint_to_resume(SimpleNamespace(**main_of_four)) == choose(output, str(checkpoint)) == str(checkpoint)
+    told = f"and {checkpoint} has the random states of 3: "
+    assert [line.partition(told)[0] for line in warnings()] == [
+        f"the number of processes is {processes}, " for processes in (4, 1)
+    ]
+
+
 def test_the_newest_sound_checkpoint_is_taken_and_one_line_says_why(output, warnings):
     # Ten is newer than two, though not as text.
     shutil.copytree(output / "checkpoint-2", output / "checkpoint-10")
@@ -200,7 +220,7 @@ def test_the_newest_sound_checkpoint_is_taken_and_one_line_says_why(output, warn
 
 
 def test_a_checkpoint_that_is_named_is_taken_or_refused(output):
-    assert choose(output, str(output / "checkpoint-1")) == str(output / "checkpoint-1")
+    assert choose(output, str(output / "checkpoint-2")) == str(output / "checkpoint-2")
     empty(output / "checkpoint-2" / "optimizer.pt")
     message = rf"checkpoint-2 is damaged: optimizer.pt .*; the newest sound one is {output / 'checkpoint-1'}\."
     with pytest.raises(ValueError, match=message):
@@ -208,6 +228,29 @@ def test_a_checkpoint_that_is_named_is_taken_or_refused(output):
     with pytest.raises(ValueError, match="there is no folder missing"):
         choose(output, "missing")
     assert (output / "checkpoint-2").is_dir()
+
+
+def test_what_is_newer_than_a_named_checkpoint_is_set_aside_and_latest_is_of_the_training_that_went_on(
+    output, warnings
+):
+    first, second, tenth = (output / f"checkpoint-{step}" for step in (1, 2, 10))
+    shutil.copytree(second, tenth)
+    abandoned = {path.name: path.read_bytes() for path in tenth.iterdir()}
+    assert choose(output, str(first)) == str(first)
+    assert warnings() == [
+        f"the training goes on from {first}, and newer checkpoints are set aside: checkpoint-10 is renamed to "
+        "abandoned-1-checkpoint-10, checkpoint-2 is renamed to abandoned-1-checkpoint-2."
+    ]
+    aside = output / "abandoned-1-checkpoint-10"
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == abandoned
+    # Stopped in the next step.
+    shutil.copytree(output / "abandoned-1-checkpoint-2", second)
+    assert choose(output) == str(second)
+    # Abandoned a second time, and back to the first.
+    assert choose(output, str(first)) == str(first)
+    assert choose(output, str(aside)) == str(aside)
+    kept = {"abandoned-1-checkpoint-10", "abandoned-1-checkpoint-2", "abandoned-2-checkpoint-2", "checkpoint-1"}
+    assert {path.name for path in output.glob("*checkpoint-*")} == kept
 
 
 def test_without_a_sound_checkpoint_nothing_is_resumed_or_touched(output, tmp_path):
@@ -256,65 +299,28 @@ def test_a_checkpoint_that_was_being_written_again_gets_its_name_back(output, wa
     assert not replaced.exists()
 
 
-@pytest.fixture
-def slurm(tmp_path):
-    """Runs the example for SLURM, without SLURM: what the launcher is given, and whether the job is queued again."""
-    script = Path(__file__).parents[2] / "trainer" / "configs" / "slurm.sh"
-    commands = {
-        "srun": 'exec "$@"',
-        "scontrol": 'if [ "$1" = show ]; then echo node1; else echo "$@" >>queue; fi',
-        "python": 'echo "$@" >launched; env >environment; eval "$DURING"; exit 1',
-    }
-    (tmp_path / "bin").mkdir()
-    for name, body in commands.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{body}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    job = {"SLURM_JOB_NODELIST": "node1", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_GPUS_ON_NODE": "4"}
-    job |= {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "32", "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-
-    def run(during: str = "true") -> tuple[str, dict[str, str], bool]:
-        (tmp_path / "queue").unlink(missing_ok=True)
-        done = subprocess.run(
-            ["bash", str(script), "config.yaml", "run"], cwd=tmp_path, env={**os.environ, **job, "DURING": during}
-        )
-        assert done.returncode == 1
-        environment = dict(
-            line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines() if "=" in line
-        )
-        return (tmp_path / "launched").read_text(), environment, (tmp_path / "queue").exists()
-
-    return run
-
-
-def test_a_slurm_job_goes_on_from_whole_checkpoints_and_is_queued_again_for_new_ones(slurm, tmp_path):
-    launched, environment, queued = slurm()
-    assert "--config config.yaml --output_dir run" in launched and "resume" not in launched and not queued
-    assert environment["SRUN_CPUS_PER_TASK"] == "32"
-    # A first checkpoint that was cut off is neither progress nor anything to go on from.
-    assert slurm("mkdir -p run/checkpoint-5")[2] is False
-    launched, _, queued = slurm("mkdir -p run/checkpoint-10; echo {} >run/checkpoint-10/trainer_state.json")
-    assert "resume" not in launched and queued
-    launched, _, queued = slurm("mv run/checkpoint-10 run/.checkpoint-10.replaced")
-    assert launched.rstrip().endswith("--resume_from_checkpoint latest")
-    assert "--resume_from_checkpoint latest" in slurm()[0]
-
-
-def test_the_launcher_of_a_slurm_job_leaves_sigterm_to_the_trainers(slurm, monkeypatch):
-    before = parse_torchrun_arguments(["script.py"])
-    assert "SIGTERM" in config_from_args(before)[0].signals_to_handle
-    for name, value in slurm()[1].items():
-        if name.startswith(("PET_", "TORCHELASTIC_")):
-            monkeypatch.setenv(name, value)
-    assert config_from_args(parse_torchrun_arguments(["script.py"]))[0].signals_to_handle == "SIGINT"
-
-
 def test_weights_of_another_model_do_not_stay_beside_a_new_one(folder, tmp_path):
-    arguments = parse_arguments(setup_arguments(folder, tmp_path))
-    trainer = build_trainer(*arguments, load_records(arguments[0]))
+    def build(*options: str) -> SpectraTrainer:
+        arguments = parse_arguments(setup_arguments(folder, tmp_path, *options))
+        return build_trainer(*arguments, load_records(arguments[0]))
+
+    def of_a_model() -> set[str]:
+        return {path.name for pattern in ("*.safetensors*", "*config.json") for path in tmp_path.glob(pattern)}
+
+    trainer = build()
     save_file({"a": torch.zeros(1)}, tmp_path / "model-00001-of-00002.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     (tmp_path / "notes.txt").write_text("of the user")
     trainer.save_model()
-    assert {path.name for path in tmp_path.glob("model*.safetensors*")} == {"model.safetensors"}
+    whole = of_a_model()
+    assert {"config.json", "model.safetensors"} <= whole
+    assert {name for name in whole if "safetensors" in name} == {"model.safetensors"}
     assert (tmp_path / "notes.txt").is_file()
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    build("--use_peft", "true", "--lora_r", "2").save_model()
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= of_a_model()
+    assert not {"config.json", "model.safetensors"} & of_a_model()
+    assert isinstance(load_model(str(tmp_path), merge=False).model, PeftModel)
+    trainer.save_model()
+    assert of_a_model() == whole
+    assert isinstance(load_model(str(tmp_path)).model, SpectraSumForConditionalGeneration)

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import config_from_args
+from torch.distributed.run import parse_args as parse_torchrun_arguments
 
 SCRIPT = Path(__file__).parents[2] / "trainer" / "configs" / "slurm.sh"
 JOB = {"SLURM_JOB_NODELIST": "node1", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_GPUS_ON_NODE": "4"}
@@ -68,3 +70,35 @@ def test_the_trainers_save_when_slurm_signals_its_task_alone(tmp_path):
 def test_the_exit_code_is_the_launchers(tmp_path, code):
     assert start(tmp_path, f"exit {code}").wait(60) == code
     assert not (tmp_path / "queue").exists()
+
+
+def run(folder: Path, during: str = "true") -> tuple[str, dict[str, str], bool]:
+    """What the launcher is given, its environment, and whether the job is queued again, when it fails after `during`."""
+    (folder / "queue").unlink(missing_ok=True)
+    job = start(folder, f'echo "$@" >launched; env >environment; {during}; exit 1')
+    assert job.wait(60) == 1
+    lines = (folder / "environment").read_text().splitlines()
+    environment = dict(line.split("=", 1) for line in lines if "=" in line)
+    return (folder / "launched").read_text(), environment, (folder / "queue").exists()
+
+
+def test_a_job_goes_on_from_whole_checkpoints_and_is_queued_again_for_new_ones(tmp_path):
+    launched, environment, queued = run(tmp_path)
+    assert "--config config.yaml --output_dir run" in launched and "resume" not in launched and not queued
+    assert environment["SRUN_CPUS_PER_TASK"] == "32"
+    # A first checkpoint that was cut off is neither progress nor anything to go on from.
+    assert run(tmp_path, "mkdir -p run/checkpoint-5")[2] is False
+    launched, _, queued = run(tmp_path, "mkdir -p run/checkpoint-10; echo {} >run/checkpoint-10/trainer_state.json")
+    assert "resume" not in launched and queued
+    launched, _, queued = run(tmp_path, "mv run/checkpoint-10 run/.checkpoint-10.replaced")
+    assert launched.rstrip().endswith("--resume_from_checkpoint latest")
+    assert "--resume_from_checkpoint latest" in run(tmp_path)[0]
+
+
+def test_the_launcher_leaves_sigterm_to_the_trainers(tmp_path, monkeypatch):
+    before = parse_torchrun_arguments(["script.py"])
+    assert "SIGTERM" in config_from_args(before)[0].signals_to_handle
+    for name, value in run(tmp_path)[1].items():
+        if name.startswith(("PET_", "TORCHELASTIC_")):
+            monkeypatch.setenv(name, value)
+    assert config_from_args(parse_torchrun_arguments(["script.py"]))[0].signals_to_handle == "SIGINT"

@@ -8,6 +8,7 @@ import torch
 from datasets import DatasetDict
 from peft import AutoPeftModel
 from rouge_score.rouge_scorer import RougeScorer
+from safetensors.torch import load_file
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.training_setup import save_setup, setup_arguments
@@ -303,3 +304,27 @@ def test_a_loss_that_is_no_number_ends_the_training_and_names_the_articles(make_
     named = [record["id"] for record in records["train"] if record["id"] in str(caught.value)]
     assert len(named) == 2
     assert [path.name for path in Path(trainer.args.output_dir).glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("max_grad_norm", ["1.0", "0"])
+def test_a_gradient_that_is_no_number_is_not_applied_and_the_articles_are_named(make_trainer, records, max_grad_norm):
+    saving = ("--save_strategy", "steps", "--save_steps", "1")
+    trainer = make_trainer(*saving, "--gradient_accumulation_steps", "2", "--max_grad_norm", max_grad_norm)
+    # The first of two micro-batches of the second step overflows in the backward pass alone.
+    seen = []
+
+    def overflow(gradient):
+        seen.append(1)
+        return gradient * math.inf if len(seen) == 3 else gradient
+
+    trainer.base_model.visual_path.cross_attentions["1"].gate.alpha.register_hook(overflow)
+    with pytest.raises(FloatingPointError, match=r"the gradient's norm is (inf|nan) after 1 steps") as caught:
+        trainer.train()
+    assert sum(record["id"] in str(caught.value) for record in records["train"]) == 4
+    (checkpoint,) = Path(trainer.args.output_dir).glob("checkpoint-*")
+    assert checkpoint.name == "checkpoint-1"
+    saved, found = load_file(checkpoint / "model.safetensors"), trainer.model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in saved.items())
+    # Such a step of fp16 is left out by its scaler.
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    assert trainer._get_grad_norm(trainer.model, torch.tensor(math.inf)) == math.inf

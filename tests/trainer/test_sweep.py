@@ -383,5 +383,5 @@ def test_the_stages_are_the_published_search_space():
     assert sorted((fields["lora_r"], fields["lora_alpha"]) for fields in lora) == [
         (rank, alpha) for rank in (16, 32, 64) for alpha in (64, 128)
     ]
-    assert (stage1.size, stage2.size) == (32, 6)
+    assert (stage1.size, stage2.size) == (24, 6)
     assert stage1.combinations(0) == stage1.combinations(0) != stage1.combinations(1)

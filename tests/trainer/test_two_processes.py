@@ -1,4 +1,6 @@
-"""Two gloo processes train as one process with the same articles does: losses, gradients, negatives, and the metrics."""
+"""Two gloo processes that accumulate gradients train as one process with the same articles does, which does not accumulate
+them: losses, gradients, negatives, and the metrics.
+"""
 
 import json
 import os
@@ -26,7 +28,9 @@ def train(folder: Path, processes: int) -> tuple[list[dict], dict]:
     output = folder / f"run_{processes}"
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, str(ROOT / "trainer" / "train.py")]
     command += setup_arguments(folder, output)
-    command += ["--per_device_train_batch_size", str(4 // processes), "--per_device_eval_batch_size", "1"]
+    # Four articles a step: together, or in two micro-batches of one article in each process.
+    batches = ["1", "--gradient_accumulation_steps", "2"] if processes == 2 else ["4"]
+    command += ["--per_device_eval_batch_size", "1", "--per_device_train_batch_size", *batches]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
