@@ -14,6 +14,7 @@ import argparse
 import gc
 import importlib.util
 import json
+import random
 import subprocess
 import sys
 import time
@@ -44,6 +45,7 @@ from benchmarks.overhead_models import (
     make_rows,
 )
 from benchmarks.overhead_results import Measurements, add_ratios, evaluate_bars, render_markdown, summarize_row
+from benchmarks.process_memory import forget_peak_memory, resident_memory
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_hardware, describe_versions
 
@@ -51,11 +53,14 @@ NOTES = (
     "Random weights and inputs; min_new_tokens = max_new_tokens, so that every row decodes equally.",
     "prefill: from the call of generate() to the first token's logits. visual + text = prefill; visual ends where the "
     "language model starts: towers, visual path and generate()'s own preparations, which are all of it for the text model.",
-    "MM- rows have the modules of their namesakes: relevance predictor and alignment head are part of every model, and the "
-    "losses exist in training only. What differs between namesakes is the noise of this run.",
+    "OneVision is LLaVA-OneVision as it is: one tower. All others have a second tower for the image embeddings, which MM-OV "
+    "needs to choose images, and has no use for while it generates. The gated MM- rows have the modules of their "
+    "namesakes, and the losses exist in training only: what differs between them is the noise of this run.",
     "new: the parameters of the visual path, in number, also where they are stored in 4 bit.",
 )
-CPU_MEMORY_NOTE = "memory: peak of a process per row that generates once, less what it had before the model was built."
+CPU_MEMORY_NOTE = (
+    "memory: peak of a process per row while it generates once, less what it had before the model was built."
+)
 GPU_MEMORY_NOTE = (
     "memory: torch.cuda.max_memory_allocated while generating, weights included, building excluded. The paper's figures: "
     "OV 15.80 GB, Vision Sampler 16.81, DVP 22.56."
@@ -162,22 +167,6 @@ def measure_sample(
         decode=(last_token - first_token) / (new_tokens - 1),
         total=end,
     )
-
-
-def resident_memory() -> tuple[int, int] | None:
-    """Bytes of this process in memory, now and at most so far; None where the system does not tell."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    # Not getrusage, whose maximum a process inherits from the one that started it.
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-    return tuple(int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
-
-
-def forget_peak_memory() -> None:
-    """From here on `resident_memory` tells the most that this process has held since this call."""
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -318,7 +307,9 @@ def missing_samples(
 ) -> list[tuple[int, Row]]:
     """What is left to do for these rows, in turns, with the warm-ups before it; nothing if all is done."""
     done = {row.name: {entry["sample"] for entry in measurements.of(row.name, "times")} for row in rows}
-    samples = [(sample, row) for sample in range(options.samples) for row in rows if sample not in done[row.name]]
+    # In another order each time, so that no row always comes after the same one.
+    turns = [(sample, random.Random(sample).sample(list(rows), len(rows))) for sample in range(options.samples)]
+    samples = [(sample, row) for sample, turn in turns for row in turn if sample not in done[row.name]]
     warmups = [(-1 - index, row) for index in range(options.warmups) for row in rows]
     return [*warmups, *samples] if samples else []
 
@@ -348,7 +339,11 @@ def print_peak_memory(options: argparse.Namespace) -> None:
     """Of this process, which builds one row's model and generates once; null where the system does not tell."""
     before = resident_memory()
     (row,) = [row for row in options.rows if row.name == options.peak_memory_of]
-    measure(row, prepare(row, options)[0], 0, options)
+    model, _ = prepare(row, options)
+    if before is not None:
+        # Building takes more than generating where weights are made in one precision and kept in another.
+        forget_peak_memory()
+    measure(row, model, 0, options)
     print(json.dumps(before and {"peak": resident_memory()[1], "before": before[0]}))
 
 

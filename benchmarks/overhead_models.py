@@ -21,7 +21,7 @@ MATRIX = Path(__file__).resolve().parents[1] / "trainer" / "configs" / "matrix" 
 SEED = 0
 # Open gates: a closed one would be computed all the same, but its result would be that of the text model.
 GATE_INIT = 0.5
-TEXT_ROW = "Text model alone"
+TEXT_ROW, BASELINE = "Text model alone", "OneVision"
 # Rows that are measured once more with the new modules in 4 bit.
 QUANTIZED = {"Vision Sampler": "Vision Sampler, NF4", "DVP": "DVP, NF4"}
 # Token ids below are special in most vocabularies; the last one is the placeholder of concat.
@@ -156,10 +156,11 @@ def make_config(row: Row, size: Size, one_tower: bool = False) -> SpectraSumConf
     """The configuration of a row that is not the text model.
 
     With `one_tower` patches and embeddings come from one tower of `tower_layers` layers with its pooling head, as
-    where a checkpoint's tower is the teacher's own; otherwise from two, as with the published LLaVA-OneVision.
+    where a checkpoint's tower is the teacher's own; otherwise from two, as with the published LLaVA-OneVision. The
+    baseline, LLaVA-OneVision itself, has no use for embeddings and always one tower.
     """
     towers = {"vision_config": SiglipVisionConfig(**size.tower, num_hidden_layers=size.tower_layers)}
-    if not one_tower:
+    if not one_tower and row.name != BASELINE:
         towers["vision_config"].vision_use_head = False
         towers["embedding_vision_config"] = SiglipVisionConfig(**size.tower, num_hidden_layers=size.tower_layers + 1)
     text = make_text_config(size)
@@ -180,14 +181,20 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def build_model(
     row: Row, size: Size, device: torch.device, dtype: torch.dtype, attention: str, one_tower: bool = False
 ) -> PreTrainedModel:
-    """The row's model in evaluation mode, built where it runs; backbones of all rows have the same weights."""
-    config = make_text_config(size) if row.fields is None else make_config(row, size, one_tower)
-    config._attn_implementation = attention
-    make = AutoModelForCausalLM.from_config if row.fields is None else SpectraSumForConditionalGeneration
+    """The row's model in evaluation mode, built where it runs; language models of all rows have the same weights."""
+    text_config = make_text_config(size)
+    text_config._attn_implementation = attention
     torch.manual_seed(SEED)
     with device, _default_dtype(dtype):
-        model = make(config).eval()
-    return model.requires_grad_(False)
+        model = AutoModelForCausalLM.from_config(text_config)
+        if row.fields is not None:
+            config = make_config(row, size, one_tower)
+            config._attn_implementation = attention
+            torch.manual_seed(SEED)
+            model = SpectraSumForConditionalGeneration(config, language_model=model)
+            # As loading in that precision does, which leaves some parameters in float32.
+            model.cast_parameters(dtype)
+    return model.eval().requires_grad_(False)
 
 
 def count_parameters(model: PreTrainedModel) -> dict[str, int]:

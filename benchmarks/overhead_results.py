@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.overhead_models import QUANTIZED, TEXT_ROW
+from benchmarks.overhead_models import BASELINE, QUANTIZED, TEXT_ROW
 
 TIMES = ("visual", "text", "prefill", "decode", "total")
-BASELINE, METHOD = "OneVision", "DVP"
+METHOD = "DVP"
 # Fewer say too little of a median.
 LEAST_SAMPLES = 5
+# With digits and unit, as fractions of a second.
+SUMMARY_TIMES = (("prefill", 0, 1e3), ("decode", 1, 1e3), ("total", 1, 1.0))
 # The settings that the bars are defined for.
 BAR_SETTINGS = {"images": 5, "patches_per_image": 729, "text_tokens": 2048, "new_tokens": 256}
 BAR_SETTINGS |= {"K": 24, "G": [8, 16, 24], "M": 64, "feed_forward": {"sampler": 4, "dvp": 4}}
@@ -221,6 +223,24 @@ def render_markdown(content: Mapping[str, Any]) -> str:
         [f"- {note}" for note in content["notes"]],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def render_summary(content: Mapping[str, Any]) -> str:
+    """The ratios alone, and the bars that this run decides."""
+    head = ["", "prompt tokens", "prefill ms", "decode ms/token", "total s", "prefill / OV", "total / OV"]
+    lines = [
+        [name, str(row["prompt_tokens"])]
+        + [_number(row["seconds"][what]["median"], digits, scale) for what, digits, scale in SUMMARY_TIMES]
+        + [_number(row["to_onevision"][what], 2) for what in ("prefill", "total")]
+        + [_number(row["to_text"]["decode"], 2)]
+        for name, row in content["rows"].items()
+    ]
+    bars = [
+        f"- {bar['name']}: {_number(bar['value'], 2)}, at most {bar['limit']:.2f}: {'met' if bar['met'] else 'NOT met'}"
+        for bar in content["bars"]
+        if bar["met"] is not None
+    ]
+    return "\n".join([*_table([*head, "decode / text model"], lines), "", _describe(content), "", *bars]) + "\n"
 
 
 def _verdict(bar: Mapping[str, Any]) -> str:

@@ -17,8 +17,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 # Results that their benchmarks turn into Markdown themselves.
 OWN_TABLES = {
     "parameters": parameters.render,
-    "overhead_tiny": overhead_results.render_markdown,
-    "training_tiny": training_results.render_markdown,
+    "overhead_tiny": overhead_results.render_summary,
+    "training_tiny": training_results.render_summary,
     "data": data.render,
     "quantization_smollm2": quantization.markdown,
     "quantization": quantization.markdown,

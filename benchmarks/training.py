@@ -11,6 +11,7 @@ work of other processes. A profile of one step of each says where the time goes.
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -29,8 +30,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from tqdm import tqdm
 
-from benchmarks.overhead import forget_peak_memory, resident_memory
 from benchmarks.overhead_models import GATE_INIT, SEED, SIZES, count_parameters
+from benchmarks.process_memory import forget_peak_memory, resident_memory
 from benchmarks.training_models import (
     LOSSES,
     SENTENCES,
@@ -39,7 +40,15 @@ from benchmarks.training_models import (
     make_batches,
     training_size,
 )
-from benchmarks.training_results import BAR, NOTES, VARIANTS, name_of, render_markdown, summarize, write_results
+from benchmarks.training_results import (
+    NOTES,
+    VARIANTS,
+    evaluate_bar,
+    name_of,
+    render_markdown,
+    summarize,
+    write_results,
+)
 from spectra_sum.environment import describe_hardware, describe_versions
 from trainer.arguments import SpectraTrainingArguments
 from trainer.spectra_trainer import SpectraTrainer
@@ -232,6 +241,10 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--peak-memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if options.device not in ("cpu", "cuda"):
+        parser.error(
+            f"--device {options.device}: choose cpu or cuda; CUDA_VISIBLE_DEVICES chooses among several GPUs."
+        )
     options.device = torch.device(options.device)
     if options.device.type == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU here; use --device cpu.")
@@ -250,17 +263,36 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
 
 def describe(options: argparse.Namespace, bench: Bench, rows: Mapping[str, Any]) -> dict[str, Any]:
     """The content of the result file, as yet without a profile."""
-    config = bench.model.config
-    value = rows[name_of(("embeddings", "three"))]["to_lm_alone"]
+    config, size = bench.model.config, options.dimensions
+    given = ("size", "dtype", "turns", "warmups", "articles", "one_tower", "no_memory")
+    settings = {name: getattr(options, name) for name in given}
+    fields = (
+        "sampler_depth",
+        "sampler_feed_forward_multiplier",
+        "dvp_feed_forward_multiplier",
+        "max_candidate_images",
+    )
     return {
         "rows": rows,
         "profile": {},
-        "bar": {"name": BAR[0], "value": value, "limit": BAR[1], "met": value <= BAR[1]},
+        "bar": evaluate_bar(rows, settings)._asdict(),
         "notes": list(NOTES),
         "settings": {
-            **{
-                name: getattr(options, name) for name in ("size", "dtype", "turns", "warmups", "articles", "one_tower")
+            **settings,
+            "text": dict(size.text),
+            "towers": {
+                **size.tower,
+                "layers": [size.tower_layers, size.tower_layers + 1][: 1 if options.one_tower else 2],
             },
+            "teacher": "a SigLIP of the tower's width and depth with its text tower, float32",
+            "loss_weights": {
+                name: dict(zip(("align", "distill"), pair, strict=True)) for name, pair in LOSSES.items()
+            },
+            "vrp_dropout": config.vrp_dropout,
+            **{name: getattr(config, name) for name in fields},
+            "attention": config._attn_implementation,
+            "activation_checkpointing": False,
+            "order": "all variants on an article, in another order each turn",
             "device": str(options.device),
             "size_note": options.dimensions.note,
             "images": options.dimensions.images,
@@ -297,9 +329,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise SystemExit(f"--images: at most {bench.model.config.max_candidate_images} are scored.")
         steps: dict[tuple[str, str], list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
         for turn in tqdm(range(-options.warmups, options.turns), desc="training steps", unit="turn"):
-            # Nobody always comes after the same other one.
-            shift = turn % len(VARIANTS)
-            for variant in VARIANTS[shift:] + VARIANTS[:shift]:
+            # In another order each time, so that no variant always comes after the same one.
+            for variant in random.Random(turn).sample(VARIANTS, len(VARIANTS)):
                 values = bench.timed_step(variant, turn)
                 if turn >= 0:
                     steps[variant].append(values)

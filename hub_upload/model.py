@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from modeling_spectra.configuration_spectra import AUTO_MAP
 from spectra_sum.model_sources import ModelError, find_adapter_base
 from spectra_sum.pretrained import load_model
+from spectra_sum.quantization_choices import BASE_QUANTIZATION_FILE
 
 from .bare_load import summarize_sample, tensor_digest
 from .errors import HubError
@@ -265,7 +266,9 @@ def _stage_weights(
     loaded.processor.save_pretrained(staged)
     if as_adapter:
         shutil.copyfile(folder.weights[0], staged / folder.weights[0].name)
-        shutil.copyfile(folder.path / "adapter_config.json", staged / "adapter_config.json")
+        for name in ("adapter_config.json", BASE_QUANTIZATION_FILE):
+            if (folder.path / name).is_file():
+                shutil.copyfile(folder.path / name, staged / name)
         tensors = file_digests(folder.weights)
     else:
         try:

@@ -21,6 +21,19 @@ class ImageEncodingMixin:
                 "out when no article has an image."
             )
 
+    def _checked_mask(self, image_mask: torch.Tensor | None, **inputs: torch.Tensor | None) -> torch.Tensor:
+        """The mask of images (B, N), all true where none is given, once it is sure that all inputs are of the same images."""
+        given = {name: values for name, values in inputs.items() if values is not None}
+        for name, values in given.items():
+            self._check_count(values, name)
+        first = next(iter(given.values()))
+        if image_mask is None:
+            image_mask = torch.ones(first.shape[:2], dtype=torch.bool, device=first.device)
+        shapes = {name: tuple(values.shape[:2]) for name, values in (given | {"image_mask": image_mask}).items()}
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"articles and images per article must be the same in all of {shapes}.")
+        return image_mask.bool()
+
     def _run_tower(
         self, tower: nn.Module, pixel_values: torch.Tensor, image_mask: torch.Tensor, **kwargs: Any
     ) -> tuple[ModelOutput, torch.Tensor]:
@@ -78,7 +91,7 @@ class ImageEncodingMixin:
 
     @torch.no_grad()
     def image_features(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What `generate`, `select_images` and a forward pass of the same articles would each compute anew.
+        """What `generate`, `select_images` and a forward pass of the same articles would each compute anew, without a graph.
 
         Args:
             pixel_values: (B, N, 3, H, W).
@@ -101,6 +114,7 @@ class ImageEncodingMixin:
         reduce_by_relevance: bool = True,
         image_embeds: torch.Tensor | None = None,
         patches: torch.Tensor | None = None,
+        rank_images: bool = True,
     ) -> EncodedImages:
         """Everything that is computed from an article's images, once per article.
 
@@ -115,35 +129,30 @@ class ImageEncodingMixin:
             image_embeds: (B, N, d_img), what [`pool_images`] gave for these images. The vision tower then sees the
                 images alone that the summarizer sees.
             patches: (B, N, P, d_v), what [`patch_images`] gave for these images.
+            rank_images: False where nobody reads embeddings and logits, as in generation: without a reduction
+                `fusion="concat"` then has no use for an embedding tower, which does not run.
 
         Raises:
             ValueError: for no or too many images, for inputs of different shapes (B, N), or when a reduction needs
                 `article_embeds` and they are missing.
         """
-        inputs = {"pixel_values": pixel_values, "image_embeds": image_embeds, "patches": patches}
-        inputs = {name: values for name, values in inputs.items() if values is not None}
-        if pixel_values is None and len(inputs) < 2:
+        if pixel_values is None and (image_embeds is None or patches is None):
             raise ValueError("pass pixel_values, or both image_embeds and patches.")
-        for name, values in inputs.items():
-            self._check_count(values, name)
-        given = next(iter(inputs.values()))
-        if image_mask is None:
-            image_mask = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
-        image_mask = image_mask.bool()
-        shapes = {name: tuple(values.shape[:2]) for name, values in (inputs | {"image_mask": image_mask}).items()}
-        if len(set(shapes.values())) > 1:
-            raise ValueError(f"articles and images per article must be the same in all of {shapes}.")
-        config, count = self.config, given.shape[1]
+        image_mask = self._checked_mask(
+            image_mask, pixel_values=pixel_values, image_embeds=image_embeds, patches=patches
+        )
+        config, count = self.config, image_mask.shape[1]
+        reduced = count > config.max_images and reduce_by_relevance
         if image_embeds is None and patches is None and self.embedding_tower is None:
             patches, image_embeds = self.embed_images(pixel_values, image_mask)
-        elif image_embeds is None:
+        elif image_embeds is None and (rank_images or reduced or config.fusion != "concat"):
             image_embeds = self.pool_images(pixel_values, image_mask)
         predictor, logits = self.visual_path.relevance_predictor, None
-        if predictor.context == "none" or article_embeds is not None:
+        if image_embeds is not None and (predictor.context == "none" or article_embeds is not None):
             logits = predictor(image_embeds, image_mask, article_embeds).masked_fill(~image_mask, -torch.inf)
 
         order = torch.where(image_mask, 0.0, -torch.inf)
-        if count > config.max_images and reduce_by_relevance:
+        if reduced:
             if logits is None:
                 raise ValueError(
                     f"choosing {config.max_images} of {count} images with vrp_context={predictor.context!r} needs the "
@@ -219,16 +228,14 @@ class ImageEncodingMixin:
             patches: Not read: the arguments of `generate` are those of this method, too.
 
         Raises:
-            ValueError: when the predictor reads the article and `input_ids` are missing.
+            ValueError: when the predictor reads the article and `input_ids` are missing, for too many images, and for inputs
+                of different shapes (B, N).
         """
         if pixel_values is None and image_embeds is None:
             batch_size = 0 if input_ids is None else input_ids.shape[0]
             return ImageSelection([[] for _ in range(batch_size)], torch.zeros(batch_size, 0, device=self.device))
         predictor = self.visual_path.relevance_predictor
-        if image_mask is None:
-            given = pixel_values if image_embeds is None else image_embeds
-            image_mask = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
-        image_mask = image_mask.bool()
+        image_mask = self._checked_mask(image_mask, pixel_values=pixel_values, image_embeds=image_embeds)
         article_embeds = None
         if predictor.context != "none":
             if input_ids is None:

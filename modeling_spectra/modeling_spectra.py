@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers import initialization as init
@@ -160,9 +159,9 @@ class SpectraSumForConditionalGeneration(
         """{gate layer: mean |tanh α|} (§3); empty for `fusion="concat"`."""
         cross_attentions = self.visual_path.cross_attentions or {}
         alphas = {int(layer): module.gate.alpha for layer, module in cross_attentions.items()}
-        # A sharded α is averaged as a whole: every process must ask.
+        # A sharded α (DTensor) is averaged as a whole: every process must ask.
         whole = {
-            layer: alpha.full_tensor() if isinstance(alpha, DTensor) else alpha for layer, alpha in alphas.items()
+            layer: alpha.full_tensor() if hasattr(alpha, "full_tensor") else alpha for layer, alpha in alphas.items()
         }
         return {layer: alpha.tanh().abs().mean().item() for layer, alpha in whole.items()}
 

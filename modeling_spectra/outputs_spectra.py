@@ -49,11 +49,11 @@ class SpectraSumOutput(ModelOutput):
 class EncodedImages(NamedTuple):
     """The images of a batch of articles, encoded once.
 
-    image_embeds (B, N, d_img), selection_logits (B, N) or None, visual_key_values for the gated variants,
+    image_embeds (B, N, d_img) and selection_logits (B, N), or None, visual_key_values for the gated variants,
     visual_tokens (B, N', P + 1, d) for `"concat"`, summarizer_images (B, N') with −1 for none.
     """
 
-    image_embeds: torch.Tensor
+    image_embeds: torch.Tensor | None
     selection_logits: torch.Tensor | None
     visual_key_values: VisualKeyValues | None
     visual_tokens: torch.Tensor | None

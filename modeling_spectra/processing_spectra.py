@@ -106,25 +106,30 @@ class SpectraSumProcessor(ProcessorMixin):
         message = self.prompt_template.replace("{body}", body_mark).replace("{title}", title).lstrip()
         if self.chat_template:
             # Templates of multimodal models read a list of parts, and drop a plain string without a word.
-            contents = (message, [{"type": "text", "text": message}])
-            rendered = (self._render(content) for content in contents)
-            message = next((text for text in rendered if text and body_mark in text), "")
-        before, found, after = message.partition(body_mark)
-        if not found:
-            raise ValueError("the chat template renders neither a text nor a list of parts as the user's message.")
+            message = self._render(message, body_mark)
+        before, _, after = message.partition(body_mark)
         return before, after
 
-    def _render(self, content: str | list[dict[str, str]]) -> str | None:
-        """The user's message in the chat format; None where the template does not take content of this kind."""
-        try:
-            return self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                chat_template=self.chat_template,
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-        except (TemplateError, TypeError):
-            return None
+    def _render(self, message: str, mark: str) -> str:
+        """The user's message in the chat format, in which `mark` stands."""
+        failure = None
+        for content in (message, [{"type": "text", "text": message}]):
+            try:
+                text = self.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": content}],
+                    chat_template=self.chat_template,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                )
+            except (TemplateError, TypeError) as error:
+                failure = error
+                continue
+            if mark in text:
+                return text
+        raise ValueError(
+            "the chat template renders neither a text nor a list of parts as the user's message"
+            + (f": {failure}" if failure else ".")
+        ) from failure
 
     def _encode(self, text: str, *, literal: bool) -> list[int]:
         """Token ids; `literal` reads the spelling of a special token as the plain text that it is in an article."""

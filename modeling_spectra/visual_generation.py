@@ -31,7 +31,7 @@ class VisualGenerationMixin(GenerationMixin):
             starts = (cache is None or cache.get_seq_length() == 0) and model_kwargs.get("inputs_embeds") is None
             if self.config.vrp_context != "none" and starts:
                 article_embeds = self.article_embeddings(input_ids, model_kwargs.get("attention_mask"), article_mask)
-            encoded = self.encode_images(**images, article_embeds=article_embeds)
+            encoded = self.encode_images(**images, article_embeds=article_embeds, rank_images=False)
             key_values = encoded.visual_key_values
             if encoded.visual_tokens is not None:
                 model_kwargs["visual_tokens"] = encoded.visual_tokens

@@ -19,10 +19,12 @@ from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProce
 
 from .model_sources import ModelError, check_config, check_model, find_adapter_base, find_smollm2
 from .quantization_choices import (
+    BASE_QUANTIZATION_FILE,
     NEW_MODULES,
     TrainingQuantization,
     check_bitsandbytes,
     check_quantization,
+    is_4bit,
     is_quantized,
     training_quantization,
 )
@@ -56,8 +58,8 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
             `PeftModel`. An adapter of a quantized base works inside it unmerged: merging would round the sum again.
         quantize (`str`, *optional*): `"language-model"` puts the language model's decoder in 4 bits (NF4),
             `"new-modules"` also Vision Sampler and Deep Visual Processor, see `quantization.py`. An adapter that was
-            trained on 4 bits, as the run's record tells, gets its scales back as they were there; without `quantize` a
-            warning says that it was.
+            trained on 4 bits, as its `base_quantization.json` tells, gets its scales back as they were there; without
+            `quantize` a warning says that it was.
 
     Raises:
         ModelError: The model cannot be fetched, loaded or quantized, or its weights are incomplete.
@@ -74,14 +76,15 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
             local = find_adapter_base(Path(adapter).parent) if Path(name).is_dir() else None
             base = str(local or settings["base_model_name_or_path"])
             revision = None if local else settings.get("revision")
-            trained = training_quantization(Path(name))
+            recorded = cached_file(name, BASE_QUANTIZATION_FILE, _raise_exceptions_for_missing_entries=False)
+            trained = training_quantization(recorded)
             _warn_of_other_quantization(name, quantize, trained)
         config = Path(cached_file(base, "config.json", revision=revision or "main"))
         check_config(config, base)
         content = json.loads(config.read_text(encoding="utf-8"))
         options = {} if quantize is None else _quantized(quantize, content, base, trained)
-        packed = quantize is not None or is_quantized(content)
-        if packed:
+        in_4bit = quantize is not None or is_4bit(content)
+        if in_4bit:
             check_bitsandbytes()
         base_model, report = SpectraSumForConditionalGeneration.from_pretrained(
             base, revision=revision or "main", use_safetensors=True, output_loading_info=True, **options
@@ -94,14 +97,14 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
 
             # The adapter is put into the base in place.
             model = PeftModel.from_pretrained(base_model, name)
-            if merge and not packed:
+            if merge and quantize is None and not is_quantized(content):
                 model = model.merge_and_unload()
             elif merge:
                 model = base_model
                 if hasattr(model.visual_path, "modules_to_save"):
                     # The trained copy alone: PEFT also holds the one that it replaces.
                     model.visual_path = model.visual_path.modules_to_save["default"]
-        if packed:
+        if in_4bit:
             _finish_quantization(base_model, quantize)
     except ModelError:
         raise

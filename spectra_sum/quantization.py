@@ -5,6 +5,8 @@ Vision Sampler and Deep Visual Processor. Never: vision tower, gates and their c
 alignment head; they are small, and rankings and gates live on small differences.
 """
 
+from typing import Any
+
 import torch
 from bitsandbytes.nn import Linear4bit, Params4bit
 from torch import nn
@@ -29,6 +31,17 @@ def nf4_config(compute_dtype: torch.dtype, nested: bool = True) -> BitsAndBytesC
         bnb_4bit_compute_dtype=compute_dtype,
         llm_int8_skip_modules=[NOT_DECODER_LAYERS],
     )
+
+
+def quantization_of(model: nn.Module) -> dict[str, Any]:
+    """How the 4-bit layers of a model were quantized, in the words of transformers' `BitsAndBytesConfig`."""
+    layer = next(module for module in model.modules() if isinstance(module, Linear4bit))
+    state = layer.weight.quant_state
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": state.quant_type,
+        "bnb_4bit_use_double_quant": state.nested,
+    }
 
 
 def settle_4bit_layers(model: nn.Module) -> None:

@@ -10,6 +10,8 @@ from .model_sources import ModelError
 
 LANGUAGE_MODEL, NEW_MODULES = "language-model", "new-modules"
 QUANTIZATIONS = (LANGUAGE_MODEL, NEW_MODULES)
+# In an adapter's folder, written where its base was quantized while it was trained.
+BASE_QUANTIZATION_FILE = "base_quantization.json"
 
 
 class TrainingQuantization(NamedTuple):
@@ -30,36 +32,36 @@ def check_bitsandbytes() -> None:
         raise ModelError("4 bits need bitsandbytes; install it with: pip install 'spectra-sum[quantization]'")
 
 
-def training_quantization(adapter: Path) -> TrainingQuantization | None:
+def training_quantization(file: str | Path | None) -> TrainingQuantization | None:
     """
-    What an adapter's language model was quantized to while it was trained, as the run's `run.json` records it, in the
-    adapter's folder or, for a checkpoint, in the one above.
+    What an adapter's language model was quantized to while it was trained.
 
     Args:
-        adapter (`Path`): The adapter's folder.
+        file (`Path`, *optional*): The adapter's `BASE_QUANTIZATION_FILE`; an adapter of an unquantized base has none.
 
     Returns:
-        `None`: unquantized, or nothing is recorded.
+        `None`: unquantized.
     """
-    for place in (adapter, adapter.absolute().parent):
-        try:
-            options = json.loads((place / "run.json").read_text(encoding="utf-8"))["arguments"]["model"]
-            if options.get("load_in_4bit") is not True:
-                return None
-            return TrainingQuantization(LANGUAGE_MODEL, options.get("use_bnb_nested_quant") is True)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            # Whoever makes a card of this record says that it is damaged; a model loads without it.
-            return None
-    return None
+    if file is None:
+        return None
+    nested = json.loads(Path(file).read_text(encoding="utf-8"))["bnb_4bit_use_double_quant"]
+    return TrainingQuantization(LANGUAGE_MODEL, nested is True)
 
 
 def is_quantized(config: Mapping[str, Any]) -> bool:
     """Whether the weights of a model with this `config.json` are in fewer bits already."""
+    return bool(_quantization_config(config))
+
+
+def is_4bit(config: Mapping[str, Any]) -> bool:
+    """Whether bitsandbytes has put them in 4 bits."""
+    return _quantization_config(config).get("quant_method") == "bitsandbytes"
+
+
+def _quantization_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     text_config = config.get("text_config")
     inner = text_config.get("quantization_config") if isinstance(text_config, Mapping) else None
-    return bool(config.get("quantization_config") or inner)
+    return config.get("quantization_config") or inner or {}
 
 
 def check_quantization(quantize: str, config: Mapping[str, Any], name: str) -> None:

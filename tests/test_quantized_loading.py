@@ -278,17 +278,17 @@ def test_weights_from_before_the_temperature_had_a_dimension(folder, tmp_path):
 
 
 def test_another_quantization_than_in_training_is_warned_of(folder, tmp_path):
-    adapter = tmp_path / "run" / "checkpoint-3"
-    save_adapter(folder, adapter)
-    record = tmp_path / "run" / "run.json"
-    for options, quantize, warned in (
-        ({"load_in_4bit": True}, None, True),
-        ({"load_in_4bit": True}, "new-modules", True),
-        ({"load_in_4bit": True}, "language-model", False),
-        ({"load_in_4bit": True, "use_bnb_nested_quant": True}, "language-model", False),
-        ({}, None, False),
+    save_adapter(folder, adapter := tmp_path / "adapter")
+    record = adapter / "base_quantization.json"
+    for nested, quantize, warned in (
+        (None, None, False),
+        (False, None, True),
+        (False, "new-modules", True),
+        (False, "language-model", False),
+        (True, "language-model", False),
     ):
-        record.write_text(json.dumps({"arguments": {"model": options}}))
+        if nested is not None:
+            record.write_text(json.dumps({"load_in_4bit": True, "bnb_4bit_use_double_quant": nested}))
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
             model = load_model(str(adapter), quantize=quantize).model
@@ -296,7 +296,7 @@ def test_another_quantization_than_in_training_is_warned_of(folder, tmp_path):
         assert any("trained on the language model in 4 bits" in message for message in messages) == warned
         # The scales are in 8 bits where they were so in training.
         for layer in (module for module in model.language_model.modules() if isinstance(module, Linear4bit)):
-            assert layer.weight.quant_state.nested == options.get("use_bnb_nested_quant", False)
+            assert layer.weight.quant_state.nested == nested
 
 
 def test_what_makes_no_sense_is_refused(folder, tmp_path, monkeypatch):

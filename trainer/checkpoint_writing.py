@@ -1,5 +1,6 @@
 """Checkpoints and models that are written as a whole or not at all: on a full disk the last good ones stay."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from torch import nn
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from modeling_spectra import SpectraSumConfig
+from spectra_sum.quantization_choices import BASE_QUANTIZATION_FILE
 from trainer.checkpoint_integrity import is_complete, one_line
 from trainer.resuming import newest_sound_checkpoint
 
@@ -23,7 +26,13 @@ KEPT = {
     STATE: "the trained model is written",
 }
 # What would make a whole model be taken for an adapter, or tell of another model than the adapter's base.
-OF_ONE_MODEL = ("model*.safetensors*", "config.json", "adapter_model*.safetensors*", "adapter_config.json")
+OF_ONE_MODEL = (
+    "model*.safetensors*",
+    "config.json",
+    "adapter_model*.safetensors*",
+    "adapter_config.json",
+    BASE_QUANTIZATION_FILE,
+)
 
 
 class CheckpointError(RuntimeError):
@@ -152,5 +161,13 @@ def _move_over(source: Path, target: Path) -> None:
         (source / path).replace(target / path)
     for pattern in OF_ONE_MODEL:
         for path in target.glob(pattern):
-            if path.relative_to(target) not in files:
+            if path.relative_to(target) not in files and (path.name != "config.json" or _is_ours(path)):
                 path.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a configuration is of a SPeCTrA-Sum model; another one is the user's."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["model_type"] == SpectraSumConfig.model_type
+    except (ValueError, LookupError, TypeError):
+        return False

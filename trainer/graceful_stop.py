@@ -33,10 +33,12 @@ class GracefulStop(TrainerCallback):
 
     Args:
         trainer (`SpectraTrainer`): Whose training is stopped; its `stopped_early` is set then.
+        checkpoint (`str`, *optional*): From which it goes on, and to which an evaluation that was left out belongs.
     """
 
-    def __init__(self, trainer: Any):
+    def __init__(self, trainer: Any, checkpoint: str | None = None):
         self.trainer = trainer
+        self._checkpoint = checkpoint
         self._requested = False
         self._process = os.getpid()
         self._first_step = True
@@ -122,12 +124,12 @@ class GracefulStop(TrainerCallback):
         self._requested = True
 
     def _evaluate(self) -> None:
-        args, state = self.trainer.args, self.trainer.state
+        state = self.trainer.state
         metrics = self.trainer._evaluate(None, None)
         self.trainer._determine_best_metric(metrics, None)
         # The Trainer does it when it saves, which came before this evaluation.
-        if state.best_global_step == state.global_step and _last_checkpoint(args, state).is_dir():
-            state.best_model_checkpoint = str(_last_checkpoint(args, state))
+        if state.best_global_step == state.global_step and self._checkpoint is not None:
+            state.best_model_checkpoint = self._checkpoint
 
     def _agreed(self, args: TrainingArguments) -> bool:
         if args.world_size == 1:

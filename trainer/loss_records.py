@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from transformers.utils import logging
 
 from trainer.dpp_teacher import mean_spread
@@ -18,9 +18,14 @@ ENOUGH_ARTICLES = 100
 
 
 class LossRecords:
-    """Sums of the values named in `RECORDED`, since they were last taken."""
+    """Sums of the values named in `RECORDED`, since they were last taken.
 
-    def __init__(self) -> None:
+    Args:
+        warn (`bool`, *optional*, defaults to `False`): Warn once, in the main process, of a teacher whose labels hardly differ.
+    """
+
+    def __init__(self, warn: bool = False) -> None:
+        self._warns = warn and PartialState().is_main_process
         self._sums: dict[str, torch.Tensor | float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._spread, self._articles = 0.0, 0
@@ -34,7 +39,7 @@ class LossRecords:
     def add_teacher(self, logits: torch.Tensor, marginals: torch.Tensor, image_mask: torch.Tensor) -> None:
         """The spread of the labels and how often the predictor's best image is the teacher's; all (B, N).
 
-        Articles with less than two images count for neither. A teacher whose labels hardly differ is warned of once.
+        Articles with less than two images count for neither.
         """
         several = image_mask.sum(1) > 1
         count = int(several.sum())
@@ -45,9 +50,9 @@ class LossRecords:
         chosen = marginals.gather(1, logits.detach().argmax(1, keepdim=True)).squeeze(1)
         agreement = (chosen >= marginals.masked_fill(~image_mask, -1).amax(1) - 1e-6)[several].double().mean()
         self.add(count, teacher_spread=spread, vrp_agreement=float(agreement))
-        before = self._articles
-        self._spread, self._articles = self._spread + count * spread, before + count
-        if before < ENOUGH_ARTICLES <= self._articles and self._spread / self._articles < LEAST_SPREAD:
+        self._spread, self._articles = self._spread + count * spread, self._articles + count
+        if self._warns and self._articles >= ENOUGH_ARTICLES and self._spread / self._articles < LEAST_SPREAD:
+            self._warns = False
             logger.warning(
                 f"the teacher's labels spread only {self._spread / self._articles:.3f} on average (under {LEAST_SPREAD}); "
                 "raise teacher_beta."

@@ -32,8 +32,9 @@ def checkpoint_to_resume(args: SpectraTrainingArguments) -> str | None:
 
     A damaged checkpoint that is newer than the one taken is renamed to `unusable-checkpoint-STEP`, one whose writing was
     cut off is removed, and a warning says so. When a checkpoint is named, newer ones in the output folder belong to a
-    training that is abandoned: they are renamed to `abandoned-NUMBER-checkpoint-STEP`, so that "latest" is always of the
-    training that went on last, and nothing is written over them. A checkpoint that was set aside to be written again gets
+    training that is abandoned, and all do when the named one is not one of them: they are renamed to
+    `abandoned-NUMBER-checkpoint-STEP`, so that "latest" is always of the training that went on last, and nothing is written
+    over them. A checkpoint that was set aside to be written again gets
     its name back when that was not finished. With several processes the main process decides for all.
 
     Raises:
@@ -104,10 +105,12 @@ def _named(wanted: Path, output: Path) -> str:
             + (f"the newest sound one is {sound}." if sound else "there is no sound one beside it.")
         )
     step = json.loads((wanted / TRAINER_STATE_NAME).read_text(encoding="utf-8"))["global_step"]
-    newer = [path for path in _newest_first(output) if _step(path) >= step and not path.samefile(wanted)]
+    present = _newest_first(output)
+    is_own = any(path.samefile(wanted) for path in present)
+    newer = [path for path in present if not is_own or (_step(path) >= step and not path.samefile(wanted))]
     if newer:
         told = ", ".join(f"{path.name} is renamed to {_abandon(path).name}" for path in newer)
-        logger.warning(f"the training goes on from {wanted}, and newer checkpoints are set aside: {told}.")
+        logger.warning(f"the training goes on from {wanted}, and other checkpoints are set aside: {told}.")
     return str(wanted)
 
 

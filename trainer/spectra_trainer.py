@@ -1,6 +1,5 @@
 """`SpectraTrainer`: the Hugging Face Trainer with L_lm + λ_align L_align + λ_distill L_distill (§6)."""
 
-import json
 import math
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -17,9 +16,9 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
-from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.prediction import predict_summaries
 from spectra_sum.scores import score_predictions
+from trainer.adapter_files import finish_adapter
 from trainer.arguments import SpectraTrainingArguments
 from trainer.checkpoint_integrity import QUEUE_FILE
 from trainer.checkpoint_push import CheckpointPush
@@ -106,7 +105,7 @@ class SpectraTrainer(WholeCheckpointTrainer):
         self._pending_negatives: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._own_articles: list[str] = []
         self._articles_in_step, self._steps_since_log = 1, 0
-        self.loss_records = {"train": LossRecords(), "eval": LossRecords()}
+        self.loss_records = {"train": LossRecords(warn=True), "eval": LossRecords()}
         self.add_callback(PushNegatives(self))
         prepare_sharding(self.accelerator, self.model, self.args.optim)
 
@@ -228,6 +227,8 @@ class SpectraTrainer(WholeCheckpointTrainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | float | None = None) -> torch.Tensor | float:
         """Stop before the optimizer applies a gradient that is NaN or infinite, which finite losses may have."""
         grad_norm = super()._get_grad_norm(model, grad_norm)
+        # Under FSDP2 it is a DTensor.
+        grad_norm = grad_norm.full_tensor() if hasattr(grad_norm, "full_tensor") else grad_norm
         # In fp16 a gradient may overflow: the scaler leaves the step out, and lowers its scale.
         if self.accelerator.scaler is None and not math.isfinite(grad_norm):
             # It is that of all processes, which get here together.
@@ -382,12 +383,9 @@ class SpectraTrainer(WholeCheckpointTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         with original_class(self.model):
             super()._save(output_dir, state_dict)
-        adapter = Path(output_dir or self.args.output_dir) / "adapter_config.json"
-        if self.args.should_save and isinstance(self.accelerator.unwrap_model(self.model), PeftModel):
-            # PEFT names our own module, which AutoPeftModel refuses to import; AutoModel finds the base's remote code.
-            content = json.loads(adapter.read_text(encoding="utf-8"))
-            content["auto_mapping"] = {"base_model_class": "AutoModel", "parent_library": "transformers"}
-            write_text_atomically(adapter, json.dumps(content, indent=2, sort_keys=True))
+        model = self.accelerator.unwrap_model(self.model)
+        if self.args.should_save and isinstance(model, PeftModel):
+            finish_adapter(model, Path(output_dir or self.args.output_dir))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> SpectraTrainer:
         print(parameter_table(parameters), flush=True)
     articles = count_articles(trainer, records)
     write_run_record(data_args, architecture, args, model_args, articles, checkpoint, parameters)
-    with GracefulStop(trainer) as stop:
+    with GracefulStop(trainer, checkpoint) as stop:
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.stopped_early:
         if trainer.is_world_process_zero():

@@ -206,7 +206,7 @@ class TrialTrainer(SpectraTrainer):
         self.accelerator.free_memory()
         self._pending_negatives = []
         self._articles_in_step, self._steps_since_log = 1, 0
-        self.loss_records = {"train": LossRecords(), "eval": LossRecords()}
+        self.loss_records = {"train": LossRecords(warn=True), "eval": LossRecords()}
 
 
 def _reason_of_failure(error: Exception) -> str | None:
@@ -214,7 +214,7 @@ def _reason_of_failure(error: Exception) -> str | None:
     if isinstance(error, TrialFailed):
         return str(error)
     if isinstance(error, FloatingPointError):
-        return f"loss: {_one_line(error)}"
+        return f"not finite: {_one_line(error)}"
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or should_reduce_batch_size(error):
         return f"out of memory: {_one_line(error)}"
     return None

@@ -36,6 +36,17 @@ CREATE TABLE files (position INTEGER PRIMARY KEY, article TEXT, endings TEXT, an
 """
 
 
+# SQLite's errors that are the disk's.
+DISK_ERRORS = {
+    sqlite3.SQLITE_FULL: (
+        errno.ENOSPC,
+        "no space left for the index of a split, or in the temporary folder, where it is sorted",
+    ),
+    sqlite3.SQLITE_IOERR: (errno.EIO, "the index of a split cannot be written; is a quota or a limit reached?"),
+    sqlite3.SQLITE_CANTOPEN: (errno.EACCES, "the index of a split cannot be made here"),
+}
+
+
 class ArticleFiles(NamedTuple):
     """
     The files of one article. An image or caption is kept as the ending of its name after `HASH_`: `"3.jpg"`.
@@ -84,11 +95,12 @@ def index_split(folder: Path, report: SplitIntegrity, path: Path) -> int:
             index.commit()
             return index.execute("SELECT count(*) FROM files").fetchone()[0]
     except sqlite3.OperationalError as error:
-        # Extended codes have the kind in their last byte. A quota, too, is an I/O error to SQLite.
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        # Extended codes have the kind in their last byte.
+        kind = error.sqlite_errorcode & 0xFF
+        if kind not in DISK_ERRORS:
             raise
-        full = "no space left for the index of a split, or in the temporary folder, where it is sorted, or no right to write"
-        raise OSError(errno.ENOSPC, f"{full} ({error})", str(path)) from error
+        number, what = DISK_ERRORS[kind]
+        raise OSError(number, f"{what} ({error})", str(path)) from error
 
 
 def read_index(path: str | Path, start: int, stop: int) -> Iterator[ArticleFiles]:

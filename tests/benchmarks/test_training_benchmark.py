@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.overhead_models import SIZES
 from benchmarks.training import Bench, main, parse_options
-from benchmarks.training_results import VARIANTS
+from benchmarks.training_results import VARIANTS, describe_bar, evaluate_bar, render_summary
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,8 @@ def test_the_result_file_says_what_was_measured(result):
     mine, other = (content["rows"][f"embeddings, {name}"]["seconds"]["values"] for name in ("three losses", "L_lm"))
     bar = content["bar"]
     assert bar["value"] == pytest.approx(sum(a / b for a, b in zip(mine, other, strict=True)) / 2)
-    assert bar["limit"] == 1.10 and bar["met"] == (bar["value"] <= 1.10)
+    assert bar["values"] == pytest.approx([a / b for a, b in zip(mine, other, strict=True)])
+    assert (bar["limit"], bar["met"], bar["reason"]) == (1.10, None, "size test is for tests")
     # Of 6 images embeddings (float32) and labels (float64), of 4 sentences embeddings; and 4 patches of each image.
     width = SIZES["test"].tower["hidden_size"]
     embeddings = 6 * (width * 4 + 8) + 4 * width * 4
@@ -108,7 +109,22 @@ def test_the_result_file_says_what_was_measured(result):
     assert content["hardware"]["processor"] and content["versions"]["torch"]
     for name in content["rows"]:
         assert table.count(f"| {name} |") == 2
-    assert "at most 1.10" in table
+    assert "at most 1.10: not decided, size test is for tests." in table
+    share = content["profile"]["no cache, three losses"]["teacher"]["share"]
+    assert f"| {share:.1%} |" in render_summary(content)
+
+
+def test_the_bar_by_hand():
+    rows = {"embeddings, three losses": {"to_lm_alone": 1.05, "ratios_to_lm_alone": [1.0, 1.05, 1.2, 1.05, 1.1]}}
+    assert evaluate_bar(rows, {"size": "tiny", "turns": 5}).met is True
+    few = evaluate_bar(rows, {"size": "tiny", "turns": 4})
+    assert (few.met, few.reason) == (None, "measured with turns 4 (not at least 5)")
+    rows["embeddings, three losses"]["to_lm_alone"] = 1.11
+    missed = evaluate_bar(rows, {"size": "7b", "turns": 6})
+    assert missed.met is False
+    assert describe_bar(missed._asdict()).endswith(
+        "cache of embeddings: 1.110 (1.000 to 1.200), at most 1.10: not met."
+    )
 
 
 def test_what_was_measured_is_written_before_the_profile(result):
@@ -122,6 +138,7 @@ def test_what_was_measured_is_written_before_the_profile(result):
     ("options", "message"),
     [
         (["--turns", "0"], "--turns must be at least 1"),
+        (["--device", "cuda:1"], "choose cpu or cuda; CUDA_VISIBLE_DEVICES chooses"),
         (["--text-tokens", "8", "--summary-tokens", "8"], "must leave --text-tokens room"),
     ],
 )

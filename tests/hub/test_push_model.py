@@ -391,15 +391,18 @@ def test_a_lora_run_needs_a_choice(lora_run, full_run, tmp_path, capsys):
 
 
 def test_a_dry_run_of_an_adapter_needs_no_network(lora_run, tmp_path):
-    run, _ = lora_run
-    pushed = push_model(
-        run, Target("someone/adapter"), lora="adapter", base="someone/base@v1", dry_run=tmp_path / "dry"
-    )
+    run = shutil.copytree(lora_run[0], tmp_path / "run")
+    (run / "base_quantization.json").write_text('{"load_in_4bit": true, "bnb_4bit_use_double_quant": false}')
+    with pytest.warns(match="this adapter was trained on the language model in 4 bits"):
+        pushed = push_model(
+            run, Target("someone/adapter"), lora="adapter", base="someone/base@v1", dry_run=tmp_path / "dry"
+        )
     assert set(pushed.files) == {
         "LICENSE",
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "base_quantization.json",
         "chat_template.jinja",
         "processing_spectra.py",
         "processor_config.json",
@@ -410,7 +413,7 @@ def test_a_dry_run_of_an_adapter_needs_no_network(lora_run, tmp_path):
     settings = json.loads((tmp_path / "dry" / "adapter_config.json").read_text())
     assert (settings["base_model_name_or_path"], settings["revision"]) == ("someone/base", "v1")
     assert settings["modules_to_save"] == ["visual_path"]
-    same = ("adapter_model.safetensors", "tokenizer.json")
+    same = ("adapter_model.safetensors", "base_quantization.json", "tokenizer.json")
     assert all((tmp_path / "dry" / name).read_bytes() == (run / name).read_bytes() for name in same)
     assert pushed.notes == (
         "the base someone/base was not looked up in a dry run: the adapter names it with revision 'v1' as given.",

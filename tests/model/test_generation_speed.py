@@ -84,7 +84,8 @@ def test_visual_work_is_done_once_and_decode_steps_read_one_token(fusion, beams,
         lambda module, args, kwargs: steps.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
     )
     model.generate(**inputs, **OPTIONS, num_beams=beams, cache_implementation=cache)
-    assert sorted(calls) == sorted(watched)
+    # Where no image has to be left out, concat reads no embedding.
+    assert sorted(calls) == sorted(watched.keys() - ({"embedding tower"} if fusion == "concat" else set()))
     # 3 images of 4 patches and a newline each in the longest prompt of concat; no visual token in the others.
     prompt = LENGTH + (3 * 5 if fusion == "concat" else 0)
     rows = len(COUNTS) * beams

@@ -71,6 +71,11 @@ def test_selection_uses_the_logits_of_the_forward_pass(context):
     features = model.image_features(values, mask)
     again = model.select_images(None, mask, input_ids, attention_mask, **features)
     assert again.indices == selection.indices and torch.equal(again.probabilities, selection.probabilities)
+    embeds = features["image_embeds"]
+    with pytest.raises(ValueError, match="must be the same in all of"):
+        model.select_images(None, mask, input_ids, attention_mask, image_embeds=embeds[:1])
+    with pytest.raises(ValueError, match="image_embeds holds 12 images per article"):
+        model.select_images(None, None, input_ids, attention_mask, image_embeds=embeds.repeat(1, 2, 1))
 
 
 @pytest.mark.parametrize("context", ["article", "article_set"])

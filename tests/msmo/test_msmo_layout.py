@@ -298,13 +298,15 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path, monkeypatch):
 
 def test_a_quota_and_a_missing_folder_are_errors_of_the_disk_too(tmp_path):
     folder = write_split(tmp_path / "train_data", [f"{number:0100}" for number in range(100)])
-    with pytest.raises(OSError, match="no right to write .unable to open database file"):
+    with pytest.raises(OSError, match="cannot be made here .unable to open database file") as raised:
         index_split(folder, SplitIntegrity(), tmp_path / "nowhere" / "index.sqlite")
+    assert raised.value.errno == errno.EACCES
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(OSError, match="no space left for the index of a split"):
+        with pytest.raises(OSError, match="cannot be written; is a quota or a limit reached") as raised:
             index_split(folder, SplitIntegrity(), tmp_path / "index.sqlite")
+        assert raised.value.errno == errno.EIO
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 

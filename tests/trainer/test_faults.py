@@ -324,8 +324,12 @@ def test_sigterm_that_stopped_nothing_is_not_lost(received):
 
 def test_other_processes_of_a_training_still_end_by_sigterm():
     with GracefulStop(listener(stopped_early=False)):
-        other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        context = multiprocessing.get_context("fork")
+        running = context.Event()
+        # Python forgets the signals that a process gets before it has left os.fork().
+        other = context.Process(target=lambda: (running.set(), time.sleep(60)), daemon=True)
         other.start()
+        assert running.wait(20)
         other.terminate()
         other.join(20)
         assert other.exitcode == -signal.SIGTERM

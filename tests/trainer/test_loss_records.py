@@ -46,7 +46,7 @@ def test_the_teacher_is_judged_on_articles_with_several_images(accelerator):
 def test_labels_that_hardly_differ_are_warned_of_once(accelerator, caplog, monkeypatch, spread, warnings):
     monkeypatch.setattr(loss_records.logger, "propagate", True)
     marginals, mask = torch.tensor([[0.5, 0.5 + spread]]), torch.ones(1, 2).bool()
-    records = LossRecords()
+    records = LossRecords(warn=True)
     with caplog.at_level(logging.WARNING):
         for step in range(1, 251):
             records.add_teacher(torch.zeros(1, 2), marginals, mask)

@@ -131,6 +131,9 @@ def test_training_moves_what_trains_and_the_adapter_comes_back_bit_for_bit(make_
     inputs = inputs_of(trainer, records)
     logits, selection = outputs_of(trainer.model, inputs)
     checkpoint = str(tmp_path / "run" / "checkpoint-2")
+    # For those who read it without the run's record.
+    quantization = json.loads(Path(checkpoint, "base_quantization.json").read_text())
+    assert quantization == {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     reloaded = load_model(checkpoint, quantize="language-model").model
     assert isinstance(reloaded, SpectraSumForConditionalGeneration)
     found = outputs_of(reloaded, inputs)

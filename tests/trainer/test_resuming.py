@@ -238,7 +238,7 @@ def test_what_is_newer_than_a_named_checkpoint_is_set_aside_and_latest_is_of_the
     abandoned = {path.name: path.read_bytes() for path in tenth.iterdir()}
     assert choose(output, str(first)) == str(first)
     assert warnings() == [
-        f"the training goes on from {first}, and newer checkpoints are set aside: checkpoint-10 is renamed to "
+        f"the training goes on from {first}, and other checkpoints are set aside: checkpoint-10 is renamed to "
         "abandoned-1-checkpoint-10, checkpoint-2 is renamed to abandoned-1-checkpoint-2."
     ]
     aside = output / "abandoned-1-checkpoint-10"
@@ -249,8 +249,11 @@ def test_what_is_newer_than_a_named_checkpoint_is_set_aside_and_latest_is_of_the
     # Abandoned a second time, and back to the first.
     assert choose(output, str(first)) == str(first)
     assert choose(output, str(aside)) == str(aside)
-    kept = {"abandoned-1-checkpoint-10", "abandoned-1-checkpoint-2", "abandoned-2-checkpoint-2", "checkpoint-1"}
+    # From now on the first is of another training, too: it must not be the latest when this one is killed.
+    kept = {f"abandoned-{name}" for name in ("1-checkpoint-10", "1-checkpoint-2", "2-checkpoint-2", "1-checkpoint-1")}
     assert {path.name for path in output.glob("*checkpoint-*")} == kept
+    with pytest.raises(ValueError, match="there is no checkpoint in"):
+        choose(output)
 
 
 def test_without_a_sound_checkpoint_nothing_is_resumed_or_touched(output, tmp_path):

@@ -257,7 +257,7 @@ def test_a_trial_out_of_memory_or_without_a_finite_loss_fails_and_the_next_one_r
     assert results["counts"] == {"completed": 1, "failed": 2}
     reasons = [row["reason"] for row in results["trials"]]
     assert reasons[0] == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."
-    assert reasons[1].startswith("loss: loss_lm is nan")
+    assert reasons[1].startswith("not finite: loss_lm is nan")
     assert results["best"] == 2 and reasons[2] is None and len(built) == 3
     config = ["--config", str(output / "best.yaml")]
     assert parse_arguments(config)[2].eval_strategy == "no"

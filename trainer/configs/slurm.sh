@@ -43,6 +43,7 @@ export PET_SIGNALS_TO_HANDLE=SIGINT
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 # shellcheck disable=SC2016
 srun bash -c 'python=$1 accelerate_config=$2; shift 2
+    command -v pkill >/dev/null || { echo "pkill is missing: install procps in the image" >&2; exit 1; }
     (
         trap "" TERM
         exec "$python" -m accelerate.commands.launch --config_file "$accelerate_config" \
@@ -52,8 +53,9 @@ srun bash -c 'python=$1 accelerate_config=$2; shift 2
     ) &
     launcher=$!
     # The trainers are its children; a signal interrupts the wait.
-    trap "pkill -TERM -P $launcher" TERM
-    while wait "$launcher"; status=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+    trap "signalled=1; pkill -TERM -P $launcher" TERM
+    signalled=1
+    while [ -n "$signalled" ]; do signalled=; wait "$launcher"; status=$?; done
     exit "$status"' task "$python" "$accelerate_config" --config "$config" --output_dir "$output" \
     "$@" "${resume[@]}"
 status=$?
