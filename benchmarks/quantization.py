@@ -142,8 +142,8 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{data['articles']} articles ({data['split']}); {place}; {versions}.", ""])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
+def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, checked as far as that needs no model and no data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained model or adapter")
     parser.add_argument("--data", required=True, help="folder in the MSMO layout or of save_to_disk")
@@ -154,17 +154,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--output", type=Path, required=True, help="folder of what is finished")
     parser.add_argument("--result", type=Path, required=True, help="JSON file; the table goes beside it, as .md")
-    arguments = parser.parse_args(argv)
-    if arguments.limit is not None and arguments.limit < 1:
+    options = parser.parse_args(argv)
+    if options.limit is not None and options.limit < 1:
         parser.error("--limit must be at least 1")
-    if arguments.result.suffix != ".json" or not arguments.result.parent.is_dir():
-        parser.error(f"--result {arguments.result}: name a .json file in a folder that exists")
+    if options.result.suffix != ".json":
+        parser.error(f"--result {options.result}: name a .json file")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    arguments = parse_options(argv)
     try:
         check_model(arguments.model)
         check_bitsandbytes()
         records = load_split(arguments.data, arguments.split)
     except ValueError as error:
-        parser.error(str(error))
+        sys.exit(f"quantization.py: {error}")
     records = records.select(range(min(arguments.limit or len(records), len(records))))
     PartialState()
     loaded = load_model(arguments.model)
@@ -183,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         keep_to_settings(arguments.output / "settings.json", settings)
     except ValueError as error:
-        parser.error(str(error))
+        sys.exit(f"quantization.py: {error}")
     measured = {}
     for quantize in (None, *QUANTIZATIONS):
         if quantize == NEW_MODULES and fusion == "concat":
@@ -209,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "versions": settings["versions"],
     }
     table = markdown(result)
+    arguments.result.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(arguments.result, json.dumps(result, indent=2) + "\n")
     write_text_atomically(arguments.result.with_suffix(".md"), table)
     print(table)
