@@ -156,11 +156,10 @@ def make_config(row: Row, size: Size, one_tower: bool = False) -> SpectraSumConf
     """The configuration of a row that is not the text model.
 
     With `one_tower` patches and embeddings come from one tower of `tower_layers` layers with its pooling head, as
-    where a checkpoint's tower is the teacher's own; otherwise from two, as with the published LLaVA-OneVision. The
-    baseline, LLaVA-OneVision itself, has no use for embeddings and always one tower.
+    where a checkpoint's tower is the teacher's own; otherwise from two, as with the published LLaVA-OneVision.
     """
     towers = {"vision_config": SiglipVisionConfig(**size.tower, num_hidden_layers=size.tower_layers)}
-    if not one_tower and row.name != BASELINE:
+    if not one_tower:
         towers["vision_config"].vision_use_head = False
         towers["embedding_vision_config"] = SiglipVisionConfig(**size.tower, num_hidden_layers=size.tower_layers + 1)
     text = make_text_config(size)
@@ -181,14 +180,17 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def build_model(
     row: Row, size: Size, device: torch.device, dtype: torch.dtype, attention: str, one_tower: bool = False
 ) -> PreTrainedModel:
-    """The row's model in evaluation mode, built where it runs; language models of all rows have the same weights."""
+    """The row's model in evaluation mode, built where it runs; language models of all rows have the same weights.
+
+    The baseline, LLaVA-OneVision itself, has no use for image embeddings and always one tower.
+    """
     text_config = make_text_config(size)
     text_config._attn_implementation = attention
     torch.manual_seed(SEED)
     with device, _default_dtype(dtype):
         model = AutoModelForCausalLM.from_config(text_config)
         if row.fields is not None:
-            config = make_config(row, size, one_tower)
+            config = make_config(row, size, one_tower or row.name == BASELINE)
             config._attn_implementation = attention
             torch.manual_seed(SEED)
             model = SpectraSumForConditionalGeneration(config, language_model=model)

@@ -48,6 +48,25 @@ SETTINGS = {
     "lr_scheduler_type": "constant",
 }
 # A gate with an α per channel is sharded as well.
+# In the second step a gradient of the second process overflows.
+OVERFLOWING = """
+import os, sys
+import trainer.train
+from trainer.spectra_trainer import SpectraTrainer
+
+training_step = SpectraTrainer.training_step
+
+def overflowing(self, model, *args, **kwargs):
+    loss = training_step(self, model, *args, **kwargs)
+    if os.environ["RANK"] == "1" and self.state.global_step == 1:
+        shards = (value.grad.to_local() for value in model.parameters() if value.grad is not None)
+        next(shard for shard in shards if shard.numel()).fill_(float("inf"))
+    return loss
+
+if __name__ == "__main__":
+    SpectraTrainer.training_step = overflowing
+    trainer.train.main(sys.argv[1:])
+"""
 WHOLE = ["--freeze_language_model", "false", "--gate_type", "channel"]
 ADAPTERS = ["--use_peft", "true", "--lora_r", "4", "--lora_dropout", "0.0"]
 REENTRANT = ["--activation_checkpointing", "true", "--activation_checkpointing_kwargs", '{"use_reentrant": true}']
@@ -284,3 +303,18 @@ def test_accelerate_configs_open_with_their_launch_line(name):
         f"# accelerate launch --config_file trainer/configs/accelerate/{name} trainer/train.py"
     )
     assert yaml.safe_load((CONFIGS / name).read_text())["num_processes"] == 2
+
+
+def test_a_shard_s_gradient_that_is_no_number_stops_all_processes(folder, whole):
+    """The norm is that of all shards: nobody waits for a process that has stopped."""
+    (folder / "overflowing.py").write_text(OVERFLOWING)
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml")]
+    command += ["--num_processes", "2", str(folder / "overflowing.py")]
+    command += arguments(folder, "overflow", "--per_device_train_batch_size", "1", *WHOLE)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    articles = ", ".join(article for article, _ in whole.steps[1])
+    message = f"FloatingPointError: the gradient's norm is inf after 1 steps, on the articles {articles}; the last"
+    assert done.stderr.count(message) == 2, done.stderr[-3000:]
+    assert not list((folder / "overflow").glob("checkpoint-*"))
