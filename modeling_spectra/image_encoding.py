@@ -129,8 +129,8 @@ class ImageEncodingMixin:
             image_embeds: (B, N, d_img), what [`pool_images`] gave for these images. The vision tower then sees the
                 images alone that the summarizer sees.
             patches: (B, N, P, d_v), what [`patch_images`] gave for these images.
-            rank_images: False where nobody reads embeddings and logits, as in generation: without a reduction
-                `fusion="concat"` then has no use for an embedding tower, which does not run.
+            rank_images: False where nobody reads embeddings and logits, as in generation: without a reduction and without
+                `add_pooled_embedding` there is then no use for an embedding tower, which does not run.
 
         Raises:
             ValueError: for no or too many images, for inputs of different shapes (B, N), or when a reduction needs
@@ -145,7 +145,7 @@ class ImageEncodingMixin:
         reduced = count > config.max_images and reduce_by_relevance
         if image_embeds is None and patches is None and self.embedding_tower is None:
             patches, image_embeds = self.embed_images(pixel_values, image_mask)
-        elif image_embeds is None and (rank_images or reduced or config.fusion != "concat"):
+        elif image_embeds is None and (rank_images or reduced or self.visual_path.reads_embeddings):
             image_embeds = self.pool_images(pixel_values, image_mask)
         predictor, logits = self.visual_path.relevance_predictor, None
         if image_embeds is not None and (predictor.context == "none" or article_embeds is not None):
@@ -171,7 +171,10 @@ class ImageEncodingMixin:
         if config.fusion == "concat":
             visual_tokens = self.visual_path.projector(patches)
         else:
-            kept_embeds = _take_images(image_embeds, kept).to(patches.dtype)
+            if self.visual_path.reads_embeddings:
+                kept_embeds = _take_images(image_embeds, kept).to(patches.dtype)
+            else:
+                kept_embeds = None
             key_values = self.visual_path(patches, kept_embeds, kept_mask)
         return EncodedImages(image_embeds, logits, key_values, visual_tokens, kept.masked_fill(~kept_mask, -1))
 

@@ -47,8 +47,8 @@ class VisionSampler(nn.Module):
         self.norm = VisualRMSNorm(size, config.norm_eps)
         self.pooled_proj = nn.Linear(config.image_embedding_size, size) if config.add_pooled_embedding else None
 
-    def forward(self, patches: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
-        """Patches (B·N, P, d_v) and L2-normalised embeddings (B·N, d_img) → latents (B·N, M, d)."""
+    def forward(self, patches: torch.Tensor, image_embeds: torch.Tensor | None) -> torch.Tensor:
+        """Patches (B·N, P, d_v) and, with `add_pooled_embedding`, L2-normalised embeddings (B·N, d_img) → latents (B·N, M, d)."""
         patches = self.patch_proj(patches)
         if self.position_embedding is not None:
             patches = patches + self.position_embedding.weight

@@ -81,15 +81,23 @@ class VisualPath(nn.Module):
         self.relevance_predictor = VisualRelevancePredictor(config)
         self.alignment_head = AlignmentHead(config)
 
-    def forward(self, patches: torch.Tensor, image_embeds: torch.Tensor, image_mask: torch.Tensor) -> VisualKeyValues:
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether the visual states depend on the images' pooled embeddings."""
+        return self.sampler is not None and self.sampler.pooled_proj is not None
+
+    def forward(
+        self, patches: torch.Tensor, image_embeds: torch.Tensor | None, image_mask: torch.Tensor
+    ) -> VisualKeyValues:
         """From an article's images to what its gates read (§1, §2, and the keys and values of §3).
 
         Args:
             patches: (B, N, P, d_v), N at most `max_images`.
-            image_embeds: (B, N, d_img), L2-normalised.
+            image_embeds: (B, N, d_img), L2-normalised; not needed unless they are read.
             image_mask: (B, N), true on real images.
         """
-        latents = self.sampler(patches.flatten(0, 1), image_embeds.flatten(0, 1)).unflatten(0, image_mask.shape)
+        pooled = None if image_embeds is None else image_embeds.flatten(0, 1)
+        latents = self.sampler(patches.flatten(0, 1), pooled).unflatten(0, image_mask.shape)
         mask = image_mask.repeat_interleave(latents.shape[2], dim=1)
         if self.deep_visual_processor is None:
             states = dict.fromkeys(self.gate_layers, latents.flatten(1, 2))

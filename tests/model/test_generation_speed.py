@@ -92,6 +92,20 @@ def test_visual_work_is_done_once_and_decode_steps_read_one_token(fusion, beams,
     assert steps == [(rows, prompt), *[(rows, 1)] * (STEPS - 1)]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("images", "runs"), [(3, 0), (4, 1)])
+def test_generation_without_pooled_embeddings_needs_them_to_leave_images_out_alone(images, runs):
+    """The paper's visual states are of the patches; at most 3 images are seen."""
+    fields = {"gate": 0.9, "add_pooled_embedding": False, "embedding_vision_config": vision_config("siglip")}
+    model = tiny_model("dvp", **fields)
+    inputs, calls = ragged_inputs(model, counts=(images, 1)), []
+    model.embedding_tower.register_forward_pre_hook(lambda *_: calls.append(1))
+    found = model.generate(**inputs, **OPTIONS)
+    assert len(calls) == runs
+    embeds = model.pool_images(inputs["pixel_values"], inputs["image_mask"])
+    assert torch.equal(found, model.generate(**inputs, **OPTIONS, image_embeds=embeds))
+
+
 @pytest.mark.parametrize("second_tower", [False, True])
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_summaries_selection_and_evidence_look_at_an_image_once(fusion, second_tower):
