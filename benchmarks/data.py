@@ -31,6 +31,8 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path, and the project may not be installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks.process_memory import resident_memory  # noqa: E402
+
 SPLIT, SPLIT_FOLDER = "test", "test_data"
 WORDS, IMAGES = 650, 9
 SECTIONS = re.compile(r"^@(title|body|summary)$", re.MULTILINE)
@@ -136,17 +138,17 @@ def measure_builder(root: Path, work: Path, num_proc: int) -> dict:
     class TimedMSMO(MSMO):
         def _split_generators(self, dl_manager):
             generators = super()._split_generators(dl_manager)
-            steps.append(("index", time.perf_counter(), peak_memory()))
+            steps.append(("index", time.perf_counter(), resident_memory()[1]))
             return generators
 
-    after_imports, cpu_start = memory("VmRSS"), time.process_time()
-    steps = [("", time.perf_counter(), peak_memory())]
+    after_imports, cpu_start = resident_memory()[0], time.process_time()
+    steps = [("", time.perf_counter(), resident_memory()[1])]
     builder = TimedMSMO(root, cache_dir=work)
-    steps.append(("fingerprint", time.perf_counter(), peak_memory()))
+    steps.append(("fingerprint", time.perf_counter(), resident_memory()[1]))
     builder.download_and_prepare(num_proc=num_proc)
-    steps.append(("prepare", time.perf_counter(), peak_memory()))
+    steps.append(("prepare", time.perf_counter(), resident_memory()[1]))
     data = builder.as_dataset()
-    steps.append(("open", time.perf_counter(), peak_memory()))
+    steps.append(("open", time.perf_counter(), resident_memory()[1]))
     assert len(data[SPLIT]) == builder.integrity_report().splits[SPLIT].totals["records"]
     totals = builder.integrity_report().splits[SPLIT].totals
     return {
@@ -165,7 +167,7 @@ def measure_plain(root: Path, work: Path, num_proc: int) -> dict:
     """Plain Python that reads the same files, without `datasets`, checks or a report."""
     from PIL import Image
 
-    after_imports, start, cpu_start = memory("VmRSS"), time.perf_counter(), time.process_time()
+    after_imports, start, cpu_start = resident_memory()[0], time.perf_counter(), time.process_time()
     folder = root / SPLIT_FOLDER
     images = collections.defaultdict(list)
     for name in os.listdir(folder / "img"):
@@ -196,21 +198,11 @@ def measure_plain(root: Path, work: Path, num_proc: int) -> dict:
         "seconds": {"all": time.perf_counter() - start},
         "cpu_seconds": time.process_time() - cpu_start,
         "memory_after_imports": after_imports,
-        "peak_memory": peak_memory(),
+        "peak_memory": resident_memory()[1],
     }
 
 
 MEASUREMENTS = {"plain": measure_plain, "builder": measure_builder}
-
-
-def memory(name: str) -> int:
-    """A figure of /proc/self/status in bytes. Unlike `ru_maxrss`, VmHWM does not begin with the parent's memory."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024
-
-
-def peak_memory() -> int:
-    return memory("VmHWM")
 
 
 def read_all(root: Path) -> None:

@@ -196,10 +196,8 @@ def test_links_stay_under_the_limit_of_a_file(module):
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="this system has no /proc")
 def test_the_peak_is_that_of_the_process_alone(module):
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import data; block = bytearray(int(sys.argv[2])); del block; "
-    )
-    script += "print(data.peak_memory(), data.memory('VmRSS'))"
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from process_memory import resident_memory; "
+    script += "block = bytearray(int(sys.argv[2])); del block; print(*reversed(resident_memory()))"
 
     def measured(held):
         command = [sys.executable, "-c", script, str(SCRIPT.parent), str(held)]
