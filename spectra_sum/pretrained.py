@@ -68,18 +68,15 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
     register_auto_classes()
     try:
         adapter = find_adapter_config_file(name)
-        base, revision, trained = name, None, None
+        base, revision, trained = name, "main", None
         if adapter is not None:
             # PEFT would fall back to a pickle file.
             cached_file(name, "adapter_model.safetensors")
-            settings = json.loads(Path(adapter).read_text(encoding="utf-8"))
-            local = find_adapter_base(Path(adapter).parent) if Path(name).is_dir() else None
-            base = str(local or settings["base_model_name_or_path"])
-            revision = None if local else settings.get("revision")
+            base, revision = _base_of(name, Path(adapter))
             recorded = cached_file(name, BASE_QUANTIZATION_FILE, _raise_exceptions_for_missing_entries=False)
             trained = training_quantization(recorded)
             _warn_of_other_quantization(name, quantize, trained)
-        config = Path(cached_file(base, "config.json", revision=revision or "main"))
+        config = Path(cached_file(base, "config.json", revision=revision))
         check_config(config, base)
         content = json.loads(config.read_text(encoding="utf-8"))
         options = {} if quantize is None else _quantized(quantize, content, base, trained)
@@ -87,7 +84,7 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
         if in_4bit:
             check_bitsandbytes()
         base_model, report = SpectraSumForConditionalGeneration.from_pretrained(
-            base, revision=revision or "main", use_safetensors=True, output_loading_info=True, **options
+            base, revision=revision, use_safetensors=True, output_loading_info=True, **options
         )
         model = base_model
         processor = SpectraSumProcessor.from_pretrained(name)
@@ -216,12 +213,17 @@ def _all_weight_files(name: str) -> dict[str, list[Path]]:
     found = find_adapter_config_file(name)
     if found is None:
         return {"model": _weight_files(name, "main")}
-    settings = json.loads(Path(found).read_text(encoding="utf-8"))
-    local = find_adapter_base(Path(found).parent) if Path(name).is_dir() else None
-    base = str(local or settings["base_model_name_or_path"])
-    revision = None if local else settings.get("revision")
     adapter = [Path(cached_file(name, "adapter_model.safetensors"))]
-    return {"adapter": adapter, "base": _weight_files(base, revision or "main")}
+    return {"adapter": adapter, "base": _weight_files(*_base_of(name, Path(found)))}
+
+
+def _base_of(name: str, settings: Path) -> tuple[str, str]:
+    """Folder or Hub id of an adapter's base, and its revision, by the adapter's name and its `adapter_config.json`."""
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    local = find_adapter_base(settings.parent) if Path(name).is_dir() else None
+    if local:
+        return str(local), "main"
+    return str(content["base_model_name_or_path"]), content.get("revision") or "main"
 
 
 def _weight_files(name: str, revision: str) -> list[Path]:
@@ -265,6 +267,7 @@ def _old_temperature(name: str) -> str | None:
                             f"python -c {shlex.quote(program)}"
                         )
     except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS):
+        # The error that brought us here is told in its place.
         return None
     return None
 

@@ -48,8 +48,7 @@ def quantize_language_model(
 ) -> None:
     """Put the linear layers of the language model's decoder in NF4 on `device`, in place; nothing else changes.
 
-    The adapter's base is saved before, unquantized: it loads
-    with or without 4 bits.
+    The adapter's base is saved before, unquantized: it loads with or without 4 bits.
 
     Args:
         model (`SpectraSumForConditionalGeneration`): Before it is wrapped by PEFT.
