@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
+PACKAGES = ("configuration_spectra", "hub_upload", "modeling_spectra", "spectra_sum")
 REQUIREMENTS = [
     "torch>=2.8,<3",
     "transformers>=5.23,<6",
@@ -59,38 +60,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[
-        "configuration_spectra",
-        "hub_upload",
-        "hub_upload.spectra_app",
-        "modeling_spectra",
-        "spectra_sum",
-        "spectra_sum.commands",
-        "spectra_sum.commands.push",
-        "spectra_sum.evaluation",
-        "spectra_sum.human_eval",
-        "spectra_sum.metrics",
-        "spectra_sum.metrics.clip_score",
-        "spectra_sum.metrics.image_precision",
-        "spectra_sum.metrics.max_sim",
-        "spectra_sum.metrics.mmae",
-        "spectra_sum.metrics.pairwise_cosine_distance",
-        "spectra_sum.metrics.summary_bertscore",
-        "spectra_sum.metrics.summary_rouge",
-        "spectra_sum.metrics.visual_facts",
-        "spectra_sum.msmo",
-        "spectra_sum.report",
-        "spectra_sum.selection",
-        "spectra_sum.tables",
-    ],
-    package_data={
-        "hub_upload": ["templates/*", "LICENSE"],
-        "hub_upload.spectra_app": ["*.j2", "*.css"],
-        "spectra_sum.human_eval": ["*.j2", "*.css", "*.js"],
-        "spectra_sum.report": ["*.j2"],
-        "spectra_sum.tables": ["*.j2", "*.json"],
-    },
+    packages=find_packages(include=[f"{package}{inner}" for package in PACKAGES for inner in ("", ".*")]),
+    package_data={"": ["*.css", "*.j2", "*.js", "*.json", "LICENSE", "templates/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["spectra-sum=spectra_sum.cli:main"]},
+    entry_points={
+        "console_scripts": ["spectra-sum=spectra_sum.cli:main"],
+        "spectra_sum.commands": ["push=hub_upload.commands.push:HELP"],
+    },
 )

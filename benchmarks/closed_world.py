@@ -28,14 +28,14 @@ if __name__ == "__main__":
 import torch
 from datasets import Dataset, load_from_disk
 
-from spectra_sum.bootstrap import paired_difference
 from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.evaluation.bootstrap import paired_difference
+from spectra_sum.evaluation.scores import coverage_by_article, score_articles
+from spectra_sum.models.loading import load_model
 from spectra_sum.msmo.closed_world import chance
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
-from spectra_sum.pretrained import load_model
-from spectra_sum.scores import coverage_by_article, score_articles
-from trainer.closed_world_backbones import SIGLIP_STEPS
-from trainer.closed_world_experiment import (
+from trainer.closed_world.backbones import SIGLIP_STEPS
+from trainer.closed_world.experiment import (
     CONFIG,
     LM_ONLY,
     VARIANTS,
@@ -50,7 +50,7 @@ from trainer.closed_world_experiment import (
     select_images,
     variant_job,
 )
-from trainer.jobs import Job, run_jobs
+from trainer.closed_world.jobs import Job, run_jobs
 from trainer.train import write_json
 
 HARD_VARIANTS = ("mm-dvp", "dvp", "sampler")

@@ -252,7 +252,7 @@ def prepare(row: Row, options: argparse.Namespace) -> tuple[PreTrainedModel, dic
     parameters = count_parameters(model)
     if row.quantized:
         # Of bitsandbytes, an optional dependency.
-        from spectra_sum.quantization import quantize_new_modules
+        from spectra_sum.models.quantization import quantize_new_modules
 
         quantize_new_modules(model)
     return model, parameters

@@ -26,14 +26,14 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.bootstrap import paired_difference
 from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.evaluation.bootstrap import paired_difference
+from spectra_sum.evaluation.scores import score_articles
 from spectra_sum.evaluation.sources import GenerationSettings, from_model, keep_to_settings, model_identity
-from spectra_sum.model_sources import check_model
+from spectra_sum.models.loading import LoadedModel, load_model
+from spectra_sum.models.quantization_choices import NEW_MODULES, QUANTIZATIONS, check_bitsandbytes
+from spectra_sum.models.sources import check_model
 from spectra_sum.msmo.sources import articles_digest, load_split
-from spectra_sum.pretrained import LoadedModel, load_model
-from spectra_sum.quantization_choices import NEW_MODULES, QUANTIZATIONS, check_bitsandbytes
-from spectra_sum.scores import score_articles
 
 UNQUANTIZED = "none"
 LOSS = "summary_loss"

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
 from benchmarks.overhead_models import SEED, SIZES, Row, Size, build_model, make_article, make_rows
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration
-from trainer.dpp_teacher import DPPTeacher, TeacherLabels
+from trainer.objectives.dpp_teacher import DPPTeacher, TeacherLabels
 
 # MSMO has nine images per article on average, and reference summaries of a few sentences.
 CANDIDATES = 9

@@ -10,6 +10,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests.hub import hub, hub_api  # noqa: E402, F401
+
 torch.set_num_threads(1)
 
 

@@ -18,7 +18,7 @@ from spectra_sum.cli import main as spectra_sum
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
 from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
-from trainer.demo_report import write_example
+from trainer.closed_world.report import write_example
 from trainer.train import parse_arguments
 
 ROOT = Path(__file__).parents[1]

@@ -18,10 +18,12 @@ from modeling_spectra import (
     SpectraSumProcessor,
     register_auto_classes,
 )
-from spectra_sum.model_sources import find_smollm2
-from spectra_sum.pretrained import save_random_vision
+from spectra_sum.models.loading import save_random_vision
+from spectra_sum.models.sources import find_smollm2
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
-from trainer.closed_world_backbones import (
+from trainer.checkpoints.resuming import resuming_is_asked_for
+from trainer.checkpoints.run_record import write_base_record
+from trainer.closed_world.backbones import (
     TextModelSettings,
     TokenizerSettings,
     siglip_settings,
@@ -31,12 +33,10 @@ from trainer.closed_world_backbones import (
 )
 from trainer.collator import SummarizationCollator
 from trainer.data import count_excess_images, drop_oversized
-from trainer.dpp_teacher import DPPTeacher
-from trainer.feature_cache import CachedFeatures
-from trainer.feature_filling import prepare_features
+from trainer.features.cache import CachedFeatures
+from trainer.features.filling import prepare_features
+from trainer.objectives.dpp_teacher import DPPTeacher
 from trainer.quantization import quantize_language_model
-from trainer.resuming import resuming_is_asked_for
-from trainer.run_record import write_base_record
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import lora_config, set_trainable
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from modeling_spectra import SpectraSumProcessor
 from spectra_sum.msmo.closed_world import negative_key
-from trainer.feature_cache import CachedFeatures
-from trainer.feature_shards import id_key
+from trainer.features.cache import CachedFeatures
+from trainer.features.shards import id_key
 
 
 def record_key(record: dict[str, Any]) -> int:

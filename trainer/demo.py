@@ -14,10 +14,10 @@ import torch
 from datasets import DatasetDict
 
 from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.models.loading import load_model
 from spectra_sum.msmo.closed_world import chance
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
-from spectra_sum.pretrained import load_model
-from trainer.closed_world_experiment import (
+from trainer.closed_world.experiment import (
     Experiment,
     arguments_of,
     check_same_settings,
@@ -27,8 +27,8 @@ from trainer.closed_world_experiment import (
     select_images,
     variant_job,
 )
-from trainer.demo_report import results_table, write_demo_report, write_example
-from trainer.jobs import run_jobs
+from trainer.closed_world.jobs import run_jobs
+from trainer.closed_world.report import results_table, write_demo_report, write_example
 from trainer.train import write_json
 
 VARIANTS = ("mm-dvp", "dvp", "sampler", "concat", "text-only")

@@ -16,7 +16,7 @@ from accelerate.utils import parse_flag_from_env
 from trl import ModelConfig, get_quantization_config
 
 from modeling_spectra import SpectraSumForConditionalGeneration
-from spectra_sum.quantization_choices import check_bitsandbytes
+from spectra_sum.models.quantization_choices import check_bitsandbytes
 
 
 def check_quantization_arguments(model_args: ModelConfig) -> None:
@@ -60,7 +60,7 @@ def quantize_language_model(
         ValueError: The language model is quantized already.
     """
     # bitsandbytes takes seconds to import, and only QLoRA needs it.
-    from spectra_sum.quantization import quantize_linear_layers
+    from spectra_sum.models.quantization import quantize_linear_layers
 
     language_model = model.language_model
     if model.config.text_config.to_dict().get("quantization_config") or hasattr(model.config, "quantization_config"):

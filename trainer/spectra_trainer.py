@@ -16,18 +16,18 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
-from spectra_sum.prediction import predict_summaries
-from spectra_sum.scores import score_predictions
-from trainer.adapter_files import finish_adapter
+from spectra_sum.evaluation.scores import score_predictions
+from spectra_sum.summaries.prediction import predict_summaries
 from trainer.arguments import SpectraTrainingArguments
-from trainer.checkpoint_integrity import QUEUE_FILE
-from trainer.checkpoint_push import CheckpointPush
-from trainer.checkpoint_writing import WholeCheckpointTrainer
-from trainer.dpp_teacher import DPPTeacher, TeacherLabels, best_images_embedding, summary_embedding
-from trainer.graceful_stop import keep_workers
-from trainer.loss_records import LossRecords
-from trainer.losses import alignment_loss, distillation_loss
-from trainer.negative_queue import NegativeQueue
+from trainer.checkpoints.adapter_files import finish_adapter
+from trainer.checkpoints.graceful_stop import keep_workers
+from trainer.checkpoints.integrity import QUEUE_FILE
+from trainer.checkpoints.push import CheckpointPush
+from trainer.checkpoints.writing import WholeCheckpointTrainer
+from trainer.objectives.dpp_teacher import DPPTeacher, TeacherLabels, best_images_embedding, summary_embedding
+from trainer.objectives.loss_records import LossRecords
+from trainer.objectives.losses import alignment_loss, distillation_loss
+from trainer.objectives.negative_queue import NegativeQueue
 from trainer.sharding import original_class, prepare_sharding, shards_on_cpus, unsharded
 from trainer.trainable import parameter_groups
 

@@ -28,10 +28,10 @@ from transformers import set_seed
 from spectra_sum.commands.arguments import positive
 from trainer.building import build_model, make_trainable, prepare_backbones, trainer_parts
 from trainer.data import load_records
-from trainer.search_space import SearchSpace, load_search_space
-from trainer.sweep_results import IF_INTERRUPTED, complete_config, trial_state, write_results
+from trainer.search.results import IF_INTERRUPTED, complete_config, trial_state, write_results
+from trainer.search.space import SearchSpace, load_search_space
+from trainer.search.trial import REASON, TrialFailed, TrialTrainer, check_searchable
 from trainer.train import parse_arguments
-from trainer.trial_training import REASON, TrialFailed, TrialTrainer, check_searchable
 
 # Trials are compared by their loss; the best configuration is trained, saved and evaluated by train.py.
 TRIAL_ARGUMENTS = ("--save_strategy", "no", "--load_best_model_at_end", "false", "--push_to_hub", "false")
@@ -52,7 +52,7 @@ def parse_sweep_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.N
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="YAML of the training that every trial varies")
-    parser.add_argument("--search", required=True, help="YAML of the search space, see trainer/search_space.py")
+    parser.add_argument("--search", required=True, help="YAML of the search space, see trainer/search/space.py")
     parser.add_argument("--study", required=True, help="name of the study")
     parser.add_argument(
         "--trials", type=positive, required=True, help="completed trials to reach, earlier ones included"

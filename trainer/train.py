@@ -17,14 +17,14 @@ from hub_upload.repository import Target, check_target
 from spectra_sum.atomic_write import write_text_atomically
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraModelConfig, SpectraTrainingArguments
 from trainer.building import build_trainer
-from trainer.checkpoint_push import base_repository, check_hub_arguments
-from trainer.checkpoint_writing import STATE, CheckpointError, explained
+from trainer.checkpoints.graceful_stop import EXIT_CODE, GracefulStop
+from trainer.checkpoints.push import base_repository, check_hub_arguments
+from trainer.checkpoints.resuming import checkpoint_to_resume
+from trainer.checkpoints.run_record import write_run_record
+from trainer.checkpoints.writing import STATE, CheckpointError, explained
 from trainer.data import CLOSED_WORLD, drop_oversized, load_records
-from trainer.graceful_stop import EXIT_CODE, GracefulStop
 from trainer.parameter_counts import count_parameters, parameter_table
 from trainer.quantization import check_quantization_arguments
-from trainer.resuming import checkpoint_to_resume
-from trainer.run_record import write_run_record
 from trainer.spectra_trainer import SpectraTrainer
 
 # Of TRL's ModelConfig: 4 bits are NF4, 8 bits are not supported, and what LoRA adapts and saves is decided here.

@@ -11,8 +11,8 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from spectra_sum.msmo.integrity import DAMAGE_KINDS, IntegrityReport
 
-from .errors import HubError
-from .repository import PROJECT_TAG
+from ..errors import HubError
+from ..repository import PROJECT_TAG
 
 LABEL_COLUMNS = ("summary", "captions", "gold_images")
 # The Hub's names for ranges of the number of records.

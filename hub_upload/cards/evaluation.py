@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult
 
-from spectra_sum.quantization_choices import LANGUAGE_MODEL, NEW_MODULES
+from spectra_sum.models.quantization_choices import LANGUAGE_MODEL, NEW_MODULES
 from spectra_sum.tables import Evaluation, build_tables, load_published, render_markdown
 from spectra_sum.tables.layouts import is_comparable
 
-from .card_text import markdown, markdown_table, public_name, public_text
 from .run_facts import EvaluationFacts, RunFacts
+from .text import markdown, markdown_table, public_name, public_text
 
 TASK = "summarization"
 NAMES = {

@@ -13,12 +13,12 @@ from packaging.requirements import Requirement
 
 from modeling_spectra import SpectraSumConfig
 
-from .card_evaluation import eval_results, evaluation_section, public_evaluations
-from .card_text import markdown, markdown_table, public_name
-from .card_training import loss_table, training_curve, training_table
-from .errors import HubError
-from .repository import hub_errors
+from ..errors import HubError
+from ..repository import hub_errors
+from .evaluation import eval_results, evaluation_section, public_evaluations
 from .run_facts import RunFacts
+from .text import markdown, markdown_table, public_name
+from .training import loss_table, training_curve, training_table
 
 __all__ = ["CURVE_FILE", "backbone_licenses", "model_card", "training_curve"]
 

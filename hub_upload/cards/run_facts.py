@@ -12,12 +12,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from spectra_sum.documents import printable
-from spectra_sum.model_sources import ModelError
-from spectra_sum.pretrained import weight_digests
+from spectra_sum.documents.parts import printable
+from spectra_sum.models.loading import weight_digests
+from spectra_sum.models.sources import ModelError
 from spectra_sum.tables import Evaluation, EvaluationError, read_evaluation
 
-from .errors import HubError
+from ..errors import HubError
 
 SPLITS = ("test", "validation")
 # Beside its scores, the Trainer measures itself.

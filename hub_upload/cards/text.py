@@ -5,7 +5,7 @@ import re
 import socket
 from collections.abc import Collection
 
-from spectra_sum.documents import printable
+from spectra_sum.documents.parts import printable
 from spectra_sum.tables.markdown import escape_markdown
 
 _PATH = re.compile(r"(?:(?<![\w/:.~])(?:~|\.{1,2})?/|\b[A-Za-z]:[\\/])[^\s'\",;]+")

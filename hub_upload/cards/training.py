@@ -8,8 +8,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spectra_sum.report.charts import line_chart
 
-from .card_text import markdown, markdown_table, public_name
 from .run_facts import RunFacts
+from .text import markdown, markdown_table, public_name
 
 LOSSES = {
     "loss": "total",

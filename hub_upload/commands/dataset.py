@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..arguments import positive
+from spectra_sum.commands.arguments import positive
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         0; what is refused or fails is an error.
     """
     # pyarrow and datasets take seconds to import, which --help and a wrong argument need not cost.
-    from hub_upload.dataset import RIGHTS_OPTION, push_dataset, wanted_privacy
+    from hub_upload.dataset.push import RIGHTS_OPTION, push_dataset, wanted_privacy
     from hub_upload.repository import Target
 
     private = wanted_privacy(arguments.private, arguments.public, arguments.may_redistribute)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..arguments import UsageError
+from spectra_sum.commands.arguments import UsageError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         0 when all metrics were pushed, 1 when one failed.
     """
     # evaluate takes seconds to import, which --help and a wrong argument need not cost.
-    from hub_upload.metrics import find_metrics, push_metrics
+    from hub_upload.metrics.push import find_metrics, push_metrics
 
     metrics = find_metrics()
     unknown = sorted(set(arguments.only or ()) - set(metrics))

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Torch and transformers take seconds to import, which --help need not cost.
     from transformers.utils import logging
 
-    from hub_upload.model import push_model
+    from hub_upload.model.push import push_model
     from hub_upload.repository import Target
 
     # Libraries warn their developers here, about each other.

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     # Pillow and huggingface_hub take a moment to import, which --help and a wrong argument need not cost.
     from hub_upload.repository import Target
-    from hub_upload.space import push_space
+    from hub_upload.space.push import push_space
 
     target = Target(
         arguments.repo_id,

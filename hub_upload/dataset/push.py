@@ -17,10 +17,10 @@ from datasets.utils.py_utils import convert_file_size_to_int
 from spectra_sum.msmo.builder import MSMO
 from spectra_sum.msmo.layout import find_splits
 
-from .dataset_card import check_license, count_provenance, dataset_card
-from .dataset_shards import plan_shards, stored_bytes, write_shards
-from .errors import HubError
-from .repository import Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
+from ..cards.dataset import check_license, count_provenance, dataset_card
+from ..errors import HubError
+from ..repository import Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
+from .shards import plan_shards, stored_bytes, write_shards
 
 # What `Dataset.push_to_hub` cuts at by default.
 MAX_SHARD_SIZE = "500MB"

@@ -12,19 +12,10 @@ from huggingface_hub import SpaceCard, SpaceCardData
 
 import spectra_sum.metrics
 
-from .errors import HubError
-from .metric_requirements import metric_files, requirements
-from .repository import (
-    PROJECT_TAG,
-    Push,
-    Target,
-    check_dry_run,
-    check_target,
-    hub_errors,
-    push_folder,
-    write_dry_run,
-)
-from .space_versions import GRADIO_VERSION, PYTHON_VERSION
+from ..errors import HubError
+from ..repository import PROJECT_TAG, Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
+from ..space.versions import GRADIO_VERSION, PYTHON_VERSION
+from .requirements import metric_files, requirements
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What importing a file that is no metric, or a broken one, raises in `evaluate.load`.
@@ -125,7 +116,7 @@ def stage_metric(source: Path, folder: Path, repo_id: str) -> None:
     (folder / "example.json").write_text(
         json.dumps({"metric": name, "inputs": example}, indent=2) + "\n", encoding="utf-8"
     )
-    shutil.copyfile(Path(__file__).with_name("metric_app.py"), folder / "app.py")
+    shutil.copyfile(Path(__file__).with_name("app.py"), folder / "app.py")
     try:
         metric = evaluate.load(str(folder / f"{name}.py"), module_type="metric", keep_in_memory=True)
     except LOADING_ERRORS as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from .errors import HubError
+from ..errors import HubError
 
 PROJECT = "spectra-sum"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from spectra_sum.model_sources import ModelError, check_model
+from spectra_sum.models.sources import ModelError, check_model
 
+from ..errors import HubError
 from .bare_load import tensor_digest
-from .errors import HubError
 
 # What the Trainer writes beside the weights to resume a run; of use on this machine only.
 RESUME_FILES = (

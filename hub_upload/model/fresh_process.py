@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import torch
 from PIL import Image, ImageDraw
 
+from ..errors import HubError
 from . import bare_load
-from .errors import HubError
 
 # What installs with this project and is hidden from the fresh process.
 PROJECT_PACKAGES = ("configuration_spectra", "hub_upload", "modeling_spectra", "spectra_sum", "trainer", "tests")

@@ -14,15 +14,16 @@ from huggingface_hub import get_token
 from safetensors import SafetensorError, safe_open
 
 from modeling_spectra.configuration_spectra import AUTO_MAP
-from spectra_sum.model_sources import ModelError, find_adapter_base
-from spectra_sum.pretrained import load_model
-from spectra_sum.quantization_choices import BASE_QUANTIZATION_FILE
+from spectra_sum.models.loading import load_model
+from spectra_sum.models.quantization_choices import BASE_QUANTIZATION_FILE
+from spectra_sum.models.sources import ModelError, find_adapter_base
 
+from ..cards.model import CURVE_FILE, backbone_licenses, model_card, training_curve
+from ..cards.run_facts import RunFacts, count_parameters, read_run_facts
+from ..errors import HubError
+from ..repository import Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
 from .bare_load import summarize_sample, tensor_digest
-from .errors import HubError
-from .fresh_process import compare_loaded, load_in_fresh_process, make_sample
-from .model_card import CURVE_FILE, backbone_licenses, model_card, training_curve
-from .model_folder import (
+from .folder import (
     HUB_ID,
     ModelFolder,
     check_nothing_private,
@@ -31,11 +32,10 @@ from .model_folder import (
     remove_local_paths,
     without_local_paths,
 )
+from .fresh_process import compare_loaded, load_in_fresh_process, make_sample
 from .pushed_base import PushedBase, assemble_base, parse_base, pin_base
-from .repository import Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
-from .run_facts import RunFacts, count_parameters, read_run_facts
 
-LICENSE = Path(__file__).with_name("LICENSE")
+LICENSE = Path(__file__).parents[1] / "LICENSE"
 LICENSE_ID = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 ADAPTER_PREFIX = "base_model.model."
 # Bytes that staging and its check take beside the weights: code, processor, card, the fresh process's own caches.

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 
 import modeling_spectra
 from modeling_spectra import SpectraSumConfig
-from spectra_sum.model_sources import ModelError
+from spectra_sum.models.sources import ModelError
 
-from .errors import HubError
-from .model_folder import HUB_ID, ModelFolder, file_digests
-from .repository import hub_errors
+from ..errors import HubError
+from ..repository import hub_errors
+from .folder import HUB_ID, ModelFolder, file_digests
 
 CODE_AND_SETTINGS = ("*.py", "*.json", "*.jinja")
 

@@ -1,6 +1,7 @@
 """The project's modules that the demo imports; a Space ships them, since the project is not installed there."""
 
 import ast
+import shutil
 from collections.abc import Iterator, Sequence
 from importlib.util import resolve_name
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import spectra_sum
 
 _PACKAGES = ("spectra_sum", "modeling_spectra")
+_DATA = (".css", ".j2")
 _ROOT = Path(spectra_sum.__file__).parent.parent
 
 
@@ -34,13 +36,16 @@ def project_modules(sources: Sequence[Path]) -> dict[str, Path]:
 
 def copy_modules(modules: dict[str, Path], folder: Path) -> None:
     """
-    Copies modules into a folder, in their packages. A package that is not itself among the modules gets an
-    `__init__.py` that imports nothing: the project's own imports what the modules do without.
+    Copies modules into a folder, in their packages, with the templates and styles that lie beside them. A package that
+    is not itself among the modules gets an `__init__.py` that imports nothing: the project's own imports what the
+    modules do without.
     """
     for source in modules.values():
         target = folder / source.relative_to(_ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
+        for data in (file for file in source.parent.iterdir() if file.suffix in _DATA):
+            shutil.copyfile(data, target.with_name(data.name))
     for package in {folder / parent for name in modules for parent in Path(*name.split(".")).parents[:-1]}:
         if not (package / "__init__.py").exists():
             (package / "__init__.py").write_text('"""Those modules of SPeCTrA-Sum that the demo needs."""\n')

@@ -17,13 +17,13 @@ from huggingface_hub.errors import (
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modeling_spectra.configuration_spectra import PIPELINE_TASK
+from spectra_sum.app.article_input import Limits
+from spectra_sum.app.examples import describe_examples, write_examples
 
-from .errors import HubError
-from .repository import PROJECT_TAG, Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
-from .space_examples import describe_examples, write_examples
-from .space_modules import copy_modules, project_modules
-from .space_versions import GRADIO_VERSION, PYTHON_VERSION
-from .spectra_app.article_input import Limits
+from ..errors import HubError
+from ..repository import PROJECT_TAG, Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
+from .modules import copy_modules, project_modules
+from .versions import GRADIO_VERSION, PYTHON_VERSION
 
 LICENSE = "apache-2.0"
 # What the app and the model's remote code import, with this project's ranges; Gradio comes with the Space.
@@ -99,18 +99,15 @@ def pin_model(repo_id: str, revision: str | None = None) -> PinnedModel:
 
 def stage_space(folder: Path, model: PinnedModel) -> None:
     """
-    Writes the Space's files into an empty folder: `app.py`, the app's package, the project's modules that it imports,
+    Writes the Space's files into an empty folder: `app.py`, the project's modules that it imports with their templates,
     examples that suit the model, `requirements.txt`, the licence and the card.
     """
-    package = Path(__file__).with_name("spectra_app")
-    copy = folder / package.name
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    copy_modules(project_modules(sorted(package.glob("*.py"))), folder)
-    write_examples(folder / "examples", model.config)
     fields = {"model": model.repo_id, "revision": model.commit}
     (folder / "app.py").write_text(_rendered("space_app.py.j2", **fields), encoding="utf-8")
+    copy_modules(project_modules([folder / "app.py"]), folder)
+    write_examples(folder / "examples", model.config)
     (folder / "requirements.txt").write_text("\n".join([*REQUIREMENTS, ""]), encoding="utf-8")
-    shutil.copy(Path(__file__).with_name("LICENSE"), folder)
+    shutil.copy(Path(__file__).parents[1] / "LICENSE", folder)
     data = SpaceCardData(
         title="SPeCTrA-Sum",
         emoji="📰",

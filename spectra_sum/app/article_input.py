@@ -7,16 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectra_sum.documents import (
-    DOCUMENT_SUFFIXES,
-    Document,
-    DocumentError,
-    DocumentImage,
-    Problem,
-    printable,
-    read_document,
-)
-from spectra_sum.local_images import ImageError, open_local_image
+from spectra_sum.documents.local_images import ImageError, open_local_image
+from spectra_sum.documents.parts import Document, DocumentError, DocumentImage, Problem, printable
+from spectra_sum.documents.reading import DOCUMENT_SUFFIXES, read_document
 
 _BLANK_LINES = re.compile(r"\n\s*\n")
 

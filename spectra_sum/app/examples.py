@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from .example_drawings import DRAWINGS
+from .drawings import DRAWINGS
 
 NUM_CLOSED_WORLD_EXAMPLES = 3
 # Of the articles that every training run leaves out, with the seed of the demo.

@@ -10,7 +10,8 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
-from spectra_sum.documents import DOCUMENT_SUFFIXES, DocumentError, read_document
+from spectra_sum.documents.parts import DocumentError
+from spectra_sum.documents.reading import DOCUMENT_SUFFIXES, read_document
 
 from .article_input import Limits, read_article
 from .request_limit import RequestLimit

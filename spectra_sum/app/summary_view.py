@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from spectra_sum.documents import Document, DocumentImage
+from spectra_sum.documents.parts import Document, DocumentImage
 
 IMAGE_SIDE, THUMBNAIL_SIDE = 480, 96
 # Small images are renderings; they are shown pixel by pixel, and JPEG would smear them.

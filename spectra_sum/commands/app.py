@@ -7,17 +7,15 @@ import tempfile
 import threading
 from pathlib import Path
 
-from ..model_sources import check_model
+from ..models.sources import check_model
 from .arguments import UsageError, add_quantize_argument, check_quantize_argument, positive, share
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command's arguments to the command line."""
-    parser = subparsers.add_parser(
-        "app",
-        help="summarize in the browser",
-        description="Starts the demo on this machine and prints its address; Ctrl-C ends it. None of the model "
-        "repository's code runs.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the command, and adds its arguments to its parser."""
+    parser.description = (
+        "Starts the demo on this machine and prints its address; Ctrl-C ends it. None of the model "
+        "repository's code runs."
     )
     parser.add_argument(
         "--model", required=True, metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model"
@@ -49,11 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     _check_address(arguments.host, arguments.port)
 
     # Torch, transformers and gradio take seconds to import, which --help and a wrong argument need not cost.
-    from hub_upload.space_examples import write_examples
-    from hub_upload.spectra_app.interface import build_interface, launch
     from modeling_spectra import MultimodalSummarizationPipeline
+    from spectra_sum.app.examples import write_examples
+    from spectra_sum.app.interface import build_interface, launch
 
-    from ..pretrained import load_model
+    from ..models.loading import load_model
 
     loaded = load_model(arguments.model, quantize=arguments.quantize)
     pipeline = MultimodalSummarizationPipeline(loaded.model, processor=loaded.processor)

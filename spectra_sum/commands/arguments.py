@@ -2,10 +2,11 @@
 
 import argparse
 
-from ..quantization_choices import QUANTIZATIONS, check_bitsandbytes
+from ..errors import SpectraSumError
+from ..models.quantization_choices import QUANTIZATIONS, check_bitsandbytes
 
 
-class UsageError(ValueError):
+class UsageError(SpectraSumError):
     """Arguments that contradict each other, or a place that cannot be read or written. The message is one line."""
 
 

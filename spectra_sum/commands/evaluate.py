@@ -5,20 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..evaluation.choices import BASELINES, DIFFICULTIES, NEED_SIMILARITY, OWN_SELECTION, SELECTIONS
-from ..model_sources import check_model, find_smollm2
+from ..models.sources import check_model, find_smollm2
 from .arguments import UsageError, add_quantize_argument, check_quantize_argument, natural, positive
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command's arguments to the command line."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="score a model, predictions or a baseline on a dataset",
-        description="Writes predictions.jsonl, scores.jsonl, metrics.json and report.html. A killed run goes on where it "
-        "was. Several processes: accelerate launch --multi_gpu --num_processes 2 -m spectra_sum.cli evaluate …",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the command, and adds its arguments to its parser."""
+    parser.description = (
+        "Writes predictions.jsonl, scores.jsonl, metrics.json and report.html. A killed run goes on where it "
+        "was. Several processes: accelerate launch --multi_gpu --num_processes 2 -m spectra_sum.cli evaluate …"
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model")

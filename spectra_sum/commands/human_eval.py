@@ -8,19 +8,15 @@ import sys
 from pathlib import Path
 
 from ..atomic_write import write_text_atomically
-from ..documents import printable
+from ..documents.parts import printable
 from .arguments import UsageError, natural, positive
 
 SPLITS = ("train", "validation", "test")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command's arguments to the command line."""
-    parser = subparsers.add_parser(
-        "human-eval",
-        help="let people rate summaries, and analyse their answers",
-        description="Human evaluation: four 5-point questions per summary, with attention checks.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the command, and adds its arguments to its parser."""
+    parser.description = "Human evaluation: four 5-point questions per summary, with attention checks."
     steps = parser.add_subparsers(title="steps", dest="step", metavar="STEP", required=True)
     export = steps.add_parser(
         "export",

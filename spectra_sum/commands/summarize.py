@@ -12,24 +12,22 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ..document_folders import find_documents
-from ..documents import Document, DocumentError, printable, read_document
-from ..model_sources import check_model, find_smollm2
+from ..documents.folders import find_documents
+from ..documents.parts import Document, DocumentError, printable
+from ..documents.reading import read_document
+from ..models.sources import check_model, find_smollm2
 from ..report import ReportArticle, ReportImage, write_report
-from ..summary_records import RecordsError, is_on_hub, path_hash, read_records, record_of, settings_hash, summary_of
+from ..summaries.records import RecordsError, is_on_hub, path_hash, read_records, record_of, settings_hash, summary_of
 from .arguments import UsageError, add_quantize_argument, check_quantize_argument, positive, share
 
 if TYPE_CHECKING:
-    from ..summarizer import DocumentSummary, Summarizer
+    from ..summaries.summarizer import DocumentSummary, Summarizer
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command's arguments to the command line."""
-    parser = subparsers.add_parser(
-        "summarize",
-        help="summarize documents with their images",
-        description="Summarizes Markdown (.md), HTML (.html) and text (.txt) documents and selects the images of the "
-        "summary.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the command, and adds its arguments to its parser."""
+    parser.description = (
+        "Summarizes Markdown (.md), HTML (.html) and text (.txt) documents and selects the images of the summary."
     )
     parser.add_argument(
         "documents", nargs="+", metavar="DOC", help="a .md, .html or .txt file, or a folder with all documents in it"
@@ -172,8 +170,8 @@ def _load_summarizer(arguments: argparse.Namespace) -> "Summarizer":
     # Torch and transformers take seconds to import, which --help and a wrong path need not cost.
     from transformers.utils import logging
 
-    from ..pretrained import load_model, load_smollm2
-    from ..summarizer import Summarizer
+    from ..models.loading import load_model, load_smollm2
+    from ..summaries.summarizer import Summarizer
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

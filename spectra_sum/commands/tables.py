@@ -5,19 +5,17 @@ import sys
 from pathlib import Path
 
 from ..atomic_write import write_text_atomically
-from ..documents import printable
+from ..documents.parts import printable
 from .arguments import UsageError
 
 FORMATS = {"markdown": "tables.md", "latex": "tables.tex", "html": "tables.html"}
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command's arguments to the command line."""
-    parser = subparsers.add_parser(
-        "tables",
-        help="put evaluated systems beside the published rows",
-        description="Prints the paper's tables with the systems that `spectra-sum evaluate` scored: comparison with "
-        "published systems, variants, language-modelling loss alone, and relevance against diversity.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the command, and adds its arguments to its parser."""
+    parser.description = (
+        "Prints the paper's tables with the systems that `spectra-sum evaluate` scored: comparison with "
+        "published systems, variants, language-modelling loss alone, and relevance against diversity."
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help="a folder that `spectra-sum evaluate` wrote")
     parser.add_argument(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .documents import DOCUMENT_SUFFIXES, DocumentError, check_document, printable
+from .parts import DocumentError, printable
+from .reading import DOCUMENT_SUFFIXES, check_document
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 

@@ -11,18 +11,9 @@ from urllib.parse import urljoin, urlsplit
 from bs4 import BeautifulSoup, CData, NavigableString, ParserRejectedMarkup, Tag, UnusualUsageWarning
 from bs4.element import PageElement
 
-from .document_parts import (
-    Document,
-    DocumentError,
-    DocumentImage,
-    LinkedImages,
-    Problem,
-    printable,
-    shortened,
-    shown_address,
-)
 from .html_addresses import address_rank, image_addresses
 from .local_images import ImageError
+from .parts import Document, DocumentError, DocumentImage, LinkedImages, Problem, printable, shortened, shown_address
 
 # Pages that hold their images as data: URIs are this large; the rest of a page is rarely a hundredth of it.
 MAX_HTML_BYTES = 64_000_000

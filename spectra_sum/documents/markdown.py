@@ -9,17 +9,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.front_matter import front_matter_plugin
 
-from .document_parts import (
-    Document,
-    DocumentError,
-    DocumentImage,
-    LinkedImages,
-    Problem,
-    printable,
-    shortened,
-    shown_address,
-)
 from .local_images import ImageError
+from .parts import Document, DocumentError, DocumentImage, LinkedImages, Problem, printable, shortened, shown_address
 
 # Each may open a link, for which the parser looks again at all that follows, up to its nesting.
 MAX_BRACKETS = 10_000

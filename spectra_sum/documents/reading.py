@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .document_parts import Document, DocumentError, DocumentImage, Problem, printable
-from .html_documents import MAX_HTML_BYTES, read_html
+from ..msmo.layout import parse_article
+from .html import MAX_HTML_BYTES, read_html
 from .html_encoding import decode_html
 from .local_images import ImageError, open_local_image
-from .markdown_documents import read_markdown
-from .msmo.layout import parse_article
+from .markdown import read_markdown
+from .parts import Document, DocumentError, DocumentImage, Problem, printable
 
 __all__ = [
     "DOCUMENT_SUFFIXES",
@@ -78,8 +78,8 @@ def read_document(path: str | Path, images: Sequence[str | Path] = ()) -> Docume
     """
     Reads a Markdown, HTML or text file.
 
-    Markdown and HTML name their images; see [`~spectra_sum.markdown_documents.read_markdown`] and
-    [`~spectra_sum.html_documents.read_html`]. A path may not leave the document's folder, also not by a symbolic link;
+    Markdown and HTML name their images; see [`~spectra_sum.documents.markdown.read_markdown`] and
+    [`~spectra_sum.documents.html.read_html`]. A path may not leave the document's folder, also not by a symbolic link;
     remote images are not fetched. Whatever is left out stands in `problems`.
 
     Text: the title is the first paragraph when it is one short line without a full stop and more text follows, else

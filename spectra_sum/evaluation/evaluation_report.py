@@ -6,7 +6,7 @@ from typing import Any
 
 import datasets
 
-from spectra_sum.curves import calibration, precision_over_k
+from spectra_sum.evaluation.curves import calibration, precision_over_k
 from spectra_sum.report import (
     CalibrationCurve,
     PrecisionCurve,

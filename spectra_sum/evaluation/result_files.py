@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.bootstrap import mean_interval
+from spectra_sum.evaluation.bootstrap import mean_interval
+from spectra_sum.evaluation.scores import MMAE_PARTS, ArticleScores
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.mmae.mmae import mmae_of
-from spectra_sum.scores import MMAE_PARTS, ArticleScores
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95

@@ -16,9 +16,9 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.prediction import predict_summaries
-from spectra_sum.pretrained import LoadedModel
+from spectra_sum.models.loading import LoadedModel
 from spectra_sum.seeds import stable_seed
+from spectra_sum.summaries.prediction import predict_summaries
 
 
 def predict_resumably(

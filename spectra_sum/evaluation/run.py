@@ -15,6 +15,7 @@ from spectra_sum.environment import describe_hardware, describe_versions
 from spectra_sum.evaluation.evaluation_report import write_evaluation_report
 from spectra_sum.evaluation.prediction_files import write_predictions
 from spectra_sum.evaluation.result_files import CONFIDENCE, RESAMPLES, interval_scores, write_results
+from spectra_sum.evaluation.scores import ArticleEmbeddings, score_articles
 from spectra_sum.evaluation.selection_comparison import compare_selections
 from spectra_sum.evaluation.similarity import embed_images, embed_texts, reselect, summary_sentences
 from spectra_sum.evaluation.sources import (
@@ -28,9 +29,8 @@ from spectra_sum.evaluation.sources import (
 )
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
+from spectra_sum.models.loading import LoadedModel, load_model, load_smollm2, weight_digests
 from spectra_sum.msmo.sources import articles_digest, image_counts
-from spectra_sum.pretrained import LoadedModel, load_model, load_smollm2, weight_digests
-from spectra_sum.scores import ArticleEmbeddings, score_articles
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 
 PACKAGES = (

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from spectra_sum.evaluation.scores import ArticleEmbeddings, score_images
 from spectra_sum.evaluation.similarity import reselect
-from spectra_sum.scores import ArticleEmbeddings, score_images
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 
 

@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from spectra_sum.evaluation.scores import ArticleEmbeddings
 from spectra_sum.metrics.dual_encoder import DualEncoder
-from spectra_sum.scores import ArticleEmbeddings
 from spectra_sum.seeds import stable_seed
 from spectra_sum.selection.methods import SelectionSettings, select
 from spectra_sum.sentences import split_sentences

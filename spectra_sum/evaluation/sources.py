@@ -13,8 +13,8 @@ from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.evaluation.baselines import SENTENCES, lead, oracle
 from spectra_sum.evaluation.prediction_files import read_predictions
 from spectra_sum.evaluation.resumable_prediction import predict_resumably
+from spectra_sum.models.loading import LoadedModel
 from spectra_sum.msmo.sources import image_counts
-from spectra_sum.pretrained import LoadedModel
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..documents import printable
+from ..documents.parts import printable
 from .questions import ANSWER_COLUMNS, QUESTIONS, RATING_LABELS, HumanEvalError
 
 

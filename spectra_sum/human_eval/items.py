@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 
-from ..documents import printable
+from ..documents.parts import printable
 from ..msmo.sources import image_counts
 from .images import EncodedImage, encode_image
 from .questions import HumanEvalError

@@ -17,7 +17,6 @@ from transformers.utils import cached_file, find_adapter_config_file
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
-from .model_sources import ModelError, check_config, check_model, find_adapter_base, find_smollm2
 from .quantization_choices import (
     BASE_QUANTIZATION_FILE,
     NEW_MODULES,
@@ -28,6 +27,7 @@ from .quantization_choices import (
     is_quantized,
     training_quantization,
 )
+from .sources import ModelError, check_config, check_model, find_adapter_base, find_smollm2
 
 # What transformers raises for folders that are incomplete, damaged, of another kind, or not to be fetched.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .model_sources import ModelError
+from .sources import ModelError
 
 LANGUAGE_MODEL, NEW_MODULES = "language-model", "new-modules"
 QUANTIZATIONS = (LANGUAGE_MODEL, NEW_MODULES)

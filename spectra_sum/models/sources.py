@@ -5,10 +5,12 @@ import json
 import re
 from pathlib import Path
 
+from ..errors import SpectraSumError
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-class ModelError(ValueError):
+class ModelError(SpectraSumError):
     """A model that cannot be used. The message names it and the fix."""
 
 

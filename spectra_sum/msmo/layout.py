@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-from spectra_sum.local_images import READABLE_FORMATS
+from spectra_sum.documents.local_images import READABLE_FORMATS
 from spectra_sum.msmo.integrity import SplitIntegrity
 
 SPLIT_FOLDERS = {"train": "train_data", "validation": "valid_data", "test": "test_data"}

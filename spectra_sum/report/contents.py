@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..curves import CalibrationPoint, PrecisionAtK
+from ..evaluation.curves import CalibrationPoint, PrecisionAtK
 
 
 @dataclass
@@ -118,7 +118,7 @@ class RelevancePoint:
 
 @dataclass
 class PrecisionCurve:
-    """Image precision over k of the ranking `name`, in order of k (see [`~spectra_sum.curves.precision_over_k`])."""
+    """Image precision over k of the ranking `name`, in order of k (see [`~spectra_sum.evaluation.curves.precision_over_k`])."""
 
     name: str
     points: Sequence[PrecisionAtK]
@@ -127,7 +127,7 @@ class PrecisionCurve:
 @dataclass
 class CalibrationCurve:
     """The bins of the probabilities of `name`, in order, and their error in [0, 1] (see
-    [`~spectra_sum.curves.calibration`])."""
+    [`~spectra_sum.evaluation.curves.calibration`])."""
 
     name: str
     points: Sequence[CalibrationPoint]

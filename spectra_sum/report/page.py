@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from ..atomic_write import write_text_atomically
-from ..local_images import open_local_image
+from ..documents.local_images import open_local_image
 from .charts import LineChart, line_chart
 from .contents import (
     CalibrationCurve,

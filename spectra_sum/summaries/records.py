@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
-from .document_parts import Document, DocumentError, Problem, printable
-from .model_sources import find_adapter_base
-from .report.contents import SentenceEvidence
+from ..documents.parts import Document, DocumentError, Problem, printable
+from ..models.sources import find_adapter_base
+from ..report.contents import SentenceEvidence
 
 if TYPE_CHECKING:
     from .summarizer import DocumentSummary

@@ -8,9 +8,9 @@ from transformers import BatchFeature
 
 from modeling_spectra.summarization import GeneratedSummary, generate_summaries, prepare_articles, sentence_evidence
 
-from .documents import Document, DocumentError, Problem
-from .pretrained import LoadedModel
-from .report.contents import SentenceEvidence
+from ..documents.parts import Document, DocumentError, Problem
+from ..models.loading import LoadedModel
+from ..report.contents import SentenceEvidence
 
 
 @dataclass

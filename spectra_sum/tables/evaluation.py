@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..documents import printable
+from ..documents.parts import printable
 
 
 class EvaluationError(ValueError):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..documents import printable
+from ..documents.parts import printable
 from .table import Table
 
 

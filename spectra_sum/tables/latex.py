@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..documents import printable
+from ..documents.parts import printable
 from .table import Cell, Row, Table
 
 _HEADER = r"""% Tables of spectra-sum, to be read by \input. The preamble needs:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..bootstrap import PairedDifference
+from ..evaluation.bootstrap import PairedDifference
 from ..metrics.mmae.mmae import implied_rouge_l
 from .columns import COMPARISON_COLUMNS, LM_COLUMNS, PAIRED_COLUMNS, RELEVANCE_COLUMNS, VARIANT_COLUMNS, ScoreColumn
 from .evaluation import Evaluation

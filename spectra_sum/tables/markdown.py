@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from ..documents import printable
+from ..documents.parts import printable
 from .table import Cell, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$])")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..bootstrap import PairedDifference, paired_difference, two_sided_p_value
+from ..evaluation.bootstrap import PairedDifference, paired_difference, two_sided_p_value
 from ..metrics.mmae.mmae import COMPONENTS, mmae_of
 from .evaluation import Evaluation, EvaluationError
 from .measurement import measured_by

@@ -10,8 +10,8 @@ import torch
 from datasets import Dataset
 
 from benchmarks import quantization
+from spectra_sum.models.loading import load_model
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from spectra_sum.pretrained import load_model
 from tests.quantizable import save_quantizable
 
 

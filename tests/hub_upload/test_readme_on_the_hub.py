@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from hub_upload.metrics import find_metrics
+from hub_upload.metrics.push import find_metrics
 from spectra_sum.cli import main
 from tests.bare_process import WITHOUT_THE_PROJECT
-from tests.hub.test_push_dataset import write_article, write_image
+from tests.hub_upload.dataset.test_push_dataset import write_article, write_image
 from tests.test_readme import blocks, commands, make_checkout
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hub_upload.errors import HubError
 from hub_upload.repository import Target, check_target, hub_errors, push_folder, write_dry_run
-from tests.hub.breakable_proxy import BreakableProxy
+from tests.hub_upload.breakable_proxy import BreakableProxy
 
 CARD = "---\ntags:\n- spectra-sum\n---\nA card.\n"
 PUSH = """

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modeling_spectra import MultimodalSummarizationPipeline, SpectraSumForConditionalGeneration
-from tests.model.pipeline_setup import POSITIONS, VARIANTS
+from tests.modeling_spectra.pipeline_setup import POSITIONS, VARIANTS
 from tests.tiny import save_text_folder, save_vision_folder
 
 

@@ -17,7 +17,7 @@ from tests.tiny import (
     tokens,
     vision_config,
 )
-from trainer.losses import alignment_loss, distillation_loss
+from trainer.objectives.losses import alignment_loss, distillation_loss
 from trainer.trainable import set_trainable
 
 FUSIONS = ["concat", "sampler", "dvp"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from tests.model.parity_setup import PLACEHOLDER, alone, bare_text_model, prompts
+from tests.modeling_spectra.parity_setup import PLACEHOLDER, alone, bare_text_model, prompts
 from tests.tiny import pixels, tiny_model, tokens
 
 BACKBONES = [("siglip", "qwen2"), ("clip", "llama")]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from transformers import CompileConfig
 
 from modeling_spectra.pipeline_spectra import MultimodalSummarizationPipeline
-from spectra_sum.prediction import predict_summaries
+from spectra_sum.summaries.prediction import predict_summaries
 from tests.tiny import SENTENCES, VOCABULARY, picture, pixels, tiny_model, tiny_processor, tokens, vision_config
 
 COUNTS = (2, 0, 3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.model.parity_setup import PLACEHOLDER, alone, bare_text_model, prompts
+from tests.modeling_spectra.parity_setup import PLACEHOLDER, alone, bare_text_model, prompts
 from tests.tiny import NUM_PATCHES, TEXT_WIDTH, pixels, tiny_model, tokens
 
 BACKBONES = [("siglip", "qwen2"), ("clip", "llama")]

@@ -17,7 +17,7 @@ from modeling_spectra import (
     SpectraSumProcessor,
     register_auto_classes,
 )
-from tests.model.pipeline_setup import ARTICLES, NEW_TOKENS, POSITIONS
+from tests.modeling_spectra.pipeline_setup import ARTICLES, NEW_TOKENS, POSITIONS
 from tests.tiny import NUM_PATCHES, SENTENCES, picture
 
 TASK = "multimodal-summarization"

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from modeling_spectra import MultimodalSummarizationPipeline
-from spectra_sum.documents import Document, DocumentImage
-from spectra_sum.local_images import open_local_image
-from spectra_sum.pretrained import LoadedModel
-from spectra_sum.summarizer import Summarizer
-from tests.model.pipeline_setup import NEW_TOKENS
+from spectra_sum.documents.local_images import open_local_image
+from spectra_sum.documents.parts import Document, DocumentImage
+from spectra_sum.models.loading import LoadedModel
+from spectra_sum.summaries.summarizer import Summarizer
+from tests.modeling_spectra.pipeline_setup import NEW_TOKENS
 from tests.tiny import SENTENCES, picture
 
 

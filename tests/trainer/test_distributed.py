@@ -23,9 +23,9 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from modeling_spectra import SpectraSumForConditionalGeneration
-from spectra_sum.pretrained import load_model
+from spectra_sum.models.loading import load_model
 from tests.tiny import SENTENCES, picture, tiny_model
-from tests.training_setup import save_setup, setup_arguments
+from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
 from trainer.data import load_records
 from trainer.sharding import layer_classes, prepare_sharding, unsharded

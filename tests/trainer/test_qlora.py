@@ -12,14 +12,14 @@ from peft import PeftModel
 from torch import nn
 
 from modeling_spectra import SpectraSumForConditionalGeneration
+from spectra_sum.models.loading import load_model
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from spectra_sum.pretrained import load_model
 from tests.tiny import TEXT_LAYERS
-from tests.training_setup import save_setup, setup_arguments
+from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
+from trainer.checkpoints.resuming import checkpoint_to_resume
+from trainer.checkpoints.run_record import write_run_record
 from trainer.parameter_counts import count_parameters, parameter_table
-from trainer.resuming import checkpoint_to_resume
-from trainer.run_record import write_run_record
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import parse_arguments
 

@@ -11,10 +11,10 @@ from rouge_score.rouge_scorer import RougeScorer
 from safetensors.torch import load_file
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from tests.training_setup import save_setup, setup_arguments
+from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
+from trainer.checkpoints.resuming import checkpoint_to_resume
 from trainer.collator import record_key
-from trainer.resuming import checkpoint_to_resume
 from trainer.spectra_trainer import QUEUE_FILE, SpectraTrainer
 from trainer.train import parse_arguments
 from trainer.trainable import GATE_PARAMETER

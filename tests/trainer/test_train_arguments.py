@@ -13,8 +13,8 @@ from modeling_spectra import SpectraSumConfig
 from tests.tiny import save_text_folder, save_vision_folder, tiny_processor
 from trainer.arguments import DERIVED_FIELDS, ArchitectureArguments
 from trainer.building import build_trainer
+from trainer.checkpoints.run_record import write_run_record
 from trainer.data import count_excess_images, drop_oversized, load_records
-from trainer.run_record import write_run_record
 from trainer.train import parse_arguments
 from trainer.trainable import lora_config
 

@@ -8,9 +8,9 @@ from transformers import LlavaOnevisionForConditionalGeneration, SiglipModel
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
-from tests.training_setup import write_settings
+from tests.trainer.training_setup import write_settings
 from trainer.building import build_trainer
-from trainer.run_record import write_run_record
+from trainer.checkpoints.run_record import write_run_record
 from trainer.train import parse_arguments
 
 

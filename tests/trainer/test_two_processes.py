@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training_setup import save_setup, setup_arguments
+from tests.trainer.training_setup import save_setup, setup_arguments
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from peft import PeftModel
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.quantization_choices import BASE_QUANTIZATION_FILE
+from spectra_sum.models.quantization_choices import BASE_QUANTIZATION_FILE
 
 
 def finish_adapter(model: PeftModel, folder: Path) -> None:
@@ -18,7 +18,7 @@ def finish_adapter(model: PeftModel, folder: Path) -> None:
     write_text_atomically(settings, json.dumps(content, indent=2, sort_keys=True))
     if getattr(model.get_base_model(), "is_loaded_in_4bit", False):
         # Of bitsandbytes, an optional dependency.
-        from spectra_sum.quantization import quantization_of
+        from spectra_sum.models.quantization import quantization_of
 
         quantization = quantization_of(model)
         write_text_atomically(folder / BASE_QUANTIZATION_FILE, json.dumps(quantization, indent=2) + "\n")

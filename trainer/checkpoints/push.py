@@ -12,7 +12,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from trainer.arguments import SpectraTrainingArguments
-from trainer.run_record import RUN_RECORD
+from trainer.checkpoints.run_record import RUN_RECORD
 
 logger = logging.get_logger(__name__)
 

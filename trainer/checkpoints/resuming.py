@@ -11,7 +11,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from trainer.arguments import SpectraTrainingArguments
-from trainer.checkpoint_integrity import checkpoint_problem, saved_processes
+from trainer.checkpoints.integrity import checkpoint_problem, saved_processes
 
 logger = logging.get_logger(__name__)
 

@@ -13,9 +13,9 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from modeling_spectra import SpectraSumConfig
-from spectra_sum.quantization_choices import BASE_QUANTIZATION_FILE
-from trainer.checkpoint_integrity import is_complete, one_line
-from trainer.resuming import newest_sound_checkpoint
+from spectra_sum.models.quantization_choices import BASE_QUANTIZATION_FILE
+from trainer.checkpoints.integrity import is_complete, one_line
+from trainer.checkpoints.resuming import newest_sound_checkpoint
 
 # In the folder that is written to: a rename within a file system cannot fail for lack of space.
 PARTIAL = ".model.partial"

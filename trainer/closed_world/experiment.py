@@ -17,11 +17,13 @@ from datasets import Dataset, DatasetDict, load_from_disk
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
+from spectra_sum.evaluation.scores import coverage, score_predictions
 from spectra_sum.metrics import load_metric
-from spectra_sum.pretrained import LoadedModel
-from spectra_sum.scores import coverage, score_predictions
+from spectra_sum.models.loading import LoadedModel
 from trainer.building import build_teacher, build_trainer
-from trainer.closed_world_backbones import (
+from trainer.checkpoints.resuming import checkpoint_to_resume
+from trainer.checkpoints.run_record import RUN_RECORD, write_run_record
+from trainer.closed_world.backbones import (
     TextModelSettings,
     TokenizerSettings,
     siglip_settings,
@@ -29,11 +31,9 @@ from trainer.closed_world_backbones import (
     train_text_model,
     train_tokenizer,
 )
+from trainer.closed_world.image_selection import embed_articles, select_by_each, train_predictor
+from trainer.closed_world.jobs import Job, print_into
 from trainer.data import load_records
-from trainer.image_selection import embed_articles, select_by_each, train_predictor
-from trainer.jobs import Job, print_into
-from trainer.resuming import checkpoint_to_resume
-from trainer.run_record import RUN_RECORD, write_run_record
 from trainer.train import count_articles, parse_arguments, write_json
 
 CONFIG = Path(__file__).parent / "configs" / "closed_world.yaml"

@@ -11,8 +11,8 @@ from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneratio
 from modeling_spectra.visual_relevance_predictor import VisualRelevancePredictor
 from spectra_sum.selection.dpp import relevance_scores
 from spectra_sum.selection.methods import SelectionSettings, select_by_relevance
-from trainer.dpp_teacher import DPPTeacher
-from trainer.losses import distillation_loss
+from trainer.objectives.dpp_teacher import DPPTeacher
+from trainer.objectives.losses import distillation_loss
 
 
 @dataclass

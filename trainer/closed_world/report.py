@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spectra_sum.documents import Document, DocumentImage
+from spectra_sum.documents.parts import Document, DocumentImage
 from spectra_sum.evaluation.evaluation_report import ranking_curves
-from spectra_sum.pretrained import LoadedModel
+from spectra_sum.models.loading import LoadedModel
 from spectra_sum.report import (
     GateOpening,
     ReportArticle,
@@ -16,7 +16,7 @@ from spectra_sum.report import (
     VariantRow,
     write_report,
 )
-from spectra_sum.summarizer import Summarizer
+from spectra_sum.summaries.summarizer import Summarizer
 
 LOSS_PARTS = ("loss", "loss_lm", "loss_align", "loss_distill")
 NOTES = (

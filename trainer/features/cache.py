@@ -14,8 +14,8 @@ import torch
 from datasets import Dataset
 from filelock import FileLock
 
-from trainer.feature_extraction import FeatureExtractor
-from trainer.feature_shards import (
+from trainer.features.extraction import FeatureExtractor
+from trainer.features.shards import (
     Content,
     ShardReader,
     article_digests,

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from modeling_spectra.rgb_images import DECODING_ERRORS
-from trainer.dpp_teacher import DPPTeacher
-from trainer.graceful_stop import outlive_sigterm
+from trainer.checkpoints.graceful_stop import outlive_sigterm
+from trainer.objectives.dpp_teacher import DPPTeacher
 
 
 class Articles:

@@ -29,11 +29,11 @@ from transformers.utils import logging
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum.atomic_write import write_text_atomically
 from trainer.arguments import DataArguments, SpectraTrainingArguments
-from trainer.dpp_teacher import DPPTeacher
-from trainer.feature_cache import CachedFeatures, SplitFeatures
-from trainer.feature_extraction import FeatureExtractor
-from trainer.feature_key import describe_dataset, describe_teacher, describe_towers, feature_key
-from trainer.graceful_stop import EXIT_CODE
+from trainer.checkpoints.graceful_stop import EXIT_CODE
+from trainer.features.cache import CachedFeatures, SplitFeatures
+from trainer.features.extraction import FeatureExtractor
+from trainer.features.key import describe_dataset, describe_teacher, describe_towers, feature_key
+from trainer.objectives.dpp_teacher import DPPTeacher
 
 logger = logging.get_logger(__name__)
 

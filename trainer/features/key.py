@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration, SpectraSumProcessor
 from modeling_spectra.rgb_images import MAX_SIDE
-from spectra_sum.pretrained import weight_digests
+from spectra_sum.models.loading import weight_digests
 from trainer.arguments import DataArguments
 
 FORMAT_VERSION = 2

@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from transformers.utils import logging
 
-from trainer.dpp_teacher import mean_spread
+from trainer.objectives.dpp_teacher import mean_spread
 
 logger = logging.get_logger(__name__)
 

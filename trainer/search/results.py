@@ -12,8 +12,8 @@ import yaml
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_hardware, describe_versions
 from trainer.parameter_counts import TRAINED
-from trainer.search_space import SearchSpace
-from trainer.trial_training import PARAMETERS, REASON
+from trainer.search.space import SearchSpace
+from trainer.search.trial import PARAMETERS, REASON
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, set_seed
 from trl import ModelConfig
 
 from trainer.arguments import ArchitectureArguments, SpectraTrainingArguments
-from trainer.loss_records import LossRecords
-from trainer.negative_queue import NegativeQueue
+from trainer.objectives.loss_records import LossRecords
+from trainer.objectives.negative_queue import NegativeQueue
 from trainer.parameter_counts import count_parameters
-from trainer.search_space import SearchSpace
+from trainer.search.space import SearchSpace
 from trainer.spectra_trainer import SpectraTrainer
 
 if TYPE_CHECKING:

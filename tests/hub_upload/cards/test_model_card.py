@@ -15,10 +15,10 @@ from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from markdown_it import MarkdownIt
 
+from hub_upload.cards.model import backbone_licenses, model_card, training_curve
+from hub_upload.cards.run_facts import read_run_facts
 from hub_upload.errors import HubError
-from hub_upload.model_card import backbone_licenses, model_card, training_curve
-from hub_upload.run_facts import read_run_facts
-from tests.hub.facts import CONFIG, METRICS, RUN, STATE, evaluation_metrics, write_evaluation, write_run
+from tests.hub_upload.facts import CONFIG, METRICS, RUN, STATE, evaluation_metrics, write_evaluation, write_run
 
 REPO = "news/spectra-small"
 SIGLIP, SMOLLM2 = "google/siglip-base-patch16-224", "HuggingFaceTB/SmolLM2-135M-Instruct"

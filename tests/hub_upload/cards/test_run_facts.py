@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hub_upload.cards.run_facts import count_parameters, read_run_facts
 from hub_upload.errors import HubError
-from hub_upload.run_facts import count_parameters, read_run_facts
-from spectra_sum.pretrained import weight_digests
-from tests.hub.facts import CONFIG, METRICS, RUN, STATE, evaluation_metrics, write_evaluation, write_run
+from spectra_sum.models.loading import weight_digests
+from tests.hub_upload.facts import CONFIG, METRICS, RUN, STATE, evaluation_metrics, write_evaluation, write_run
 
 
 def test_the_facts_are_those_of_the_files(tmp_path):

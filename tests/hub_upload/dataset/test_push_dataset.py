@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-import hub_upload.dataset_shards
-from hub_upload.dataset import push_dataset, wanted_privacy
+import hub_upload.dataset.shards
+from hub_upload.dataset.push import push_dataset, wanted_privacy
 from hub_upload.errors import HubError
 from hub_upload.repository import Target
 from spectra_sum.cli import main
@@ -230,7 +230,7 @@ def test_a_licence_that_the_hub_does_not_know_by_that_name(root, tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    "place", ["datasets.arrow_writer.ArrowWriter.finalize", "hub_upload.dataset_shards._write_shard"]
+    "place", ["datasets.arrow_writer.ArrowWriter.finalize", "hub_upload.dataset.shards._write_shard"]
 )
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_full_disk_is_one_line_with_a_fix_that_helps(root, tmp_path, monkeypatch, capsys, place, processes):
@@ -261,8 +261,8 @@ def test_an_error_of_another_process_is_one_line(root, tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import datasets, hub_upload.dataset_shards as shards
-from hub_upload.dataset import push_dataset
+import datasets, hub_upload.dataset.shards as shards
+from hub_upload.dataset.push import push_dataset
 from hub_upload.repository import Target
 
 datasets.config.HF_DATASETS_CACHE = Path(sys.argv[3])
@@ -288,9 +288,9 @@ def test_a_killed_push_goes_on_with_the_shard_it_was_writing(root, tmp_path, mon
     first = finished.stat().st_mtime_ns, finished.read_bytes()
 
     written = []
-    write = hub_upload.dataset_shards._write_shard
+    write = hub_upload.dataset.shards._write_shard
     monkeypatch.setattr(
-        hub_upload.dataset_shards,
+        hub_upload.dataset.shards,
         "_write_shard",
         lambda dataset, shard, path: (written.append(shard.name), write(dataset, shard, path)),
     )

@@ -11,19 +11,19 @@ import pytest
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 
-from hub_upload import metric_app
 from hub_upload.errors import HubError
-from hub_upload.metric_requirements import metric_files
-from hub_upload.metrics import find_metrics, push_metrics
-from hub_upload.space_versions import GRADIO_VERSION
+from hub_upload.metrics import app as metric_app
+from hub_upload.metrics.push import find_metrics, push_metrics
+from hub_upload.metrics.requirements import metric_files
+from hub_upload.space.versions import GRADIO_VERSION
 from spectra_sum.cli import main
 from spectra_sum.metrics import load_metric
 from tests.bare_process import WITHOUT_THE_PROJECT
-from tests.metrics.conftest import tiny_bert  # noqa: F401
-from tests.metrics.test_image_metrics import save_encoder
+from tests.spectra_sum.metrics.conftest import tiny_bert  # noqa: F401
+from tests.spectra_sum.metrics.test_image_metrics import save_encoder
 from tests.tiny import picture
 
-CASES = Path(__file__).parents[1] / "metrics" / "cases"
+CASES = Path(__file__).parents[2] / "metrics" / "cases"
 NAMES = [
     "clip_score",
     "image_precision",

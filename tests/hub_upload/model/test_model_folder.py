@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hub_upload.bare_load import tensor_digest
 from hub_upload.errors import HubError
-from hub_upload.model_folder import check_nothing_private, file_digests, find_model_folder, remove_local_paths
-from spectra_sum.model_sources import ModelError, find_adapter_base
+from hub_upload.model.bare_load import tensor_digest
+from hub_upload.model.folder import check_nothing_private, file_digests, find_model_folder, remove_local_paths
+from spectra_sum.models.sources import ModelError, find_adapter_base
 
 
 def make_folder(folder, config=None, tensors=("a", "b")):

@@ -18,23 +18,23 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 import modeling_spectra
+from hub_upload.cards.run_facts import read_run_facts
 from hub_upload.errors import HubError
-from hub_upload.fresh_process import compare_loaded, load_in_fresh_process, make_sample
-from hub_upload.model import push_model
-from hub_upload.model_folder import file_digests, find_model_folder
-from hub_upload.pushed_base import parse_base, pin_base
+from hub_upload.model.folder import file_digests, find_model_folder
+from hub_upload.model.fresh_process import compare_loaded, load_in_fresh_process, make_sample
+from hub_upload.model.push import push_model
+from hub_upload.model.pushed_base import parse_base, pin_base
 from hub_upload.repository import Target
-from hub_upload.run_facts import read_run_facts
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.cli import main
 from spectra_sum.evaluation.run import EvaluationOptions, evaluate_system
 from spectra_sum.evaluation.sources import GenerationSettings
-from spectra_sum.model_sources import ModelError
-from spectra_sum.pretrained import load_model
+from spectra_sum.models.loading import load_model
+from spectra_sum.models.sources import ModelError
 from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 CODE = {file.name for file in Path(modeling_spectra.__file__).parent.glob("*.py")} - {"__init__.py"}
 RESUME_FILES = ("optimizer.pt", "rng_state.pth", "scheduler.pt", "training_args.bin")
 
@@ -66,8 +66,8 @@ print("RESULT" + json.dumps(result))
 OWN = """
 import json, sys
 import torch
-from spectra_sum.pretrained import load_model
-from hub_upload.bare_load import tensor_digest
+from spectra_sum.models.loading import load_model
+from hub_upload.model.bare_load import tensor_digest
 
 torch.set_num_threads(1)
 job = json.loads(sys.argv[1])
@@ -348,7 +348,7 @@ def test_a_damaged_base_on_the_hub_is_named(lora_run, tmp_path, monkeypatch, dam
     siblings = [{"rfilename": name} for name in ("config.json", "model.safetensors")]
     info = ModelInfo(id="someone/base", sha="a" * 40, siblings=siblings)
     monkeypatch.setattr(HfApi, "model_info", lambda *args, **options: info)
-    monkeypatch.setattr("hub_upload.pushed_base.hf_hub_download", lambda repo, name, revision: tmp_path / name)
+    monkeypatch.setattr("hub_upload.model.pushed_base.hf_hub_download", lambda repo, name, revision: tmp_path / name)
     with pytest.raises(HubError, match=r"--base someone/base: .* at aaaaaaaaaaaa is damaged; name another revision"):
         pin_base(parse_base("someone/base"), own)
 

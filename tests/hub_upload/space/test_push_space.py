@@ -17,11 +17,11 @@ from huggingface_hub import SpaceCard, get_token
 from packaging.requirements import Requirement
 
 from hub_upload.errors import HubError
-from hub_upload.space import REQUIREMENTS, PinnedModel, pin_model, stage_space
-from hub_upload.space_versions import GRADIO_VERSION
-from hub_upload.spectra_app.article_input import Limits
-from hub_upload.spectra_app.interface import make_respond
+from hub_upload.space.push import REQUIREMENTS, PinnedModel, pin_model, stage_space
+from hub_upload.space.versions import GRADIO_VERSION
 from modeling_spectra import MultimodalSummarizationPipeline
+from spectra_sum.app.article_input import Limits
+from spectra_sum.app.interface import make_respond
 from spectra_sum.cli import main
 from tests.tiny import SENTENCES, picture, tiny_config, tiny_model, tiny_processor
 
@@ -115,11 +115,11 @@ def test_staged_files(tmp_path):
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert {path.split("/")[0] for path in files} == {
         *("app.py", "README.md", "LICENSE", "requirements.txt", "examples"),
-        *("spectra_app", "spectra_sum", "modeling_spectra"),
+        *("spectra_sum", "modeling_spectra"),
     }
     assert not {name for name in files if name.endswith((".pyc", ".pyi"))}
     # What the modules do without is not shipped.
-    assert "spectra_sum/documents.py" in files and "spectra_sum/summarizer.py" not in files
+    assert "spectra_sum/documents/reading.py" in files and "spectra_sum/summaries/summarizer.py" not in files
     assert {name for name in files if name.startswith("modeling_spectra/")} == {
         "modeling_spectra/__init__.py",
         "modeling_spectra/rgb_images.py",
@@ -146,7 +146,7 @@ def test_requirements_are_what_is_imported_in_the_projects_ranges(tmp_path):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
-    imported -= {*sys.stdlib_module_names, "spectra_app", "spectra_sum", "modeling_spectra", "gradio", "gradio_client"}
+    imported -= {*sys.stdlib_module_names, "spectra_sum", "modeling_spectra", "gradio", "gradio_client"}
     # What Gradio is built on.
     imported -= {"starlette"}
     distributions = importlib.metadata.packages_distributions()
@@ -259,7 +259,7 @@ def test_a_full_disk_is_one_line_with_a_fix(hub, model, monkeypatch, capsys, tmp
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "app.py")
 
-    monkeypatch.setattr("hub_upload.space.copy_modules", full)
+    monkeypatch.setattr("hub_upload.space.push.copy_modules", full)
     arguments = ["--repo-id", f"{hub.namespace}/demo", "--model", model[0], "--dry-run", str(tmp_path / "dry")]
     assert main(["push", "space", *arguments]) == 1
     error = capsys.readouterr().err

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import modeling_spectra.rgb_images
-from hub_upload.spectra_app.article_input import Limits, read_article
-from hub_upload.spectra_app.interface import make_respond
-from hub_upload.spectra_app.summary_view import render_summary
-from spectra_sum.documents import Document, DocumentError, DocumentImage, Problem
+from spectra_sum.app.article_input import Limits, read_article
+from spectra_sum.app.interface import make_respond
+from spectra_sum.app.summary_view import render_summary
+from spectra_sum.documents.parts import Document, DocumentError, DocumentImage, Problem
 from tests.tiny import picture
 
 HOSTILE = '<script>alert("x")</script>&<img src=x onerror=alert(1)>'

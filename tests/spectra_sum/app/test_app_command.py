@@ -11,10 +11,10 @@ import sys
 import httpx
 import pytest
 
-from hub_upload.space_examples import NEWS, write_examples
 from modeling_spectra import MultimodalSummarizationPipeline
+from spectra_sum.app.examples import NEWS, write_examples
 from spectra_sum.cli import main
-from spectra_sum.documents import read_document
+from spectra_sum.documents.reading import read_document
 from spectra_sum.msmo.closed_world import generate_articles
 from tests.tiny import tiny_config, tiny_model, tiny_processor
 

@@ -9,9 +9,9 @@ import gradio_client
 import httpx
 import pytest
 
-from hub_upload.spectra_app.article_input import Limits
-from hub_upload.spectra_app.interface import build_interface, launch
 from modeling_spectra import MultimodalSummarizationPipeline
+from spectra_sum.app.article_input import Limits
+from spectra_sum.app.interface import build_interface, launch
 from tests.chromium import EXECUTABLE, Chromium
 from tests.tiny import SENTENCES, picture, tiny_model, tiny_processor
 
@@ -203,7 +203,7 @@ def test_too_many_images_and_a_wrong_type(server, tmp_path):
 
 
 def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch, examples):
-    monkeypatch.setattr("hub_upload.spectra_app.interface.QUEUE_SIZE", 2)
+    monkeypatch.setattr("spectra_sum.app.interface.QUEUE_SIZE", 2)
     running, most, done, go_on = [], [], [], threading.Event()
 
     def slow(article, **options):

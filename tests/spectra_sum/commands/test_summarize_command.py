@@ -14,10 +14,10 @@ from PIL import Image
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum import cli
-from spectra_sum.model_sources import find_smollm2
-from spectra_sum.pretrained import load_model
+from spectra_sum.models.loading import load_model
+from spectra_sum.models.sources import find_smollm2
 from tests import tiny
-from tests.summarize.conftest import run
+from tests.spectra_sum.commands.conftest import run
 
 
 def test_document_with_images(place, model_folder, capsys):

@@ -6,9 +6,9 @@ import os
 import pytest
 from PIL import Image
 
-from spectra_sum.document_folders import find_documents
-from spectra_sum.summary_records import RecordsError, settings_hash
-from tests.summarize.conftest import run
+from spectra_sum.documents.folders import find_documents
+from spectra_sum.summaries.records import RecordsError, settings_hash
+from tests.spectra_sum.commands.conftest import run
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_documents_are_read_one_at_a_time(place, model_folder, monkeypatch):
 
 def interrupt_after(monkeypatch, count):
     """Ends the command, as Ctrl-C does, when `count` documents are summarized; returns the ids that were begun."""
-    from spectra_sum.summarizer import Summarizer
+    from spectra_sum.summaries.summarizer import Summarizer
 
     begun = []
     summarize = Summarizer.summarize
@@ -205,7 +205,7 @@ def test_the_model_is_part_of_the_settings(tmp_path, monkeypatch):
         assert settings_hash(tmp_path / name, {}) != before
     commits = {("a/b", "config.json"): "/cache/snapshots/1111/config.json"}
     monkeypatch.setattr(
-        "spectra_sum.summary_records.try_to_load_from_cache",
+        "spectra_sum.summaries.records.try_to_load_from_cache",
         lambda model, name, revision=None: commits.get((model, name)),
     )
     before = settings_hash("a/b", {})

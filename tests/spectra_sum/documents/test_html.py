@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spectra_sum import document_parts
-from spectra_sum.documents import DocumentError, read_document
-from spectra_sum.html_encoding import decode_html
+from spectra_sum.documents import parts
+from spectra_sum.documents.html_encoding import decode_html
+from spectra_sum.documents.parts import DocumentError
+from spectra_sum.documents.reading import read_document
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The harbour reopens - The Daily</title>
@@ -223,13 +224,13 @@ def test_an_image_shown_again_is_decoded_once_and_images_are_limited(tmp_path, r
     save_image(tmp_path / "a.png", "red")
     save_image(tmp_path / "b.png", "blue")
     opened = []
-    open_linked = document_parts.open_linked_image
+    open_linked = parts.open_linked_image
 
     def counted(source, folder):
         opened.append(source)
         return open_linked(source, folder)
 
-    monkeypatch.setattr(document_parts, "open_linked_image", counted)
+    monkeypatch.setattr(parts, "open_linked_image", counted)
     document = read("<p>Text." + "<img src=a.png>" * 199 + "<img src=none.png>" * 3 + "<img src=b.png>" * 801)
     assert opened == ["a.png", "none.png", "b.png"]
     assert colours(document) == [(255, 0, 0)] * 199 + [(0, 0, 255)]

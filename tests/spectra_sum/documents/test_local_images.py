@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from modeling_spectra.processing_spectra import to_rgb
-from spectra_sum.html_documents import read_html
-from spectra_sum.local_images import ImageError, open_data_image, open_linked_image, open_local_image
+from spectra_sum.documents.html import read_html
+from spectra_sum.documents.local_images import ImageError, open_data_image, open_linked_image, open_local_image
 
 
 def clear_png(colour=(200, 0, 0)):

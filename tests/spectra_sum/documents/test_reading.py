@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from spectra_sum.documents import DocumentError, printable, read_document
+from spectra_sum.documents.parts import DocumentError, printable
+from spectra_sum.documents.reading import read_document
 
 
 def save_image(path, colour, size=(4, 3), **options):

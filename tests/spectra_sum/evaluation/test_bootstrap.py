@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spectra_sum.bootstrap import mean_interval, paired_difference
+from spectra_sum.evaluation.bootstrap import mean_interval, paired_difference
 
 
 def test_interval_of_two_values_is_that_of_their_four_resamples():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra_sum.curves import CalibrationPoint, PrecisionAtK, calibration, precision_over_k
+from spectra_sum.evaluation.curves import CalibrationPoint, PrecisionAtK, calibration, precision_over_k
 
 
 @st.composite

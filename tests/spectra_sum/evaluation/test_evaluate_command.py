@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from spectra_sum import cli
-from spectra_sum.curves import precision_over_k
 from spectra_sum.evaluation import run as evaluation_run
 from spectra_sum.evaluation.baselines import lead, oracle
+from spectra_sum.evaluation.curves import precision_over_k
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.selection.methods import SELECTION_METHODS

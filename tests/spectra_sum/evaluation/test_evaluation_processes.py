@@ -11,7 +11,7 @@ import pytest
 
 from spectra_sum import cli
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RESULTS = ("predictions.jsonl", "scores.jsonl", "metrics.json")
 COMMAND = "-m spectra_sum.cli evaluate"
 # Long enough that a kill after the first batch finds work that is left.

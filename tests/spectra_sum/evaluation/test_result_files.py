@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spectra_sum.evaluation.result_files import interval_scores, write_results
-from spectra_sum.scores import ArticleScores
+from spectra_sum.evaluation.scores import ArticleScores
 
 ROUGE_L, MAX_SIM, PRECISION = [0.2, 0.4, 0.3, 0.1], [0.1, None, 0.3, 0.2], [1.0, 0.5, None, 0.0]
 

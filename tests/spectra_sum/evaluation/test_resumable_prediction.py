@@ -8,8 +8,8 @@ import pytest
 from spectra_sum.evaluation import resumable_prediction
 from spectra_sum.evaluation.resumable_prediction import finished_batches, predict_resumably
 from spectra_sum.evaluation.sources import GenerationSettings, from_model, keep_to_settings
-from spectra_sum.prediction import predict_summaries
-from spectra_sum.pretrained import load_model
+from spectra_sum.models.loading import load_model
+from spectra_sum.summaries.prediction import predict_summaries
 
 OPTIONS = {"batch_size": 2, "max_length": 200, "use_images": True, "seed": 0, "max_new_tokens": 6}
 

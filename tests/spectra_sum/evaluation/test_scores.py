@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from spectra_sum.scores import ArticleEmbeddings, score_articles, score_images, score_predictions
+from spectra_sum.evaluation.scores import ArticleEmbeddings, score_articles, score_images, score_predictions
 
 SUMMARIES = ["The red cat ran. A dog slept.", "", "Blue boats sailed on Monday, said Dr. Ash."]
 REFERENCES = [["A dog was sleeping.", "The red cat ran."], ["Nothing was said."], ["Boats sailed."]]

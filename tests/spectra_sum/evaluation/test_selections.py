@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from spectra_sum.evaluation import choices
+from spectra_sum.evaluation.scores import ArticleEmbeddings
 from spectra_sum.evaluation.selection_comparison import compare_selections
 from spectra_sum.evaluation.similarity import embed_images, embed_texts, reselect, summary_sentences
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
-from spectra_sum.scores import ArticleEmbeddings
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 
 

@@ -15,7 +15,7 @@ from spectra_sum.human_eval.export import form, items_csv, write_batch
 from spectra_sum.human_eval.images import encode_image
 from spectra_sum.human_eval.items import build_batch
 from spectra_sum.human_eval.questions import HumanEvalError
-from tests.human_eval.conftest import HOSTILE, SYSTEMS
+from tests.spectra_sum.human_eval.conftest import HOSTILE, SYSTEMS
 from tests.tiny import picture
 
 

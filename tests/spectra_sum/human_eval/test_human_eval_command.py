@@ -10,12 +10,12 @@ import pytest
 from spectra_sum.commands import human_eval
 from spectra_sum.commands.arguments import UsageError
 from spectra_sum.human_eval.questions import ANSWER_COLUMNS
-from tests.human_eval.conftest import SYSTEMS
+from tests.spectra_sum.human_eval.conftest import SYSTEMS
 
 
 def run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
-    human_eval.add_parser(parser.add_subparsers())
+    human_eval.add_arguments(parser.add_subparsers().add_parser("human-eval"))
     parsed = parser.parse_args(["human-eval", *map(str, arguments)])
     return parsed.run(parsed)
 

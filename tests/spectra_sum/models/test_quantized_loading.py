@@ -17,10 +17,11 @@ from transformers import AutoModelForCausalLM
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration
 from modeling_spectra.visual_layers import VisualRMSNorm
-from spectra_sum import cli, quantization_choices
-from spectra_sum.model_sources import ModelError
+from spectra_sum import cli
+from spectra_sum.models import quantization_choices
+from spectra_sum.models.loading import LoadedModel, load_model
+from spectra_sum.models.sources import ModelError
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from spectra_sum.pretrained import LoadedModel, load_model
 from tests import tiny
 from tests.quantizable import FIELDS, quantizable_config, save_quantizable
 
@@ -352,7 +353,7 @@ def test_the_app_loads_it_quantized(folder, monkeypatch):
         loads.append((name, options))
         raise ModelError("enough")
 
-    monkeypatch.setattr("spectra_sum.pretrained.load_model", load)
+    monkeypatch.setattr("spectra_sum.models.loading.load_model", load)
     assert cli.main(["app", "--model", str(folder), "--quantize", "new-modules"]) == 2
     assert loads == [(str(folder), {"quantize": "new-modules"})]
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.curves import CalibrationPoint, PrecisionAtK
+from spectra_sum.evaluation.curves import CalibrationPoint, PrecisionAtK
 from spectra_sum.report import (
     CalibrationCurve,
     GateOpening,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra_sum.curves import CalibrationPoint, PrecisionAtK
+from spectra_sum.evaluation.curves import CalibrationPoint, PrecisionAtK
 from spectra_sum.report import CalibrationCurve, PrecisionCurve, RelevancePoint, ScoreTable, write_report
 from spectra_sum.report.reliability_chart import short_count
 from spectra_sum.report.scatter_chart import scatter_chart

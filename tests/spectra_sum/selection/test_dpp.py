@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy.optimize import brentq
 
 from spectra_sum.selection.dpp import dpp_marginals, relevance_scores, solve_scale
-from tests.selection.dpp_enumeration import (
+from tests.spectra_sum.selection.dpp_enumeration import (
     NUMBERS,
     enumerate_marginals,
     enumerate_projection,

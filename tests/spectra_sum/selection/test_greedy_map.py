@@ -8,7 +8,7 @@ import torch
 
 from spectra_sum.selection.dpp import log_quality, similarity_kernel
 from spectra_sum.selection.greedy_map import greedy_map
-from tests.selection.dpp_enumeration import gram_kernel, make_article
+from tests.spectra_sum.selection.dpp_enumeration import gram_kernel, make_article
 
 
 def greedy_of(embeds, relevance, count, beta=20.0, sigma=0.8):

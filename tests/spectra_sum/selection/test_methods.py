@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modeling_spectra import SpectraSumConfig
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings, select, select_by_relevance
-from tests.selection.dpp_enumeration import enumerate_marginals, likelihood_kernel
+from tests.spectra_sum.selection.dpp_enumeration import enumerate_marginals, likelihood_kernel
 
 DEFAULTS = SelectionSettings()
 READ_THE_SUMMARY = ("teacher", "dpp-map", "mmr", "clip")

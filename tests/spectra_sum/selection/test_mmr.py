@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spectra_sum.selection.mmr import maximal_marginal_relevance
-from tests.selection.dpp_enumeration import make_article
+from tests.spectra_sum.selection.dpp_enumeration import make_article
 
 
 def mmr_of(embeds, relevance, count, trade_off):

@@ -14,9 +14,9 @@ from transformers import (
 )
 
 from modeling_spectra import SpectraSumForConditionalGeneration
-from spectra_sum.documents import Document, DocumentError, DocumentImage
-from spectra_sum.pretrained import LoadedModel
-from spectra_sum.summarizer import Summarizer
+from spectra_sum.documents.parts import Document, DocumentError, DocumentImage
+from spectra_sum.models.loading import LoadedModel
+from spectra_sum.summaries.summarizer import Summarizer
 
 NUM_LATENTS = 3
 

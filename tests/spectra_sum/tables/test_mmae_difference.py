@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from spectra_sum.bootstrap import paired_difference
+from spectra_sum.evaluation.bootstrap import paired_difference
 from spectra_sum.tables import build_tables, load_published, read_evaluation, read_evaluations
 from spectra_sum.tables.significance import mmae_difference
 

@@ -11,7 +11,7 @@ from spectra_sum.commands.arguments import UsageError
 
 def run(*arguments):
     parser = argparse.ArgumentParser()
-    tables.add_parser(parser.add_subparsers())
+    tables.add_arguments(parser.add_subparsers().add_parser("tables"))
     parsed = parser.parse_args(["tables", *(str(argument) for argument in arguments)])
     return parsed.run(parsed)
 

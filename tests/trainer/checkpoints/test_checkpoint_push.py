@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer import checkpoint_push
 from trainer.arguments import SpectraTrainingArguments
-from trainer.checkpoint_push import CheckpointPush, check_hub_arguments
+from trainer.checkpoints import push as checkpoint_push
+from trainer.checkpoints.push import CheckpointPush, check_hub_arguments
 
 # Stands in for `python -m spectra_sum.cli`: notes its arguments and what is in the folder that it is to push.
 RECORDER = """#!{python}

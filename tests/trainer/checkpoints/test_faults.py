@@ -26,17 +26,17 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 import trainer.train
-from tests.training_setup import save_setup, setup_arguments
+from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
-from trainer.checkpoint_integrity import QUEUE_FILE, checkpoint_problem
-from trainer.checkpoint_push import CheckpointPush
-from trainer.checkpoint_writing import CheckpointError
+from trainer.checkpoints.graceful_stop import GracefulStop, evaluation_is_missing, keep_workers
+from trainer.checkpoints.integrity import QUEUE_FILE, checkpoint_problem
+from trainer.checkpoints.push import CheckpointPush
+from trainer.checkpoints.writing import CheckpointError
 from trainer.data import load_records
-from trainer.graceful_stop import GracefulStop, evaluation_is_missing, keep_workers
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import main, parse_arguments
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SETTINGS = {
     "closed_world_articles": 20,
     "closed_world_eval_articles": 2,
@@ -54,7 +54,7 @@ SIGNALLED = """
 import os, sys
 from pathlib import Path
 import trainer.train
-from tests.trainer.test_faults import AtStep, add_callback
+from tests.trainer.checkpoints.test_faults import AtStep, add_callback
 
 rank, step, number, output = int(os.environ.get("RANK", 0)), *map(int, sys.argv[1:3]), Path(sys.argv[3])
 choose = trainer.train.checkpoint_to_resume

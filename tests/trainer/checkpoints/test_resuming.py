@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from torch.distributed import checkpoint as distributed_checkpoint
 
 from modeling_spectra import SpectraSumForConditionalGeneration
-from spectra_sum.pretrained import load_model
+from spectra_sum.models.loading import load_model
 from tests.tiny import tiny_model
-from tests.training_setup import save_setup, setup_arguments
-from trainer import resuming
+from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
-from trainer.checkpoint_integrity import checkpoint_problem
+from trainer.checkpoints import resuming
+from trainer.checkpoints.integrity import checkpoint_problem
+from trainer.checkpoints.resuming import checkpoint_to_resume
 from trainer.data import load_records
-from trainer.resuming import checkpoint_to_resume
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import parse_arguments
 
@@ -67,7 +67,7 @@ def output(trained, tmp_path) -> Path:
 @pytest.fixture
 def warnings(caplog):
     """The lines that are logged as warnings."""
-    return lambda: [record.getMessage() for record in caplog.records if record.name == "trainer.resuming"]
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "trainer.checkpoints.resuming"]
 
 
 def choose(output: Path, resume: str | None = "latest") -> str | None:

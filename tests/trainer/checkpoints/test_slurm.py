@@ -11,7 +11,7 @@ import pytest
 from torch.distributed.run import config_from_args
 from torch.distributed.run import parse_args as parse_torchrun_arguments
 
-SCRIPT = Path(__file__).parents[2] / "trainer" / "configs" / "slurm.sh"
+SCRIPT = Path(__file__).parents[3] / "trainer" / "configs" / "slurm.sh"
 JOB = {"SLURM_JOB_NODELIST": "node1", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_GPUS_ON_NODE": "4"}
 JOB |= {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "32"}
 # As torchrun, the launcher starts a trainer in a session of its own and fails where it does.

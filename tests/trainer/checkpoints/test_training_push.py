@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard, hf_hub_download
 from safetensors.torch import load_file
 
 from hub_upload.errors import HubError
-from tests.training_setup import save_setup, setup_arguments
-from trainer import checkpoint_push
+from tests.trainer.training_setup import save_setup, setup_arguments
+from trainer.checkpoints import push as checkpoint_push
 from trainer.train import main
 
 SETTINGS = {

@@ -20,7 +20,7 @@ from transformers import (
 from modeling_spectra.processing_spectra import PLAIN_PROMPT
 from spectra_sum.msmo.closed_world import caption_pairs, closed_world_dataset, generate_articles
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
-from trainer.closed_world_backbones import (
+from trainer.closed_world.backbones import (
     SiglipSettings,
     TextModelSettings,
     TokenizerSettings,
@@ -93,7 +93,7 @@ def test_the_siglip_learns_the_pairs_of_its_difficulty(tmp_path, folders, monkey
         asked.append(kwargs["difficulty"])
         return caption_pairs(*args, **kwargs)
 
-    monkeypatch.setattr("trainer.closed_world_backbones.caption_pairs", record)
+    monkeypatch.setattr("trainer.closed_world.backbones.caption_pairs", record)
     settings = SiglipSettings(steps=1, batch_size=2, difficulty="counts")
     train_siglip(tmp_path / "siglip", folders["tokenizer"], settings)
     assert asked == ["counts"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from spectra_sum.cli import main as spectra_sum
-from spectra_sum.pretrained import load_model
+from spectra_sum.models.loading import load_model
 from trainer.demo import VARIANTS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OPTIONS = "--steps 2 --backbone-steps 2 --articles 40 --eval-articles 4 --predictor-articles 10 --predictor-steps 2"
 
 

@@ -4,7 +4,7 @@ import torch
 
 from spectra_sum.selection.methods import SelectionSettings
 from tests.tiny import tiny_config
-from trainer.image_selection import EmbeddedArticles, best_images, select_by_each, train_predictor
+from trainer.closed_world.image_selection import EmbeddedArticles, best_images, select_by_each, train_predictor
 
 
 def articles(count: int) -> EmbeddedArticles:

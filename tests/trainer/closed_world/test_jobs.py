@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.jobs import Job, run_jobs
+from trainer.closed_world.jobs import Job, run_jobs
 
 
 def job(folder: Path, name: str, *needs: str, work: Callable[[], None] = lambda: None) -> Job:

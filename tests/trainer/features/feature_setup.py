@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from tests.tiny import picture, save_text_folder, save_vision_folder, tiny_model, tiny_processor, tiny_tokenizer
 from trainer.building import build_teacher
-from trainer.feature_cache import CachedFeatures, SplitFeatures
-from trainer.feature_extraction import FeatureExtractor
-from trainer.feature_filling import fill
+from trainer.features.cache import CachedFeatures, SplitFeatures
+from trainer.features.extraction import FeatureExtractor
+from trainer.features.filling import fill
 
 # Of six training articles: none without images in a row of two, more than max_images (3), more than candidates (6).
 IMAGES_OF_ARTICLES = {"train_data": [4, 0, 8, 1, 3, 5], "valid_data": [2, 0, 7], "test_data": [1, 4]}

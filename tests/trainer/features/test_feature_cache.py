@@ -16,15 +16,15 @@ import trainer.building
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny import save_text_folder
-from tests.trainer.feature_setup import IMAGES_OF_ARTICLES, save_backbones, write_msmo
-from tests.training_setup import write_settings
+from tests.trainer.features.feature_setup import IMAGES_OF_ARTICLES, save_backbones, write_msmo
+from tests.trainer.training_setup import write_settings
 from trainer.building import build_trainer
 from trainer.cache_features import main as cache_features
-from trainer.dpp_teacher import DPPTeacher
+from trainer.objectives.dpp_teacher import DPPTeacher
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import parse_arguments
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

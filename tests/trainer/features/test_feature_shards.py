@@ -20,14 +20,14 @@ from torch.utils.data import DataLoader
 
 from spectra_sum.msmo import load_msmo
 from tests.tiny import picture, save_vision_folder, tiny_model, tiny_processor, tiny_tokenizer
-from tests.trainer.feature_setup import Setup, save_backbones, write_msmo
-from trainer import feature_filling
-from trainer import feature_key as feature_key_module
+from tests.trainer.features.feature_setup import Setup, save_backbones, write_msmo
 from trainer.building import build_teacher
-from trainer.dpp_teacher import TeacherLabels
-from trainer.feature_cache import CachedFeatures
-from trainer.feature_filling import fill
-from trainer.feature_key import describe_dataset, describe_teacher, describe_towers, feature_key
+from trainer.features import filling
+from trainer.features import key as feature_key_module
+from trainer.features.cache import CachedFeatures
+from trainer.features.filling import fill
+from trainer.features.key import describe_dataset, describe_teacher, describe_towers, feature_key
+from trainer.objectives.dpp_teacher import TeacherLabels
 from trainer.train import parse_arguments
 
 
@@ -59,7 +59,7 @@ def assert_same_shards(found: dict, expected: dict) -> None:
 @pytest.fixture
 def logged(caplog):
     """What the cache logs; accelerate and transformers keep their loggers from pytest."""
-    logger = logging.getLogger("trainer.feature_filling")
+    logger = logging.getLogger("trainer.features.filling")
     logger.addHandler(caplog.handler)
     caplog.set_level(logging.INFO, logger=logger.name)
     yield caplog
@@ -213,13 +213,13 @@ def test_what_any_process_finds_bad_every_process_looks_at(setup, monkeypatch):
     alone = SimpleNamespace(
         process_index=0, num_processes=2, is_main_process=True, is_local_main_process=True, wait_for_everyone=int
     )
-    monkeypatch.setattr(feature_filling, "PartialState", lambda: alone)
-    monkeypatch.setattr(feature_filling, "gather_object", lambda checked: [*checked, (1, "stale", None)])
+    monkeypatch.setattr(filling, "PartialState", lambda: alone)
+    monkeypatch.setattr(filling, "gather_object", lambda checked: [*checked, (1, "stale", None)])
     other.fill()
     assert [other.split.problem(shard, checksum=True) for shard in other.split.shards()] == [None] * 3
     # Another launch of it finds nothing bad, and what the other process has checked can be read in this one.
     content = other.split.contents[1]
-    monkeypatch.setattr(feature_filling, "gather_object", lambda checked: [*checked, (1, None, content)])
+    monkeypatch.setattr(filling, "gather_object", lambda checked: [*checked, (1, None, content)])
     again = Setup(setup.split.folder, records, setup.vision)
     again.fill()
     assert len(again.features().read(records["id"][2])["sentence_embeds"]) == 3
@@ -239,7 +239,7 @@ def test_two_processes_fill_one_cache_and_each_shard_is_computed_once(tmp_path, 
 
     def work(number: int) -> Callable[[], None]:
         def run() -> None:
-            logger = logging.getLogger("trainer.feature_filling")
+            logger = logging.getLogger("trainer.features.filling")
             logger.setLevel(logging.INFO)
             logger.addHandler(logging.FileHandler(tmp_path / f"log-{number}"))
             setup = Setup(tmp_path / "together", records, backbones["siglip"])

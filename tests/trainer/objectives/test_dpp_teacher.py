@@ -17,8 +17,8 @@ from transformers import (
     SiglipModel,
 )
 
-from tests.selection.dpp_enumeration import NUMBERS, enumerate_marginals, likelihood_kernel, make_article
-from trainer.dpp_teacher import DPPTeacher, best_images_embedding, mean_spread, summary_embedding
+from tests.spectra_sum.selection.dpp_enumeration import NUMBERS, enumerate_marginals, likelihood_kernel, make_article
+from trainer.objectives.dpp_teacher import DPPTeacher, best_images_embedding, mean_spread, summary_embedding
 
 
 def test_mean_spread_counts_articles_with_two_images():
@@ -136,7 +136,7 @@ def test_unknown_long_summary_is_named(tokenizer):
 
 def test_benchmark_runs_and_its_teachers_agree(tmp_path):
     pytest.importorskip("dppy")
-    script = Path(__file__).parents[2] / "benchmarks" / "dpp_teacher.py"
+    script = Path(__file__).parents[3] / "benchmarks" / "dpp_teacher.py"
     output = tmp_path / "benchmark.json"
     done = subprocess.run(
         [sys.executable, script, "--sets", "20", "--output", output], capture_output=True, text=True, cwd=tmp_path

@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from trainer import loss_records
-from trainer.loss_records import LossRecords
+from trainer.objectives import loss_records
+from trainer.objectives.loss_records import LossRecords
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainer.losses import alignment_loss, distillation_loss
+from trainer.objectives.losses import alignment_loss, distillation_loss
 
 
 def sigmoid(x):

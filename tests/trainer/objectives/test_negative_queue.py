@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainer.negative_queue import NegativeQueue
+from trainer.objectives.negative_queue import NegativeQueue
 
 
 def targets(*numbers):

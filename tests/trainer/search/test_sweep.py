@@ -16,7 +16,7 @@ import yaml
 from filelock import FileLock
 
 from modeling_spectra import SpectraSumConfig
-from tests.training_setup import save_setup
+from tests.trainer.training_setup import save_setup
 
 optuna = pytest.importorskip("optuna", reason="sweeps need the extra sweep")
 
@@ -24,12 +24,12 @@ from trainer import sweep  # noqa: E402
 from trainer.arguments import SpectraTrainingArguments  # noqa: E402
 from trainer.building import build_trainer  # noqa: E402
 from trainer.data import load_records  # noqa: E402
-from trainer.search_space import SearchSpace, load_search_space  # noqa: E402
-from trainer.sweep_results import write_results  # noqa: E402
+from trainer.search.results import write_results  # noqa: E402
+from trainer.search.space import SearchSpace, load_search_space  # noqa: E402
+from trainer.search.trial import TrialTrainer, check_searchable  # noqa: E402
 from trainer.train import parse_arguments  # noqa: E402
-from trainer.trial_training import TrialTrainer, check_searchable  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STAGES = ROOT / "trainer" / "configs" / "search"
 SETTINGS = {
     "closed_world_articles": 8,
@@ -101,7 +101,7 @@ def killed(folder):
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 from trainer import sweep
-from trainer.trial_training import TrialTrainer
+from trainer.search.trial import TrialTrainer
 
 steps, training_step = [], TrialTrainer.training_step
 

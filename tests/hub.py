@@ -37,7 +37,7 @@ class Hub:
 
 
 @pytest.fixture(scope="session")
-def _hub_api():
+def hub_api():
     if not os.environ.get("HF_ENDPOINT"):
         pytest.skip("HF_ENDPOINT names no Hub to push to")
     if get_token() is None:
@@ -46,9 +46,9 @@ def _hub_api():
 
 
 @pytest.fixture
-def hub(_hub_api, monkeypatch):
+def hub(hub_api, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    made = Hub(_hub_api, _hub_api.whoami()["name"])
+    made = Hub(hub_api, hub_api.whoami()["name"])
     yield made
     for repo_type, repo_id in made.made:
-        _hub_api.delete_repo(repo_id, repo_type=repo_type, missing_ok=True)
+        hub_api.delete_repo(repo_id, repo_type=repo_type, missing_ok=True)

@@ -1,0 +1,1 @@
+"""Documents of all kinds, with their images."""

@@ -1,0 +1,1 @@
+"""Where models lie, and loading them."""

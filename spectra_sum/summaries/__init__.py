@@ -1,0 +1,1 @@
+"""From documents and records to summaries."""

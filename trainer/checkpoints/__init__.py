@@ -1,0 +1,1 @@
+"""Checkpoints: written whole, resumed, pushed, and what they record."""

@@ -1,0 +1,1 @@
+"""The controlled experiment: backbones, variants, jobs, report."""

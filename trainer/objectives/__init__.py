@@ -1,0 +1,1 @@
+"""What is learned: the losses, the DPP teacher, and the queue of negatives."""
