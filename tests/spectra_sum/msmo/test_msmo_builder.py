@@ -375,7 +375,8 @@ def test_wrong_arguments_fail_at_once(damaged, tmp_path):
 @pytest.mark.skipif("SPECTRA_DATA" not in os.environ, reason="SPECTRA_DATA names no folder of real articles")
 @pytest.mark.parametrize("verify", ["header", "full"])
 def test_real_articles(tmp_path, verify):
-    builder, data = prepare(os.environ["SPECTRA_DATA"], tmp_path / "cache", num_proc=2, verify=verify)
+    root = Path(os.environ["SPECTRA_DATA"], "msmo_18f")
+    builder, data = prepare(root, tmp_path / "cache", num_proc=2, verify=verify)
     report = builder.integrity_report()
     # The table of the data's README: articles, images, captions, with gold; then its last two columns.
     table = {"train": (195, 277, 213, 0), "validation": (32, 61, 46, 25), "test": (32, 57, 47, 25)}
@@ -392,7 +393,7 @@ def test_real_articles(tmp_path, verify):
         shown = [row for row in rows if len(row["images"]) >= 2]
         assert (len(shown), sum(bool(row["gold_images"]) for row in shown)) == several[split]
     for split in ("validation", "test"):
-        folder = Path(os.environ["SPECTRA_DATA"], {"validation": "valid_data", "test": "test_data"}[split])
+        folder = Path(root, {"validation": "valid_data", "test": "test_data"}[split])
         lines = (folder / "image_annotation.txt").read_text().split()
         named = [
             [Path(row["images"][index]["path"]).name for index in row["gold_images"]] or ["None"]
