@@ -28,7 +28,7 @@ if __name__ == "__main__":
 import torch
 from datasets import Dataset, load_from_disk
 
-from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.bootstrap import paired_difference
 from spectra_sum.evaluation.scores import coverage_by_article, score_articles
 from spectra_sum.models.loading import load_model
@@ -286,6 +286,7 @@ def collect(worlds: Sequence[World], options: argparse.Namespace, wall_seconds: 
             "training": sum(run["seconds"] for result in results.values() for run in result["runs"]),
         },
         "hardware": {**describe_hardware(), "processes": options.processes},
+        "commit": describe_commit(),
         "versions": describe_versions(("torch", "transformers", "datasets", "evaluate", "scipy")),
     }
 

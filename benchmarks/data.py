@@ -356,7 +356,7 @@ def main() -> None:
         if options.folder is None:
             shutil.rmtree(folder)
 
-    from spectra_sum.environment import describe_hardware, describe_versions
+    from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 
     result = {
         "sizes": rows,
@@ -370,6 +370,7 @@ def main() -> None:
             "split": SPLIT,
         },
         "hardware": describe_hardware(),
+        "commit": describe_commit(),
         "versions": describe_versions(("datasets", "pyarrow", "pillow")),
     }
     table = render(result)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from spectra_sum.environment import describe_hardware, describe_versions  # noqa: E402 - found through the line above
+from spectra_sum.environment import describe_commit, describe_hardware, describe_versions  # noqa: E402 - found through the line above
 from spectra_sum.selection.dpp import dpp_marginals, solve_scale  # noqa: E402
 
 BETA, SIGMA, KAPPA, EPSILON = 20.0, 0.8, 3, 1e-6
@@ -106,6 +106,7 @@ def main() -> None:
         "sets_per_second": {name: arguments.sets / value for name, value in seconds.items()},
         "largest_difference_to_dppy": difference,
         "hardware": describe_hardware(),
+        "commit": describe_commit(),
         "versions": describe_versions(("torch", "numpy", *(("dppy",) if dppy_installed else ()))),
     }
     print(f"{arguments.sets} sets of {arguments.images} images, one run")

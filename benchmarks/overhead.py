@@ -47,7 +47,7 @@ from benchmarks.overhead_models import (
 from benchmarks.overhead_results import Measurements, add_ratios, evaluate_bars, render_markdown, summarize_row
 from benchmarks.process_memory import forget_peak_memory, resident_memory
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 
 NOTES = (
     "Random weights and inputs; min_new_tokens = max_new_tokens, so that every row decodes equally.",
@@ -370,7 +370,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.cuda.set_device(options.device.index or 0)
     hardware = describe_hardware() | ({"gpu_memory": torch.cuda.mem_get_info()[1]} if on_gpu else {})
     packages = ["torch", "transformers", *(["bitsandbytes"] if options.new_modules_4bit else [])]
-    head = {"settings": settings_of(options), "hardware": hardware, "versions": describe_versions(packages)}
+    head = {
+        "settings": settings_of(options),
+        "hardware": hardware,
+        "versions": describe_versions(packages),
+        "commit": describe_commit(),
+    }
     try:
         measurements = Measurements(options.output.with_suffix(".measured.jsonl"), head)
     except ValueError as error:

@@ -26,7 +26,7 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.bootstrap import paired_difference
 from spectra_sum.evaluation.scores import score_articles
 from spectra_sum.evaluation.sources import GenerationSettings, from_model, keep_to_settings, model_identity
@@ -182,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "max_length": arguments.max_length,
         "max_new_tokens": arguments.max_new_tokens,
         "hardware": describe_hardware(),
+        "commit": describe_commit(),
         "versions": describe_versions(PACKAGES),
     }
     # Two of them would have to fit into memory.

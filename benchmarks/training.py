@@ -49,7 +49,7 @@ from benchmarks.training_results import (
     summarize,
     write_results,
 )
-from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from trainer.arguments import SpectraTrainingArguments
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import set_trainable
@@ -310,6 +310,7 @@ def describe(options: argparse.Namespace, bench: Bench, rows: Mapping[str, Any])
             "seed": SEED,
         },
         "hardware": describe_hardware(),
+        "commit": describe_commit(),
         "versions": describe_versions(("torch", "transformers", "accelerate")),
     }
 

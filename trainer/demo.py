@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from datasets import DatasetDict
 
-from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.models.loading import load_model
 from spectra_sum.msmo.closed_world import chance
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
@@ -65,6 +65,7 @@ def collect(experiment: Experiment, records: DatasetDict, *, processes: int) -> 
         "selection": score_selections(select_images(loaded, experiment, records), records["test"]),
         "chance": chance(experiment.difficulty),
         "seed": experiment.seed,
+        "commit": describe_commit(),
         "versions": describe_versions(("torch", "transformers", "datasets", "evaluate")),
         "hardware": {**describe_hardware(), "processes": processes},
         "settings": {

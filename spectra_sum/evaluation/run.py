@@ -11,7 +11,7 @@ import numpy as np
 from accelerate import PartialState
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.evaluation_report import write_evaluation_report
 from spectra_sum.evaluation.prediction_files import write_predictions
 from spectra_sum.evaluation.result_files import CONFIDENCE, RESAMPLES, interval_scores, write_results
@@ -149,6 +149,7 @@ def evaluate_system(
         "versions": describe_versions((*PACKAGES, "bitsandbytes") if options.generation.quantize else PACKAGES),
     }
     run = {
+        "commit": describe_commit(),
         "hardware": describe_hardware(),
         "processes": PartialState().num_processes,
         "seconds": time.perf_counter() - started,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from trainer.parameter_counts import TRAINED
 from trainer.search.space import SearchSpace
 from trainer.search.trial import PARAMETERS, REASON
@@ -84,6 +84,7 @@ def write_results(study: "Study", space: SearchSpace, output: Path, config: dict
         "best": best and best["number"],
         "trials": rows,
         "config": config,
+        "commit": describe_commit(),
         "versions": describe_versions(PACKAGES),
         "hardware": describe_hardware(),
     }
