@@ -36,7 +36,7 @@ from trainer.closed_world.jobs import Job, print_into
 from trainer.data import load_records
 from trainer.train import count_articles, parse_arguments, write_json
 
-CONFIG = Path(__file__).parent / "configs" / "closed_world.yaml"
+CONFIG = Path(__file__).parents[1] / "configs" / "closed_world.yaml"
 LM_ONLY = ("--align_weight", "0", "--distill_weight", "0")
 NO_POOLED = ("--add_pooled_embedding", "false")
 # What each variant changes in closed_world.yaml; the longest come first.
