@@ -1,4 +1,4 @@
-"""Write the README's result tables from the committed result files: `python benchmarks/readme_tables.py`."""
+"""Write the tables of docs/results.md from the committed result files: `python benchmarks/result_tables.py`."""
 
 import json
 import re
@@ -10,7 +10,7 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path, and the project may not be installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import data, overhead_results, parameters, quantization, training_results
+from benchmarks import data, overhead_results, parameters, quantization, startup, training_results
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -19,6 +19,7 @@ OWN_TABLES = {
     "parameters": parameters.render,
     "overhead_tiny": overhead_results.render_summary,
     "training_tiny": training_results.render_summary,
+    "startup": startup.render,
     "data": data.render,
     "quantization_smollm2": quantization.markdown,
     "quantization": quantization.markdown,
@@ -51,7 +52,7 @@ def demo_section(metrics: dict[str, Any]) -> str:
             table(["selection of 2 images", "image precision", "coverage"], selection),
             f"Seed {metrics['seed']}, {metrics['settings']['eval_articles']} unseen articles; {hardware['processor']}, "
             f"{hardware['cores']} cores, {hardware['processes']} processes of one thread; torch "
-            f"{metrics['versions']['torch']}, transformers {metrics['versions']['transformers']} "
+            f"{metrics['versions']['torch']}, transformers {metrics['versions']['transformers']}{commit_of(metrics)} "
             "(`benchmarks/results/closed_world_demo.json`).",
         ]
     )
@@ -113,11 +114,16 @@ def world_section(content: dict[str, Any]) -> str:
         "Paired differences in the standard world (those of the others stand in the result file):",
         table(["difference", "score", "by seed", "95 % over articles, models fixed"], differences),
         f"Mean ± standard deviation over the seeds, {content['settings']['eval_articles']} test articles each; "
-        f"{hardware['processor']}, {hardware['cores']} cores, {hardware['processes']} processes of one thread "
-        "(`benchmarks/results/closed_world.json`)."
+        f"{hardware['processor']}, {hardware['cores']} cores, {hardware['processes']} processes of one thread"
+        f"{commit_of(content)} (`benchmarks/results/closed_world.json`)."
         + (f" {missing} of the grid's jobs were not run; the file names them." if missing else ""),
     ]
     return "\n\n".join(parts)
+
+
+def commit_of(content: dict[str, Any]) -> str:
+    """The commit that made a result; files of before this was recorded name none."""
+    return f"; commit {content['commit'][:12]}" if content.get("commit") else ""
 
 
 def seeds_of(result: dict[str, Any], name: str) -> list[int]:
@@ -145,9 +151,9 @@ def own_section(name: str) -> str:
 
 
 def main() -> None:
-    """Replace what stands between the README's marks."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    """Replace what stands between the page's marks."""
+    page = ROOT / "docs" / "results.md"
+    text = page.read_text(encoding="utf-8")
     sections = {
         "demo": demo_section(json.loads((RESULTS / "closed_world_demo.json").read_text(encoding="utf-8"))),
         "world": world_section(json.loads((RESULTS / "closed_world.json").read_text(encoding="utf-8"))),
@@ -161,7 +167,7 @@ def main() -> None:
             text,
             flags=re.DOTALL,
         )
-    readme.write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..evaluation.bootstrap import PairedDifference, paired_difference, two_sided_p_value
+from ..evaluation.bootstrap import PairedDifference, paired_difference
+from ..evaluation.sign_flip import swap_p_value
 from ..metrics.mmae.mmae import COMPONENTS, mmae_of
 from .evaluation import Evaluation, EvaluationError
 from .measurement import measured_by
@@ -85,18 +86,18 @@ def mmae_difference(
     system: Evaluation, reference: Evaluation, resamples: int = RESAMPLES, seed: int = 0
 ) -> PairedDifference | str:
     """
-    Paired bootstrap of MMAE, whose parts are means over the articles where they are defined.
+    The difference in MMAE, whose parts are means over the articles where they are defined.
 
-    The articles are resampled, and with each article the parts of both systems and their gaps; MMAE is computed from each
-    resample's means. A resample in which a part is defined for no article is left out. The p-value is that of
-    [`two_sided_p_value`]; articles differ where any part does. Where every article has all parts, this is
+    For the interval the articles are resampled, and with each article the parts of both systems and their gaps; for the
+    p-value (of [`swap_p_value`]) they are swapped between the systems. MMAE is computed from each resample's means; a
+    resample in which a part is defined for no article is left out. Where every article has all parts, this is
     [`paired_difference`] of the articles' MMAE.
 
     Args:
         system (`Evaluation`): A system.
         reference (`Evaluation`): Another on the same articles.
-        resamples (`int`, *optional*, defaults to `1000`): Number of resamples.
-        seed (`int`, *optional*, defaults to `0`): Seed of the resampling.
+        resamples (`int`, *optional*, defaults to `1000`): Number of resamples, and of swaps.
+        seed (`int`, *optional*, defaults to `0`): Seed of both.
 
     Returns:
         The difference with its 95 % interval, or why there is none.
@@ -120,12 +121,20 @@ def mmae_difference(
     means = sums[complete] / numbers[complete]
     own, other = (mmae_of(half) for half in np.split(means.T, 2))
     observed, resampled = (own - other)[0], (own - other)[1:]
-    halves = np.split(np.where(defined, parts, np.inf), 2, axis=1)
+    # Below one another, as `swap_p_value` numbers them.
+    value_of, defined_of = (np.concatenate(np.split(half, 2, axis=1)) for half in (values, defined.astype(np.float64)))
+
+    def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            one, two = (value_of[chosen].sum(axis=1) / defined_of[chosen].sum(axis=1) for chosen in (first, second))
+        # Where a part is defined for no article, nothing is as extreme as what was found.
+        return np.nan_to_num(mmae_of(one.T) - mmae_of(two.T))
+
     low, high = np.percentile(resampled, [2.5, 97.5])
     return PairedDifference(
         mean=float(observed),
         low=float(low),
         high=float(high),
-        p_value=two_sided_p_value(resampled, np.count_nonzero((halves[0] != halves[1]).any(axis=1)), float(own.max())),
+        p_value=swap_p_value(difference, len(articles), resamples, seed),
         articles=len(articles),
     )

@@ -1,4 +1,4 @@
-"""The bootstrap against enumeration, numpy and the normal distribution."""
+"""Intervals and paired tests against enumeration, numpy and the normal distribution."""
 
 import itertools
 
@@ -46,15 +46,33 @@ def test_seed_decides_the_result():
     assert mean_interval(values, seed=1) != mean_interval(values, seed=2)
 
 
-def test_p_value_agrees_with_enumeration_of_all_resamples():
+def test_interval_agrees_with_enumeration_of_all_resamples():
     differences = np.array([0.4, -0.3, 0.2, 0.1, -0.15, 0.25])
     means = np.array([np.mean(drawn) for drawn in itertools.product(differences, repeat=6)])
-    exact = 2 * min(np.mean(means <= 1e-12), np.mean(means >= -1e-12))
     result = paired_difference(differences, np.zeros(6), resamples=40_000)
-    # Three standard errors of a share of 40,000 draws, doubled.
-    error = 2 * 3 * np.sqrt(exact / 2 / 40_000)
-    assert result.p_value == pytest.approx(exact, abs=error)
     assert (result.low, result.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
+
+
+def flipped_means(differences: np.ndarray) -> np.ndarray:
+    """The means of all sign flips."""
+    return np.array([np.mean(differences * signs) for signs in itertools.product((1, -1), repeat=len(differences))])
+
+
+def test_p_value_is_that_of_all_sign_flips():
+    differences = np.array([0.4, -0.3, 0.2, 0.1, -0.15, 0.25, 0.5, 0.05])
+    means = flipped_means(differences)
+    exact = np.mean(np.abs(means) >= differences.mean() - 1e-12)
+    assert 0.01 < exact < 0.5
+    assert paired_difference(differences, np.zeros(8)).p_value == pytest.approx(exact, abs=1e-12)
+
+
+def test_p_value_of_random_sign_flips_is_near_that_of_all():
+    differences = np.random.default_rng(11).normal(0.3, 1.0, size=14)
+    exact = np.mean(np.abs(flipped_means(differences)) >= abs(differences.mean()) - 1e-12)
+    found = paired_difference(differences, np.zeros(14), resamples=10_000).p_value
+    # Three standard errors of the share on one side, doubled.
+    assert found == pytest.approx(exact, abs=6 * np.sqrt(exact / 2 / 10_000))
+    assert found != exact
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.1, 0.15])
@@ -79,7 +97,7 @@ def test_pairing_removes_what_articles_share():
     assert result.p_value == pytest.approx(2 / 1001)
 
 
-def test_few_articles_give_no_smaller_p_value_than_the_exact_sign_flip_test():
+def test_few_articles_give_the_p_value_of_scipys_own_exact_test():
     a, b = [0.9, 0.8, 0.7, 0.6], [0.1, 0.3, 0.2, 0.5]
     exact = stats.permutation_test(
         (a, b), lambda x, y: np.mean(x) - np.mean(y), permutation_type="samples", alternative="two-sided"

@@ -1,4 +1,4 @@
-"""The paired test of MMAE against the plain paired bootstrap, and against an enumeration of all resamples."""
+"""The paired test of MMAE against that of a mean, and against an enumeration of all resamples and all swaps."""
 
 import itertools
 
@@ -61,11 +61,15 @@ def test_gaps_against_enumeration_of_all_resamples(compare):
     # Means by hand: ROUGE-L .338 - .326, MaxSim .8 / 4 - .5 / 4, IP 2 / 4 - 1.5 / 4.
     assert found.mean == pytest.approx(1.641 * 0.012 + 0.854 * 0.075 + 0.806 * 0.125)
     assert (found.low, found.high) == pytest.approx(np.percentile(exact, [2.5, 97.5]), abs=0.01)
-    share = min(np.mean(np.array(exact) <= 0), np.mean(np.array(exact) >= 0))
-    # All five articles differ, so that the p-value is at least 2 / 2^5; three standard errors of the share, doubled.
-    error = 6 * np.sqrt(share * (1 - share) / 35_000)
-    assert found.p_value == pytest.approx(max(2 * share, 1 / 16), abs=error)
     assert found.articles == 5
+    swapped = []
+    for swaps in itertools.product((False, True), repeat=5):
+        tables = (np.where(np.array(swaps)[:, None], *pair) for pair in ((b, a), (a, b)))
+        one, two = (np.nanmean(table, axis=0) for table in tables)
+        swapped.append(float((one - two) @ WEIGHTS))
+    shares = [np.mean(sign * np.array(swapped) >= sign * found.mean - 1e-12) for sign in (1, -1)]
+    assert found.p_value == pytest.approx(min(1.0, 2 * min(shares)), abs=1e-12)
+    assert 1 / 16 < found.p_value < 1
 
 
 def test_equal_systems_do_not_differ(compare):
