@@ -23,7 +23,7 @@ from tests.spectra_sum.metrics.conftest import tiny_bert  # noqa: F401
 from tests.spectra_sum.metrics.test_image_metrics import save_encoder
 from tests.tiny import picture
 
-CASES = Path(__file__).parents[2] / "metrics" / "cases"
+CASES = Path(__file__).parents[2] / "spectra_sum" / "metrics" / "cases"
 NAMES = [
     "clip_score",
     "image_precision",
