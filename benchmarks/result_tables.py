@@ -10,7 +10,7 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path, and the project may not be installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import data, overhead_results, parameters, quantization, startup, training_results
+from benchmarks import data, overhead_results, paired_test, parameters, quantization, startup, training_results
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -20,6 +20,7 @@ OWN_TABLES = {
     "overhead_tiny": overhead_results.render_summary,
     "training_tiny": training_results.render_summary,
     "startup": startup.render,
+    "paired_test": paired_test.render,
     "data": data.render,
     "quantization_smollm2": quantization.markdown,
     "quantization": quantization.markdown,
