@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.choices import BASELINES, DIFFICULTIES, NEED_SIMILARITY, OWN_SELECTION, SELECTIONS
+from ..evaluation.choices import BASELINES, DIFFICULTIES, NEED_SIMILARITY, OWN_SELECTION, ROUGE_TOKENIZERS, SELECTIONS
 from ..models.sources import check_model, find_smollm2
 from .arguments import UsageError, add_quantize_argument, check_quantize_argument, natural, positive
 
@@ -66,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scores.add_argument("--relevance-threshold", type=float, default=0.2, help="of filtered distances (default: 0.2)")
     scores.add_argument("--bertscore-model", metavar="FOLDER_OR_ID", help="for BERTScore (default: not computed)")
     scores.add_argument("--bertscore-layers", type=positive, help="layer of its embeddings (default: the library's)")
+    scores.add_argument(
+        "--rouge-tokenizer",
+        choices=ROUGE_TOKENIZERS,
+        default="default",
+        help="words that ROUGE sees: of a to z and digits (default), or of all scripts (unicode)",
+    )
     parser.add_argument(
         "--seed", type=natural, default=0, help="of sampling, random selection, bootstrap (default: 0)"
     )
@@ -118,6 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
             similarity_model=arguments.similarity_model,
             relevance_threshold=arguments.relevance_threshold,
             bertscore=_bertscore(arguments),
+            rouge_tokenizer=arguments.rouge_tokenizer,
             seed=arguments.seed,
         )
         arguments.output.mkdir(parents=True, exist_ok=True)

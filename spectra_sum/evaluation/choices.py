@@ -12,3 +12,6 @@ OWN_SELECTION = {"model": "vrp", "predictions": "given", "lead-3": "random", "or
 
 DIFFICULTIES = ("standard", "far", "paired", "thin", "counts")
 """Of the closed world; what they are stands in [`spectra_sum.msmo.closed_world_difficulty`]."""
+
+ROUGE_TOKENIZERS = ("default", "unicode")
+"""Of the metric `summary_rouge`."""

@@ -49,6 +49,7 @@ class EvaluationOptions:
         selection_count: Images per article; None for the system's own number.
         similarity_model: Folder or Hub id of a dual encoder; None computes no similarity score.
         bertscore: Arguments of the metric `summary_bertscore`; None computes none.
+        rouge_tokenizer: Of the metric `summary_rouge`.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class EvaluationOptions:
     similarity_model: str | None = None
     relevance_threshold: float = 0.2
     bertscore: dict[str, Any] | None = None
+    rouge_tokenizer: str = "default"
     seed: int = 0
     report_articles: int = 8
 
@@ -112,6 +114,7 @@ def evaluate_system(
         relevance_threshold=options.relevance_threshold,
         without_choice=without_choice,
         bertscore=options.bertscore,
+        rouge_tokenizer=options.rouge_tokenizer,
     )
     intervals = interval_scores(scores, seed=options.seed)
     dropped = {**output.dropped, **scores.counts}
@@ -237,6 +240,7 @@ def _settings(options: EvaluationOptions, output: SystemOutput, bertscore: dict[
         "similarity_model": options.similarity_model,
         "relevance_threshold": options.relevance_threshold,
         "bertscore": bertscore,
+        "rouge_tokenizer": options.rouge_tokenizer,
         "seed": options.seed,
         "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE},
     }

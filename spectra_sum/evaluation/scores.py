@@ -11,6 +11,10 @@ from spectra_sum.sentences import split_sentences
 
 MMAE_PARTS = ("rougeL", "max_sim", "image_precision")
 _ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+_ROUGE_COUNTS = (
+    *("empty_predictions", "articles_without_reference"),
+    *("references_in_another_script", "predictions_in_another_script"),
+)
 _BERTSCORE = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
 _BERTSCORE_CUTS = ("predictions_cut", "references_cut")
 _IMAGE = ("image_precision", "hit_at_1", "recall")
@@ -94,6 +98,7 @@ def score_articles(
     relevance_threshold: float = 0.2,
     without_choice: Collection[int] = (),
     bertscore: dict[str, Any] | None = None,
+    rouge_tokenizer: str = "default",
 ) -> ArticleScores:
     """ROUGE, and as far as records and arguments allow it, the scores of images, similarity and facts.
 
@@ -106,6 +111,7 @@ def score_articles(
         without_choice (`Collection[int]`, *optional*, defaults to `()`): Articles in which the system could not choose,
             as gold images are no choice where none are annotated: MaxSim, CLIPScore and distances leave them out.
         bertscore (`dict`, *optional*): Arguments of the metric `summary_bertscore`.
+        rouge_tokenizer (`str`, *optional*, defaults to `"default"`): Of the metric `summary_rouge`.
     """
     scores = ArticleScores()
     summaries = [prediction["summary"] for prediction in predictions]
@@ -114,14 +120,19 @@ def score_articles(
     references = list(records["summary"])
 
     # ROUGE-Lsum compares sentences, which the metric takes line by line; the other kinds do not see line breaks.
-    result = load_metric("summary_rouge").compute(
-        predictions=["\n".join(split_sentences(summary)) for summary in summaries],
-        references=["\n".join(sentences) for sentences in references],
-        resamples=0,
-        per_example=True,
-    )
-    same = ("empty_predictions", "articles_without_reference")
-    scores.add(result, _ROUGE, {name: name for name in same})
+    try:
+        result = load_metric("summary_rouge").compute(
+            predictions=["\n".join(split_sentences(summary)) for summary in summaries],
+            references=["\n".join(sentences) for sentences in references],
+            resamples=0,
+            tokenizer=rouge_tokenizer,
+            per_example=True,
+        )
+    except ValueError as error:
+        # It refuses to average over nothing, such as references whose script its tokenizer does not know.
+        scores.not_computed.update(dict.fromkeys(_ROUGE, str(error)))
+    else:
+        scores.add(result, _ROUGE, {name: name for name in _ROUGE_COUNTS})
     if bertscore is None:
         scores.not_computed.update(dict.fromkeys(_BERTSCORE, "no BERTScore model was named"))
     else:

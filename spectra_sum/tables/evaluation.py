@@ -49,6 +49,7 @@ class Evaluation:
         similarity_model (`str`, *optional*): The dual encoder behind MaxSim, CLIPScore, distances and MMAE.
         relevance_threshold (`float`): That of the filtered distances.
         bertscore (`str`, *optional*): Model, layer and the library's hash code of BERTScore, in words.
+        rouge_tokenizer (`str`): What ROUGE takes for words, a tokenizer of the metric `summary_rouge`.
         scores (`Mapping[str, Score]`): Mean scores by name.
         selections (`Mapping[str, Mapping[str, float]]`): Mean scores by name, by a selection of images for the same
             summaries; the system's own is among them.
@@ -68,6 +69,7 @@ class Evaluation:
     similarity_model: str | None
     relevance_threshold: float
     bertscore: str | None
+    rouge_tokenizer: str
     scores: Mapping[str, Score]
     selections: Mapping[str, Mapping[str, float]]
     not_computed: Mapping[str, str]
@@ -137,6 +139,10 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         similarity_model=_optional(settings, "similarity_model", str, f"{shown}, settings"),
         relevance_threshold=_number(settings.get("relevance_threshold"), f"{shown}, settings", "relevance_threshold"),
         bertscore=_bertscore(settings, f"{shown}, settings"),
+        # Results of before there was a choice do not name it.
+        rouge_tokenizer=_entry(
+            {"rouge_tokenizer": "default", **settings}, "rouge_tokenizer", str, f"{shown}, settings"
+        ),
         scores={
             name: _score(entry, f"{shown}, score {name!r}")
             for name, entry in _entry(metrics, "scores", dict, shown).items()

@@ -9,7 +9,7 @@ from ..evaluation.bootstrap import PairedDifference
 from ..metrics.mmae.mmae import implied_rouge_l
 from .columns import COMPARISON_COLUMNS, LM_COLUMNS, PAIRED_COLUMNS, RELEVANCE_COLUMNS, VARIANT_COLUMNS, ScoreColumn
 from .evaluation import Evaluation
-from .measurement import MODEL_BASED, measured_by
+from .measurement import MODEL_BASED, USUAL, measured_by
 from .significance import RESAMPLES, Comparisons, compare_with, find_reference, significant
 from .table import DASH, OWN_MARK, Cell, Row, Table
 
@@ -297,6 +297,7 @@ class _Builder:
         ]
         computed = [column.key for column in columns if column.key in evaluation.scores]
         models = dict.fromkeys(words for key in computed for words in measured_by(evaluation, key))
+        models.pop(USUAL, None)
         dropped = [f"{what.replace('_', ' ')}: {count:,}" for what, count in evaluation.dropped.items() if count]
         parts = [f"{evaluation.system}: {evaluation.source}", f"images by {evaluation.selection}", _data(evaluation)]
         return "; ".join([*parts, *models, *counts, *dropped])

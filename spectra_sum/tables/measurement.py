@@ -7,6 +7,8 @@ SIMILARITY = ("max_sim", "clip_score", "pcd_mean", "pcd_max", *FILTERED, "mmae")
 BERTSCORE = "bertscore_f1"
 # A published value of these cannot be set against one's own, as the model behind it is not known.
 MODEL_BASED = (*SIMILARITY, BERTSCORE)
+# What ROUGE is measured with unless an evaluation says otherwise: not worth a word in a table.
+USUAL = "ROUGE by its default tokenizer"
 
 
 def measured_by(evaluation: Evaluation, score: str) -> tuple[str, ...]:
@@ -19,8 +21,10 @@ def measured_by(evaluation: Evaluation, score: str) -> tuple[str, ...]:
 
     Returns:
         The dual encoder of MaxSim, CLIPScore, pairwise cosine distance and (through MaxSim) MMAE, with the threshold of
-        the filtered distances; BERTScore's model, layer and hash code; nothing for the scores that need no model.
+        the filtered distances; BERTScore's model, layer and hash code; ROUGE's tokenizer; nothing for other scores.
     """
+    if score.startswith("rouge"):
+        return (f"ROUGE by its {evaluation.rouge_tokenizer} tokenizer",)
     if score == BERTSCORE:
         return (f"BERTScore by {evaluation.bertscore}",)
     if score not in SIMILARITY:
