@@ -65,9 +65,16 @@ def sign_flip_p_value(differences: np.ndarray, resamples: int = 1000, seed: int 
         resamples (`int`, *optional*, defaults to `1000`): As there.
         seed (`int`, *optional*, defaults to `0`): As there.
     """
-    articles = len(differences)
-
-    def mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.where(first < articles, differences, -differences).mean(axis=-1)
-
-    return swap_p_value(mean, articles, resamples, seed)
+    if len(differences) == 1:
+        return 1.0
+    # Of a single sample scipy changes the signs.
+    result = stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=BATCH,
+        rng=np.random.default_rng(seed),
+    )
+    return float(min(1.0, result.pvalue))
