@@ -28,7 +28,7 @@ from spectra_sum.environment import describe_commit, describe_hardware, describe
 from spectra_sum.evaluation.sign_flip import sign_flip_p_value
 
 # Comparisons per number of articles: more where they are cheap and the test has few values to take.
-COMPARISONS = {8: 20_000, 12: 10_000, 20: 10_000, 50: 4_000, 100: 4_000, 200: 4_000}
+COMPARISONS = {8: 6000, 12: 4000, 20: 4000, 50: 3000, 200: 2500}
 LEVEL = 0.05
 RESAMPLES = 1000
 # The share of p < 0.05 that the test may have where scores do not tie.
@@ -121,7 +121,7 @@ def render(result: dict[str, Any]) -> str:
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The benchmark's own options."""
     parser = argparse.ArgumentParser(prog="paired_test.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--comparisons", type=int, help="for every number of articles (default: 4,000 to 20,000)")
+    parser.add_argument("--comparisons", type=int, help="for every number of articles (default: 2,500 to 6,000)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--output", type=Path, help="write the result as JSON")
     return parser.parse_args(argv)

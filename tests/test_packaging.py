@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import spectra_sum
+
 ROOT = Path(__file__).parents[1]
 SHIPPED = {".py", ".j2", ".css", ".js", ".json"}
 INSTALLED = {"configuration_spectra", "hub_upload", "modeling_spectra", "spectra_sum"}
@@ -31,6 +33,10 @@ def test_no_file_is_named_after_a_library():
         for path in (ROOT / folder).glob("*.py")
     }
     assert not (own - {"__init__"}) & (libraries - INSTALLED)
+
+
+def test_the_installed_version_is_that_of_the_sources():
+    assert importlib.metadata.version("spectra-sum") == spectra_sum.__version__
 
 
 def test_constraints_pin_every_requirement():
