@@ -135,6 +135,7 @@ def load_llava_onevision(
         max_images=spectra_config.max_images,
         max_candidate_images=spectra_config.max_candidate_images,
         pad_to_square=True,
+        images_first=concat,
     )
     return model.eval(), processor, report
 

@@ -1,7 +1,5 @@
 """The `multimodal-summarization` pipeline of transformers: articles in, summaries with selected images out."""
 
-import base64
-import io
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -11,17 +9,13 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 from transformers import BatchFeature, Pipeline, PreTrainedModel
-from transformers.image_utils import httpx
 from transformers.utils import logging
 
+from .image_inputs import FETCH_TIMEOUT, IMAGE_ERRORS, open_image
 from .processing_spectra import SpectraSumProcessor
-from .rgb_images import DECODING_ERRORS, flat_rgb, open_rgb
 from .summarization import MAX_LENGTH, generate_summaries, prepare_articles, sentence_evidence, text_length_limit
 
 logger = logging.get_logger(__name__)
-
-# What fetching an image raises, and decoding it.
-IMAGE_ERRORS = (httpx.HTTPError, httpx.InvalidURL, *DECODING_ERRORS)
 
 
 class MultimodalSummarizationPipeline(Pipeline):
@@ -133,7 +127,7 @@ class MultimodalSummarizationPipeline(Pipeline):
         article: dict[str, Any],
         max_new_tokens: int = 128,
         max_length: int = MAX_LENGTH,
-        timeout: float = 30.0,
+        timeout: float = FETCH_TIMEOUT,
     ) -> dict[str, Any]:
         """A checked article → the same with its images loaded; only as many as the model scores."""
         name = article["name"]
@@ -147,7 +141,7 @@ class MultimodalSummarizationPipeline(Pipeline):
         scored = min(self.model.config.max_candidate_images, self.processor.max_candidate_images)
         for index, image in enumerate(article["images"][:scored]):
             try:
-                images.append(_opened(image, timeout))
+                images.append(open_image(image, timeout))
             except IMAGE_ERRORS as error:
                 shown = repr(image)[:200]
                 raise ValueError(f"{name}: image {index} ({shown}) cannot be read: {str(error)[:200]}") from error
@@ -224,22 +218,6 @@ class _CheckedArticles(Dataset):
 def _is_map_style(inputs: Any) -> bool:
     # An IterableDataset inherits a `__getitem__` that only raises.
     return hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__") and not isinstance(inputs, IterableDataset)
-
-
-def _opened(image: Image.Image | str | os.PathLike, timeout: float) -> Image.Image:
-    """The image as the model sees it; strings are read as `transformers.image_utils.load_image` reads them."""
-    if isinstance(image, Image.Image):
-        return flat_rgb(image)
-    if isinstance(image, str) and image.startswith(("http://", "https://")):
-        response = httpx.get(image, timeout=timeout, follow_redirects=True)
-        return open_rgb(io.BytesIO(response.raise_for_status().content))
-    if not isinstance(image, str) or os.path.isfile(image):
-        return open_rgb(image)
-    encoded = image.partition(",")[2] if image.startswith("data:image/") else image
-    try:
-        return open_rgb(io.BytesIO(base64.decodebytes(encoded.encode())))
-    except (Image.UnidentifiedImageError, ValueError) as error:
-        raise ValueError("there is no such file, and it is neither a URL nor an image in base64") from error
 
 
 def _checked(article: Any, name: str) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class PretrainedPartsMixin:
         Tower and language model are the checkpoint's, for `fusion="concat"` projector and newline, too; image embeddings
         are those of a full SigLIP. One tower is held where the layers that both share are equal bit for bit. Each image is
         one tile, as LLaVA-OneVision reads several images; a single one, which it would cut into tiles, too. Images of up
-        to 1024 pixels a side give its pixels exactly; larger ones are reduced to that first, see `rgb_images.py`.
+        to 1024 pixels a side give its pixels exactly; larger ones are reduced to that first, see `rgb_images.py`. With
+        `fusion="concat"` the prompt has its order, too: images, a line break, the text (`images_first` of the processor).
 
         Args:
             llava_onevision (`str`): Folder or Hub id of a LLaVA-OneVision model in transformers' format (safetensors).

@@ -1,55 +1,33 @@
 """Processor: articles and their images → the tensors of [`SpectraSumForConditionalGeneration`]."""
 
-import re
-from collections.abc import Sequence
-from pathlib import Path
+import copy
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from jinja2 import TemplateError
 from PIL import Image, ImageOps
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
-from transformers.utils import logging
+from transformers.utils import TensorType, logging
 
-from .rgb_images import DECODING_ERRORS, flat_rgb, open_rgb
+from .article_messages import articles_of
+from .article_prompt import CHAT_PROMPT, PLAIN_PROMPT, ArticlePromptMixin, check_prompt_template
+from .image_inputs import FETCH_TIMEOUT, to_rgb
+from .prompt_options import PromptOptions
 
 logger = logging.get_logger(__name__)
 
-PLAIN_PROMPT = "{title}\n\n{body}\n\nSummary:"
-CHAT_PROMPT = "Summarize the following article in a few sentences.\n\n{title}\n\n{body}"
-OWN_PIPELINE = 'Articles with images go through pipeline("multimodal-summarization", …).'
 
-
-def to_rgb(image: Any) -> Image.Image:
-    """A PIL image, the path of one, or an array (H, W, 3) of uint8 → RGB by the rule of [`flat_rgb`].
-
-    Raises:
-        ValueError: for a URL (nothing is fetched), an image that cannot be read or has more than
-            `PIL.Image.MAX_IMAGE_PIXELS` pixels, or an array of another kind.
-    """
-    if isinstance(image, str) and image.startswith(("http://", "https://")):
-        raise ValueError(f"{image} is a URL; images are not fetched: download it and pass its path.")
-    if isinstance(image, str | Path | Image.Image):
-        try:
-            return flat_rgb(image) if isinstance(image, Image.Image) else open_rgb(image)
-        except DECODING_ERRORS as error:
-            shown = getattr(image, "filename", "") or image
-            raise ValueError(f"cannot read the image {shown}: {error}") from error
-    if isinstance(image, torch.Tensor):
-        image = image.cpu().numpy()
-    shape, dtype = getattr(image, "shape", None), str(getattr(image, "dtype", type(image).__name__))
-    if shape is None or len(shape) != 3 or shape[-1] != 3 or dtype != "uint8":
-        raise ValueError(f"an image array must be (H, W, 3) of uint8, not {shape} of {dtype}.")
-    return to_rgb(Image.fromarray(image))
-
-
-class SpectraSumProcessor(ProcessorMixin):
+class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
     r"""Image processor and tokenizer of SPeCTrA-Sum.
 
     Args:
         image_processor (`BaseImageProcessor`): Of the vision tower.
-        tokenizer (`PreTrainedTokenizerBase`): Of the language model; it needs an end token and a padding token.
+        tokenizer (`PreTrainedTokenizerBase`):
+            Of the language model; it needs an end token and a padding token. It pads on the left from here on, as
+            prompts are padded.
         chat_template (`str`, *optional*): Jinja template of the chat format; without it the prompt is plain text.
         prompt_template (`str`, *optional*):
             The instruction, with `{title}` and then `{body}` once: the user's message when there is a chat template,
@@ -62,6 +40,10 @@ class SpectraSumProcessor(ProcessorMixin):
         pad_to_square (`bool`, *optional*, defaults to `False`):
             Put each image in the middle of a square of the image processor's mean colour, as LLaVA-OneVision does with
             several images, instead of leaving it to the image processor to stretch it.
+        images_first (`bool`, *optional*, defaults to `False`):
+            Put the placeholders where the chat template puts images, for LLaVA-OneVision in front of a line break and
+            the instruction, and split the prompt into tokens as one text, which gives its own processor's token ids.
+            Otherwise they stand right before the title.
     """
 
     default_image_token = "<image>"
@@ -78,125 +60,67 @@ class SpectraSumProcessor(ProcessorMixin):
         max_images: int = 5,
         max_candidate_images: int = 20,
         pad_to_square: bool = False,
+        images_first: bool = False,
     ):
         self.prompt_template = prompt_template or (CHAT_PROMPT if chat_template else PLAIN_PROMPT)
-        fields = re.findall(r"\{title\}|\{body\}", self.prompt_template)
-        if fields != ["{title}", "{body}"]:
-            raise ValueError(f"prompt_template must hold {{title}} and then {{body}} once: {self.prompt_template!r}")
+        check_prompt_template(self.prompt_template)
         if tokenizer.eos_token is None or tokenizer.pad_token is None:
             raise ValueError("the tokenizer needs an eos_token and a pad_token; set both before making the processor.")
         if num_image_tokens and tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
             raise ValueError(
                 f"image_token {image_token!r} is unknown to the tokenizer; add it as a special token first."
             )
+        # Pipelines of transformers pad the prompts of a batch by it.
+        tokenizer.padding_side = "left"
         self.image_token = image_token
         self.num_image_tokens = num_image_tokens
         self.max_images = max_images
         self.max_candidate_images = max_candidate_images
         self.pad_to_square = pad_to_square
+        self.images_first = images_first
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "article_mask", "pixel_values", "image_mask"]
 
-    def _frame(self, title: str) -> tuple[str, str]:
-        """The prompt before and after the article's body; the title is inserted here and is never cut."""
-        body_mark = "\u0000body\u0000"
-        message = self.prompt_template.replace("{body}", body_mark).replace("{title}", title).lstrip()
-        if self.chat_template:
-            # Templates of multimodal models read a list of parts, and drop a plain string without a word.
-            message = self._render(message, body_mark)
-        before, _, after = message.partition(body_mark)
-        return before, after
-
-    def _render(self, message: str, mark: str) -> str:
-        """The user's message in the chat format, in which `mark` stands."""
-        failure = None
-        for content in (message, [{"type": "text", "text": message}]):
-            try:
-                text = self.tokenizer.apply_chat_template(
-                    [{"role": "user", "content": content}],
-                    chat_template=self.chat_template,
-                    tokenize=False,
-                    add_generation_prompt=True,
-                )
-            except (TemplateError, TypeError) as error:
-                failure = error
-                continue
-            if mark in text:
-                return text
-        raise ValueError(
-            "the chat template renders neither a text nor a list of parts as the user's message"
-            + (f": {failure}" if failure else ".")
-        ) from failure
-
-    def _encode(self, text: str, *, literal: bool) -> list[int]:
-        """Token ids; `literal` reads the spelling of a special token as the plain text that it is in an article."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=literal)["input_ids"]
-
-    def _frame_ids(self, title: str) -> tuple[list[int], list[int], list[int], list[int]]:
-        """Token ids of the prompt's head, the title, what stands between title and body, and what follows the body."""
-        title_mark = "\u0000title\u0000"
-        before, after = self._frame(title_mark if title else "")
-        head, _, middle = before.partition(title_mark)
-        start = self.tokenizer("")["input_ids"]
-        # A chat template writes the start token itself.
-        head_ids = [*(start[:1] if start[:1] == [self.tokenizer.bos_token_id] and not self.chat_template else [])]
-        head_ids += self._encode(head, literal=False)
-        middle_ids, after_ids = self._encode(middle, literal=False), self._encode(after, literal=False)
-        return head_ids, self._encode(title, literal=True), middle_ids, after_ids
-
-    def _summary_ids(self, summary: str) -> list[int]:
-        lead = "" if self.chat_template else " "
-        return self._encode(lead + summary.strip(), literal=True) + [self.tokenizer.eos_token_id]
-
-    def room_for_body(self, title: str = "", summary: str | None = None, max_length: int = 2048) -> int:
-        """Text tokens that `max_length` leaves for an article's body; under 1 the article cannot be processed."""
-        summary_ids = self._summary_ids(summary) if summary is not None else []
-        return max_length - sum(map(len, self._frame_ids(title))) - len(summary_ids)
-
-    def _prompt(self, body: str, title: str, num_images: int, room: int, name: str) -> tuple[list[int], list[int]]:
-        """Token ids of the prompt and a mask of the article's own tokens; only the body is cut to fit `room`."""
-        head_ids, title_ids, middle_ids, after_ids = self._frame_ids(title)
-        image_ids = [self.tokenizer.convert_tokens_to_ids(self.image_token)] * (num_images * self.num_image_tokens)
-        body_ids = self._encode(body, literal=True)
-        room -= len(head_ids) + len(title_ids) + len(middle_ids) + len(after_ids)
-        if room < 1:
-            raise ValueError(
-                f"max_length leaves no room for the body of {name}: title, instruction and summary need {1 - room} "
-                "tokens more; raise max_length."
-            )
-        body_ids = body_ids[:room]
-        # Images stand right before the title, inside the user's message.
-        ids = head_ids + image_ids + title_ids + middle_ids + body_ids + after_ids
-        article = [0] * (len(head_ids) + len(image_ids)) + [1] * len(title_ids) + [0] * len(middle_ids)
-        return ids, article + [1] * len(body_ids) + [0] * len(after_ids)
-
     def __call__(
         self,
         text: str | Sequence[str] | None = None,
-        images: Sequence[Sequence[Any]] | Sequence[Any] | None = None,
-        title: str | Sequence[str] | None = None,
+        images: Any = None,
+        title: str | Sequence[str | None] | None = None,
         summary: str | Sequence[str] | None = None,
-        max_length: int | Sequence[int] = 2048,
-        return_tensors: str = "pt",
-        **kwargs: Any,
+        fetch_images: bool = False,
+        **options: Any,
     ) -> BatchFeature:
         """Prepare a batch of articles.
 
         Args:
             text (`str` or `list[str]`): The articles' bodies.
-            images (`list[list]`, *optional*):
-                Per article its images (PIL, path, or uint8 array (H, W, 3)); for a single article also a flat list.
+            images (`list`, *optional*):
+                Per article a list of its images, a single one, or None; for a single article also just that. An image
+                is a PIL image, a path, base64 (also as a `data:image/` URI), or an array, see [`open_image`].
                 They are made upright and RGB, transparency over white, and reduced to 1024 pixels a side.
                 Of more than `max_candidate_images` the first ones are kept, with a warning that counts the rest.
-            title (`str` or `list[str]`, *optional*): The articles' titles.
+            title (`str` or `list[str]`, *optional*): The articles' titles; None for none.
             summary (`str` or `list[str]`, *optional*): Reference summaries, for training.
+            fetch_images (`bool`, *optional*, defaults to `False`):
+                Fetch images that are given as `http(s)://` addresses, which are refused otherwise.
             max_length (`int` or `list[int]`, *optional*, defaults to `2048`):
                 Most text tokens of prompt and summary together, visual placeholders not counted; of all articles, or
-                one entry per article. Only the body is cut.
-            return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` is the only choice.
+                one entry per article.
+            truncation (`bool` or `str`, *optional*, defaults to `True`):
+                Cut to `max_length`, and of the prompt only the body's end: title, instruction, images and summary stay.
+            padding (`bool` or `str`, *optional*, defaults to `True`):
+                `True` or `"longest"` pads to the longest row, `"max_length"` to `max_length` and the placeholders of
+                `max_images` images, `False` not at all.
+            pad_to_multiple_of (`int`, *optional*): Pad further, to a multiple of it.
+            add_special_tokens (`bool`, *optional*, defaults to `True`):
+                Open a plain prompt with the tokenizer's start token, where it has one; a chat template writes its own.
+                The end token of a summary stays: it is what the model learns to stop at.
+            return_tensors (`str`, *optional*, defaults to `"pt"`):
+                `"pt"` for tensors, `"np"` for arrays, `None` for lists (of arrays for `pixel_values`).
+            text_kwargs, common_kwargs (`dict`, *optional*): The same options, as transformers groups them.
 
         Returns:
             `input_ids`, `attention_mask` and `article_mask` (B, T), the last one true on title and body; with images
@@ -204,28 +128,21 @@ class SpectraSumProcessor(ProcessorMixin):
             summary and its end token. Prompts are padded on the left, prompts with a summary on the right.
 
         Raises:
-            ValueError: for lists of different lengths, unreadable images, or a `max_length` without room for a body.
+            ValueError: for an entry that is missing or of another kind, lists of different lengths, unreadable images, a
+                `max_length` without room for a body, or an option that the prompt cannot follow; the message names it.
+            TypeError: for an unknown option.
         """
-        if return_tensors != "pt":
-            raise ValueError(f"return_tensors={return_tensors!r}: this processor returns PyTorch tensors ('pt').")
-        if kwargs:
-            raise TypeError(f"unexpected arguments {sorted(kwargs)}.")
+        checked = PromptOptions.read(options)
+        checked.check_padding_side("left" if summary is None else "right")
         if text is None:
             raise ValueError("text is missing: pass the article's body (it may be an empty string).")
-        if isinstance(text, str):
-            text, title, summary = [text], _listed(title), _listed(summary)
-            if isinstance(images, list | tuple) and not (len(images) == 1 and isinstance(images[0], list | tuple)):
-                images = [images]
+        single = isinstance(text, str)
+        text = _texts("text", text, None)
         count = len(text)
-        if images is not None and not (
-            isinstance(images, list | tuple) and all(row is None or isinstance(row, list | tuple) for row in images)
-        ):
-            raise ValueError(f"images must be a list that holds one list of images per article. {OWN_PIPELINE}")
-        limits = [max_length] * count if isinstance(max_length, int) else max_length
-        for name, values in (("title", title), ("summary", summary), ("images", images), ("max_length", limits)):
-            if values is not None and (isinstance(values, str) or len(values) != count):
-                raise ValueError(f"{name} must be a list with one entry per article ({count}).")
-        images = [list(row or []) for row in images] if images is not None else [[] for _ in range(count)]
+        title = [entry or "" for entry in _texts("title", title, count, optional=True)] if title is not None else None
+        summary = _texts("summary", summary, count) if summary is not None else None
+        images = _image_rows(images, count, single)
+        limits = checked.limits(count)
         kept = [row[: self.max_candidate_images] for row in images]
         dropped = sum(map(len, images)) - sum(map(len, kept))
         if dropped:
@@ -234,39 +151,51 @@ class SpectraSumProcessor(ProcessorMixin):
         rows = []
         for index in range(count):
             summary_ids = self._summary_ids(summary[index]) if summary is not None else []
-            seen = min(len(kept[index]), self.max_images)
-            article_title = title[index] if title is not None else ""
             prompt_ids, article = self._prompt(
-                text[index], article_title, seen, limits[index] - len(summary_ids), f"article {index}"
+                text[index],
+                title[index] if title is not None else "",
+                len(kept[index]),
+                limits[index] - len(summary_ids) if checked.cuts else None,
+                name=f"article {index}",
+                add_special_tokens=checked.add_special_tokens is not False,
             )
             rows.append((prompt_ids, article, summary_ids))
-        data = self._pad(rows, pad_left=summary is None)
+        most = max(limits) + self._placed_images(self.max_images) * self.num_image_tokens
+        widths = checked.widths([len(prompt) + len(summary_ids) for prompt, _, summary_ids in rows], most)
+        data = self._padded(rows, widths, pad_left=summary is None)
         if summary is None:
             del data["labels"]
         if any(kept):
-            data.update(self._pixels(kept))
-        return BatchFeature(data)
+            pixel_values, image_mask = self._pixels(kept, FETCH_TIMEOUT if fetch_images else None)
+            data["pixel_values"] = pixel_values
+            data["image_mask"] = image_mask.tolist()
+            if checked.return_tensors != TensorType.PYTORCH:
+                data["pixel_values"] = list(pixel_values.numpy())
+        return BatchFeature(data, tensor_type=checked.return_tensors)
 
-    def _pad(self, rows: list[tuple[list[int], list[int], list[int]]], pad_left: bool) -> dict[str, torch.Tensor]:
-        length = max(len(prompt) + len(summary) for prompt, _, summary in rows)
-        fill = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0, "article_mask": 0, "labels": -100}
-        data = {name: torch.full((len(rows), length), value) for name, value in fill.items()}
-        for index, (prompt, article, summary) in enumerate(rows):
+    def _padded(
+        self, rows: list[tuple[list[int], list[int], list[int]]], widths: list[int], pad_left: bool
+    ) -> dict[str, list[list[int]]]:
+        data = {"input_ids": [], "attention_mask": [], "article_mask": [], "labels": []}
+        for (prompt, article, summary), width in zip(rows, widths, strict=True):
             size = len(prompt) + len(summary)
-            place = slice(length - size, length) if pad_left else slice(0, size)
-            data["input_ids"][index, place] = torch.tensor(prompt + summary)
-            data["attention_mask"][index, place] = 1
-            data["article_mask"][index, place] = torch.tensor(article + [0] * len(summary))
-            data["labels"][index, place] = torch.tensor([-100] * len(prompt) + summary)
-        data["article_mask"] = data["article_mask"].bool()
+            values = {
+                "input_ids": (prompt + summary, self.tokenizer.pad_token_id),
+                "attention_mask": ([1] * size, 0),
+                "article_mask": ([bool(own) for own in article] + [False] * len(summary), False),
+                "labels": ([-100] * len(prompt) + summary, -100),
+            }
+            for name, (row, fill) in values.items():
+                padding = [fill] * (width - size)
+                data[name].append(padding + row if pad_left else row + padding)
         return data
 
-    def _pixels(self, images: list[list[Any]]) -> dict[str, torch.Tensor]:
+    def _pixels(self, images: list[list[Any]], timeout: float | None) -> tuple[torch.Tensor, torch.Tensor]:
         flat = []
         for article, row in enumerate(images):
             for index, image in enumerate(row):
                 try:
-                    rgb = to_rgb(image)
+                    rgb = to_rgb(image, timeout)
                 except ValueError as error:
                     raise ValueError(f"article {article}: image {index}: {error}") from error
                 flat.append(_squared(rgb, self.image_processor.image_mean) if self.pad_to_square else rgb)
@@ -276,15 +205,95 @@ class SpectraSumProcessor(ProcessorMixin):
             image_mask[index, : len(row)] = True
         pixel_values = pixels.new_zeros(*image_mask.shape, *pixels.shape[1:])
         pixel_values[image_mask] = pixels
-        return {"pixel_values": pixel_values, "image_mask": image_mask}
+        return pixel_values, image_mask
 
-    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
-        """Articles are no chats; transformers' `image-text-to-text` pipeline would make them from messages.
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Any],
+        chat_template: str | None = None,
+        tools: Sequence[Any] | None = None,
+        documents: Sequence[Any] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool | str = False,
+        return_assistant_tokens_mask: bool = False,
+        tokenize: bool = False,
+        return_tensors: str | TensorType | None = "auto",
+        return_dict: bool = False,
+        load_audio_from_video: bool = False,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        sanitize_control_tokens: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """A conversation of one user message, read as an article, or a list of them.
+
+        What [`SpectraSumProcessor.__call__`] makes of the same article: the message's texts, joined by an empty line, are
+        the body, and its images the images, in order. The instruction is the processor's own, and images stand where its
+        prompt has them. `pipeline("image-text-to-text", …)` calls this with its chats.
+
+        Args:
+            conversation (`list[dict]` or `list[list[dict]]`):
+                `[{"role": "user", "content": […]}]`, the content a string or a list of `{"type": "text", "text": …}` and
+                `{"type": "image", …}` with one of `"image"` (whatever [`open_image`] reads), `"path"`, `"url"` and
+                `"base64"`.
+            chat_template (`str`, *optional*): A Jinja template to take the place of the processor's own.
+            tokenize (`bool`, *optional*, defaults to `False`): Give the model's inputs, not the prompt's text.
+            return_dict (`bool`, *optional*, defaults to `False`): Give all of the model's inputs, not `input_ids` alone.
+            return_tensors (`str`, *optional*): As in [`SpectraSumProcessor.__call__`].
+            processor_kwargs (`dict`, *optional*):
+                Further arguments of [`SpectraSumProcessor.__call__`], such as `title`, `max_length`, `padding`, and
+                `fetch_images=True`, without which addresses are refused. `kwargs` are the same.
+            tools, documents, continue_final_message, return_assistant_tokens_mask, load_audio_from_video:
+                Not possible.
+            add_generation_prompt, sanitize_control_tokens (`bool`, *optional*, defaults to `True`):
+                Nothing else is possible: a prompt ends where its summary begins, and in an article the spelling of a
+                special token is plain text.
+
+        Returns:
+            `str`, a `BatchFeature`, or its `input_ids`; for a list of conversations a list of `str`, or a batch.
 
         Raises:
-            ValueError: always, with the pipeline to use instead.
+            ValueError: for more than one user message, other parts, and for what is not possible; the message names it.
         """
-        raise ValueError(f"this processor reads articles, and no chat messages. {OWN_PIPELINE}")
+        impossible = {
+            "tools": (tools, "a summary calls none"),
+            "documents": (documents, "pass the article as the user's message"),
+            "continue_final_message": (continue_final_message, "there is no turn but the user's"),
+            "return_assistant_tokens_mask": (return_assistant_tokens_mask, "pass summary=… and use the labels"),
+            "load_audio_from_video": (load_audio_from_video, "an article has text and images only"),
+            "add_generation_prompt=False": (not add_generation_prompt, "a prompt ends where its summary begins"),
+            "sanitize_control_tokens=False": (
+                not sanitize_control_tokens,
+                "in an article the spelling of a special token is plain text",
+            ),
+        }
+        for name, (asked, reason) in impossible.items():
+            if asked:
+                raise ValueError(f"{name} is not possible: {reason}.")
+        if chat_template is not None:
+            processor = copy.copy(self)
+            processor.chat_template = chat_template
+            options = {"return_tensors": return_tensors, "processor_kwargs": processor_kwargs, **kwargs}
+            return processor.apply_chat_template(conversation, tokenize=tokenize, return_dict=return_dict, **options)
+        arguments = {**(processor_kwargs or {}), **kwargs}
+        if given := sorted({"text", "images"} & set(arguments)):
+            raise ValueError(f"{', '.join(given)} is not possible: text and images come from the conversation.")
+        articles, batched = articles_of(conversation)
+        texts = [article.text for article in articles]
+        images = [article.images for article in articles]
+        if not tokenize:
+            titles = _texts("title", arguments.get("title", [None] * len(texts)), len(texts), optional=True)
+            prompts = [
+                self.prompt_text(text, title or "", len(row))
+                for text, title, row in zip(texts, titles, images, strict=True)
+            ]
+            return prompts if batched else prompts[0]
+        if return_tensors != "auto":
+            arguments["return_tensors"] = return_tensors
+        if not batched:
+            # A title or summary of a single article is a string.
+            texts, images = texts[0], images[0]
+        inputs = self(text=texts, images=images, **arguments)
+        return inputs if return_dict else inputs["input_ids"]
 
     def decode_summaries(self, sequences: torch.Tensor, prompt_length: int) -> list[str]:
         """The generated part (B, T) → summaries; `prompt_length` is the width of the `input_ids` given to generate."""
@@ -292,15 +301,56 @@ class SpectraSumProcessor(ProcessorMixin):
         return [text.strip() for text in texts]
 
 
+def _texts(name: str, values: Any, count: int | None, optional: bool = False) -> list[str | None]:
+    """The checked entries of an argument, of which there are `count`, if that is known yet."""
+    values = [values] if isinstance(values, str) and count in (None, 1) else values
+    if isinstance(values, str) or not isinstance(values, Sequence) or count not in (None, len(values)):
+        length = f" with one entry per article ({count})" if count is not None else ""
+        raise ValueError(f"{name} must be a string, or a list of strings{length}.")
+    if not len(values):
+        raise ValueError(f"{name} is an empty list; pass at least one article.")
+    for index, value in enumerate(values):
+        if not (isinstance(value, str) or (optional and value is None)):
+            raise ValueError(f"article {index}: its {name} must be a string, not {type(value).__name__}.")
+    return list(values)
+
+
+def _image_rows(images: Any, count: int, single: bool) -> list[list[Any]]:
+    """Each article's images."""
+    if images is None:
+        return [[] for _ in range(count)]
+    if single and not (_is_list(images) and len(images) == 1 and _is_list(images[0])):
+        images = [images]
+    if not _is_list(images) or len(images) != count:
+        given = f" of {len(images)}" if _is_list(images) else ""
+        raise ValueError(
+            f"images must be a list with one entry per article ({count}), each a list of images, an image or None, not "
+            f"{type(images).__name__}{given}."
+        )
+    rows = []
+    for index, row in enumerate(images):
+        if isinstance(row, str | os.PathLike | Image.Image | np.ndarray | torch.Tensor):
+            stacked = isinstance(row, np.ndarray | torch.Tensor) and row.ndim == 4
+            row = list(row) if stacked else [row]
+        elif row is None:
+            row = []
+        elif not _is_list(row):
+            raise ValueError(
+                f"article {index}: its images must be a list, an image or None, not {type(row).__name__}."
+            )
+        rows.append(list(row))
+    return rows
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
 def _squared(image: Image.Image, mean: Sequence[float]) -> Image.Image:
     side = max(image.size)
     left, top = (side - image.width) // 2, (side - image.height) // 2
     border = (left, top, side - image.width - left, side - image.height - top)
     return ImageOps.expand(image, border, tuple(int(value * 255) for value in mean))
-
-
-def _listed(value: str | Sequence[str] | None) -> Sequence[str] | None:
-    return [value] if isinstance(value, str) else value
 
 
 __all__ = ["SpectraSumProcessor"]

@@ -7,10 +7,8 @@ import torch
 from transformers import BatchFeature, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .processing_spectra import SpectraSumProcessor
+from .prompt_options import MAX_LENGTH
 from .sentences import sentence_spans
-
-# §8: long inputs are cut to this many text tokens.
-MAX_LENGTH = 2048
 
 
 class GeneratedSummary(NamedTuple):
@@ -64,10 +62,11 @@ def prepare_articles(
     """
     limits = [text_length_limit(model, processor, len(row), max_new_tokens, max_length) for row in images]
     inputs = processor(text=text, title=title, images=images, max_length=limits)
-    whole = processor(text=text, title=title, max_length=2**31)["attention_mask"].sum(dim=1)
-    placeholders = torch.tensor([min(len(row), processor.max_images) * processor.num_image_tokens for row in images])
-    cut = whole + placeholders - inputs["attention_mask"].sum(dim=1)
-    read = [ReadTokens(*pair) for pair in zip(whole.tolist(), cut.tolist(), strict=True)]
+    read = []
+    for index, size in enumerate(inputs["attention_mask"].sum(dim=1).tolist()):
+        placeholders = min(len(images[index]), processor.max_images) * processor.num_image_tokens
+        whole = processor.num_text_tokens(text[index], title[index], len(images[index]))
+        read.append(ReadTokens(whole, whole + placeholders - size))
     return with_image_features(model, inputs.to(model.device)), read
 
 
