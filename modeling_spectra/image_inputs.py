@@ -48,14 +48,16 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
             raise ValueError("it is a URL; images are not fetched unless asked: pass fetch_images=True, or a path")
         response = httpx.get(image, timeout=timeout, follow_redirects=True)
         return open_rgb(io.BytesIO(response.raise_for_status().content))
-    if image.startswith(DATA_URI):
-        return open_rgb(io.BytesIO(base64.decodebytes(image.partition(",")[2].encode())))
-    if os.path.isfile(image):
+    encoded = image.partition(",")[2] if image.startswith(DATA_URI) else None
+    if encoded is None and os.path.isfile(image):
         return open_rgb(image)
     try:
-        return open_rgb(io.BytesIO(base64.decodebytes(image.encode())))
+        return open_rgb(io.BytesIO(base64.decodebytes((encoded or image).encode())))
     except (Image.UnidentifiedImageError, ValueError) as error:
-        raise ValueError("there is no such file, and it is neither a URL nor an image in base64") from error
+        what = (
+            "it is no image" if encoded is not None else "there is no such file, and it is neither a URL nor an image"
+        )
+        raise ValueError(f"{what} in base64") from error
 
 
 def to_rgb(image: Any, timeout: float | None = None) -> Image.Image:
@@ -69,8 +71,10 @@ def to_rgb(image: Any, timeout: float | None = None) -> Image.Image:
         return open_image(image, timeout)
     except IMAGE_ERRORS as error:
         shown = getattr(image, "filename", "") or image
-        shown = f" {str(shown)[:200]}" if isinstance(shown, str | os.PathLike) else ""
-        raise ValueError(f"cannot read the image{shown}: {error}") from error
+        # The values of an array say nothing.
+        shown = type(image).__name__ if isinstance(image, np.ndarray | torch.Tensor) else str(shown)[:200]
+        # Of a failed request the second line is an address to read.
+        raise ValueError(f"cannot read the image {shown}: {str(error).partition(chr(10))[0]}") from error
 
 
 def _from_array(image: np.ndarray | torch.Tensor) -> Image.Image:

@@ -1,19 +1,12 @@
-"""SpectraSumProcessor: what is cut and what is not, labels, special-token spellings, images, errors, round trip."""
+"""SpectraSumProcessor: what is cut and what is not, labels, special-token spellings, errors, round trip."""
 
-import io
-import logging
-import warnings
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from modeling_spectra import SpectraSumProcessor
-from modeling_spectra.processing_spectra import to_rgb
-from tests.tiny import IMAGE_SIZE, NUM_PATCHES, picture, tiny_image_processor, tiny_processor, tiny_tokenizer
+from tests.tiny import NUM_PATCHES, picture, tiny_image_processor, tiny_processor, tiny_tokenizer
 
 BODY = "The harbour reopened on Monday after the storm had passed. Engineers counted twelve damaged ships."
 TITLE = "Harbour reopened"
@@ -138,216 +131,6 @@ def test_special_token_spellings_in_an_article_are_plain_text(chat):
     assert len(tokenizer("<|end|>")["input_ids"]) == 1
 
 
-def test_without_images_there_are_no_pixels():
-    processor = tiny_processor()
-    for images in (None, [], [[]]):
-        assert "pixel_values" not in processor(BODY, images=images)
-    assert "pixel_values" not in processor([BODY, BODY], images=[[], None])
-
-
-def test_images_of_every_kind_and_their_mask(tmp_path):
-    processor, image = tiny_processor(), picture(1)
-    image.save(tmp_path / "image.png")
-    kinds = [
-        image,
-        str(tmp_path / "image.png"),
-        tmp_path / "image.png",
-        np.asarray(image),
-        torch.tensor(np.asarray(image)),
-    ]
-    data = processor([BODY, "Short.", "None."], images=[kinds, [picture(2)], []])
-    assert data["pixel_values"].shape == (3, 5, 3, IMAGE_SIZE, IMAGE_SIZE)
-    assert data["image_mask"].tolist() == [[True] * 5, [True] + [False] * 4, [False] * 5]
-    expected = tiny_image_processor()([image, picture(2)], return_tensors="pt")["pixel_values"]
-    for index in range(5):
-        assert torch.equal(data["pixel_values"][0, index], expected[0])
-    assert torch.equal(data["pixel_values"][1, 0], expected[1])
-    assert not data["pixel_values"][~data["image_mask"]].any()
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
-def test_other_colour_modes_are_converted(mode):
-    image = picture(1).convert(mode)
-    expected = tiny_image_processor()([image.convert("RGB")], return_tensors="pt")["pixel_values"][0]
-    assert torch.equal(tiny_processor()(BODY, images=[image])["pixel_values"][0, 0], expected)
-
-
-WHITE, BLACK, RED = (255, 255, 255), (0, 0, 0), (255, 0, 0)
-
-
-def row_of(mode, *pixels):
-    """An image of one row."""
-    image = Image.new(mode, (len(pixels), 1))
-    for x, pixel in enumerate(pixels):
-        image.putpixel((x, 0), pixel)
-    return image
-
-
-def palette(mode="P", *alphas):
-    """Red and black from a palette, the alphas being those of its entries."""
-    image = row_of("P", 0, 1)
-    image.putpalette(RED + BLACK)
-    if mode == "P":
-        image.info["transparency"] = bytes(alphas)
-    else:
-        image = image.convert("PA")
-        image.putalpha(row_of("L", *alphas))
-    return image
-
-
-def with_clear(mode, colour, *pixels):
-    image = row_of(mode, *pixels)
-    image.info["transparency"] = colour
-    return image
-
-
-def pixels_of(image):
-    return [image.getpixel((x, 0)) for x in range(image.width)]
-
-
-# At alpha 51, a fifth, there are 255·4/5 = 204 of white, and a fifth of the colour.
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        (row_of("RGBA", (255, 0, 0, 255), (0, 0, 0, 0), (200, 0, 100, 51)), [RED, WHITE, (244, 204, 224)]),
-        (row_of("LA", (0, 255), (0, 0), (100, 51)), [BLACK, WHITE, (224,) * 3]),
-        (row_of("LA", (0, 255), (0, 0), (100, 51)).convert("La"), [BLACK, WHITE, (224,) * 3]),
-        (row_of("RGBA", (255, 0, 0, 255), (0, 0, 0, 0)).convert("RGBa"), [RED, WHITE]),
-        (palette("P", 255, 0), [RED, WHITE]),
-        (palette("P", 51, 255), [(255, 204, 204), BLACK]),
-        (palette("PA", 255, 0), [RED, WHITE]),
-        (with_clear("RGB", RED, RED, BLACK), [WHITE, BLACK]),
-        (with_clear("L", 7, 7, 0), [WHITE, BLACK]),
-        (with_clear("I;16", 300, 300, 257, 51400), [WHITE, (1,) * 3, (200,) * 3]),
-        (row_of("1", 0, 1), [BLACK, WHITE]),
-        (row_of("I;16", 0, 257, 25700, 65535), [BLACK, (1,) * 3, (100,) * 3, WHITE]),
-        (row_of("I;16B", 0, 257, 25700, 65535), [BLACK, (1,) * 3, (100,) * 3, WHITE]),
-        (row_of("I", 0, 1, 200), [BLACK, (1,) * 3, (200,) * 3]),
-        (row_of("I", 0, 25700, 65535), [BLACK, (100,) * 3, WHITE]),
-        (row_of("I", -100000, 0, 155000), [BLACK, (100,) * 3, WHITE]),
-        (row_of("I", 70000, 70000), [BLACK, BLACK]),
-        (row_of("F", 0.0, 0.2, 1.0), [BLACK, (51,) * 3, WHITE]),
-        (row_of("F", 0.0, 1.2, 200.0), [BLACK, (1,) * 3, (200,) * 3]),
-        (row_of("F", -1.0, 0.0, 4.0), [BLACK, (51,) * 3, WHITE]),
-        (row_of("CMYK", (0, 0, 0, 0), (0, 0, 0, 255), (0, 255, 255, 0)), [WHITE, BLACK, RED]),
-    ],
-    ids=lambda value: getattr(value, "mode", ""),
-)
-def test_pixels_of_every_mode(image, expected):
-    before = (image.mode, dict(image.info), image.tobytes())
-    rgb = to_rgb(image)
-    assert rgb.mode == "RGB" and rgb.info == {}
-    assert np.abs(np.subtract(pixels_of(rgb), expected)).max() <= 1
-    assert all(got == want for got, want in zip(pixels_of(rgb), expected, strict=True) if want in (WHITE, BLACK))
-    assert to_rgb(rgb).tobytes() == rgb.tobytes()
-    assert (image.mode, dict(image.info), image.tobytes()) == before
-
-
-@pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_16_bit_files(suffix, tmp_path):
-    row_of("I;16", 0, 25700, 65535).save(tmp_path / f"grey.{suffix}")
-    assert pixels_of(to_rgb(tmp_path / f"grey.{suffix}")) == [BLACK, (100,) * 3, WHITE]
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "webp"])
-def test_images_are_upright(suffix, tmp_path):
-    """Orientation 6: the file's left is the picture's top."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    stored = Image.new("RGB", (32, 16), "white")
-    stored.paste("black", (0, 0, 16, 16))
-    stored.save(tmp_path / f"a.{suffix}", exif=exif)
-    with Image.open(tmp_path / f"a.{suffix}") as opened:
-        images = [to_rgb(tmp_path / f"a.{suffix}"), to_rgb(opened)]
-    images.append(to_rgb(images[0]))
-    for upright in images:
-        assert upright.size == (16, 32)
-        assert max(upright.getpixel((8, 4))) < 30 and min(upright.getpixel((8, 28))) > 225
-
-
-def test_large_images_are_reduced():
-    image = Image.new("RGBA", (3000, 1500), (255, 0, 0, 0))
-    image.paste((0, 0, 255, 255), (1500, 0, 3000, 1500))
-    reduced = to_rgb(image)
-    assert reduced.size == (1024, 512) and to_rgb(reduced).tobytes() == reduced.tobytes()
-    assert (reduced.getpixel((500, 9)), reduced.getpixel((524, 9))) == (WHITE, (0, 0, 255))
-    assert to_rgb(Image.new("P", (1024, 7))).size == (1024, 7)
-
-
-@pytest.mark.parametrize(("size", "refused"), [((10, 10), False), ((15, 10), True), ((21, 10), True)])
-def test_decompression_bombs_are_refused(size, refused, tmp_path, monkeypatch):
-    """Between one and two times its limit Pillow only warns."""
-    Image.new("L", size).save(tmp_path / "bomb.png")
-    opened = Image.open(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for image in (tmp_path / "bomb.png", opened):
-            if refused:
-                with pytest.raises(
-                    ValueError, match=r"article 0: image 1: cannot read .*bomb.png: .*(100|200) pixels"
-                ):
-                    tiny_processor()(BODY, images=[picture(size=(5, 5)), image])
-            else:
-                assert to_rgb(image).size == size
-    # Refused by what it declares, before any pixel is decoded.
-    assert not refused or opened.tile
-    opened.close()
-
-
-def test_images_that_cannot_be_decoded_are_named(tmp_path):
-    picture().save(tmp_path / "whole.png")
-    content = (tmp_path / "whole.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(content[:200])
-    with Image.open(tmp_path / "whole.png") as closed:
-        pass
-    with Image.open(tmp_path / "cut.png") as cut:
-        for image, message in (
-            (cut, "cut.png"),
-            (closed, "whole.png: its file was closed"),
-            (Image.open(io.BytesIO(content[:200])), "PngImageFile"),
-            (row_of("F", 0.0, float("nan")), "mode=F.*no shades of grey"),
-            (row_of("F", 0.0, float("inf")), "mode=F.*no shades of grey"),
-            (row_of("F", -3e38, 3e38), "mode=F.*no shades of grey"),
-        ):
-            with pytest.raises(ValueError, match=f"article 1: image 0: cannot read the image .*{message}"):
-                tiny_processor()([BODY, BODY], images=[[picture()], [image]])
-
-
-def test_the_error_names_the_pipeline_that_takes_articles():
-    """Of what transformers' image-text-to-text pipeline hands over."""
-    processor = tiny_processor(chat=True)
-    messages = [{"role": "user", "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "a"}]}]
-    for call in (
-        lambda: processor(images=picture(), text="a", return_tensors="pt"),
-        lambda: processor.apply_chat_template(messages, tokenize=True, return_dict=True),
-    ):
-        with pytest.raises(ValueError, match=r'pipeline\("multimodal-summarization"'):
-            call()
-
-
-def test_a_single_article_takes_a_flat_list():
-    processor, images = tiny_processor(), [picture(1), picture(2)]
-    flat, nested = processor(BODY, images=images), processor([BODY], images=[images])
-    assert flat["pixel_values"].shape[:2] == (1, 2)
-    assert all(torch.equal(flat[name], nested[name]) for name in nested)
-    assert torch.equal(processor(BODY, images=[images])["pixel_values"], flat["pixel_values"])
-    assert processor(BODY, images=(images[0],))["pixel_values"].shape[:2] == (1, 1)
-
-
-def test_images_beyond_the_candidates_are_dropped_and_counted(caplog):
-    processor = tiny_processor(max_candidate_images=4)
-    library = logging.getLogger("transformers")
-    library.addHandler(caplog.handler)
-    try:
-        data = processor([BODY, BODY], images=[[picture(i) for i in range(6)], [picture(i) for i in range(5)]])
-    finally:
-        library.removeHandler(caplog.handler)
-    assert "3 images beyond max_candidate_images=4 are not scored" in caplog.text
-    expected = tiny_image_processor()([picture(i) for i in range(4)], return_tensors="pt")["pixel_values"]
-    assert torch.equal(data["pixel_values"][0], expected) and data["image_mask"].all()
-
-
 @pytest.mark.parametrize("chat", [False, True])
 def test_placeholders_of_concat(chat):
     """One block per image that the summarizer sees (3 of 4), before the title; max_length does not count them."""
@@ -389,36 +172,30 @@ def test_a_start_token_is_written_once():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("arguments", "message"),
     [
-        ({"text": None}, ValueError, "text is missing"),
-        ({"text": ["a", "b"], "title": ["x"]}, ValueError, r"title must be a list.*\(2\)"),
-        ({"text": ["a", "b"], "summary": "x"}, ValueError, "summary must be a list"),
-        ({"text": ["a", "b"], "images": [[]]}, ValueError, "images must be a list"),
-        ({"text": ["a"], "images": ["a.png"]}, ValueError, "images.*one list of images per article"),
-        ({"text": "a", "images": "a.png"}, ValueError, "images.*list"),
-        ({"text": "a", "images": picture()}, ValueError, "images.*list"),
-        ({"text": "a", "images": ["https://example.org/a.png"]}, ValueError, "is a URL; images are not fetched"),
-        ({"text": "a", "images": ["missing.png"]}, ValueError, "cannot read the image missing.png"),
-        ({"text": "a", "images": [np.zeros((4, 4, 3))]}, ValueError, r"\(4, 4, 3\) of float64"),
-        ({"text": "a", "images": [np.zeros((3, 4, 4), dtype=np.uint8)]}, ValueError, r"\(H, W, 3\) of uint8"),
-        ({"text": "a", "images": [None]}, ValueError, "NoneType"),
-        ({"text": "a", "return_tensors": "np"}, ValueError, "return_tensors='np'"),
-        ({"text": "a", "padding": True}, TypeError, "padding"),
+        ({"text": None}, "text is missing"),
+        ({"text": []}, "text is an empty list; pass at least one article"),
+        ({"text": 3}, "text must be a string, or a list of strings"),
+        ({"text": ["a", None]}, "article 1: its text must be a string, not NoneType"),
+        ({"text": ["a", 3]}, "article 1: its text must be a string, not int"),
+        ({"text": ["a", "b"], "title": ["x"]}, r"title must be .* one entry per article \(2\)"),
+        ({"text": ["a", "b"], "title": ["x", 3]}, "article 1: its title must be a string, not int"),
+        ({"text": ["a", "b"], "summary": "x"}, r"summary must be .* one entry per article \(2\)"),
+        ({"text": ["a", "b"], "summary": ["x", None]}, "article 1: its summary must be a string, not NoneType"),
+        ({"text": "a", "summary": 3}, "summary must be a string"),
     ],
 )
-def test_bad_input_is_named(arguments, error, message):
-    with pytest.raises(error, match=message):
+def test_bad_text_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
         tiny_processor()(**arguments)
 
 
-def test_a_broken_image_is_named(tmp_path):
-    picture().save(tmp_path / "cut.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
-    (tmp_path / "text.jpg").write_text("no image")
-    for name in ("cut.png", "text.jpg"):
-        with pytest.raises(ValueError, match=f"cannot read the image .*{name}"):
-            tiny_processor()(BODY, images=[tmp_path / name])
+def test_an_article_may_have_no_title():
+    processor = tiny_processor()
+    data = processor([BODY, "a"], title=[None, TITLE])
+    for row, expected in enumerate((processor(BODY), processor("a", title=TITLE))):
+        assert torch.equal(unpadded(data, row), expected["input_ids"][0])
 
 
 @pytest.mark.parametrize("missing", ["eos_token", "pad_token"])
