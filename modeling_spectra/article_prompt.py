@@ -126,25 +126,19 @@ class ArticlePromptMixin:
         ids = start + head + title_ids + middle + body_ids + after
         article = [0] * (len(start) + len(head)) + [1] * len(title_ids) + [0] * len(middle)
         article += [1] * len(body_ids) + [0] * len(after)
+        image_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
         if not self.images_first:
             # Images stand right before the title, inside the user's message.
             place = len(start) + len(head)
             placeholders = images * self.num_image_tokens
-            ids[place:place] = [self._image_id] * placeholders
+            ids[place:place] = [image_id] * placeholders
             article[place:place] = [0] * placeholders
             return ids, article
         joined = self._joined(body, title, images, len(body_ids), None if limit is None else limit - len(start))
         if joined is not None:
             ids, article = start + joined[0], [0] * len(start) + joined[1]
-        counts = [self.num_image_tokens if images and token == self._image_id else 1 for token in ids]
-        repeated = (
-            [value for value, count in zip(row, counts, strict=True) for _ in range(count)] for row in (ids, article)
-        )
-        return tuple(repeated)
-
-    @property
-    def _image_id(self) -> int:
-        return self.tokenizer.convert_tokens_to_ids(self.image_token)
+        repeats = [self.num_image_tokens if images and token == image_id else 1 for token in ids]
+        return _repeated(ids, repeats), _repeated(article, repeats)
 
     def _joined(
         self, body: str, title: str, images: int, kept: int, limit: int | None
@@ -179,6 +173,10 @@ class ArticlePromptMixin:
     def _summary_ids(self, summary: str) -> list[int]:
         lead = "" if self.chat_template else " "
         return self._encode(lead + summary.strip(), literal=True) + [self.tokenizer.eos_token_id]
+
+
+def _repeated(values: list[int], repeats: list[int]) -> list[int]:
+    return [value for value, count in zip(values, repeats, strict=True) for _ in range(count)]
 
 
 __all__ = ["CHAT_PROMPT", "PLAIN_PROMPT", "ArticlePromptMixin", "check_prompt_template"]

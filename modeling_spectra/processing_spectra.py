@@ -281,7 +281,7 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         texts = [article.text for article in articles]
         images = [article.images for article in articles]
         if not tokenize:
-            titles = _texts("title", arguments.get("title", [None] * len(texts)), len(texts), optional=True)
+            titles = _texts("title", arguments.get("title") or [None] * len(texts), len(texts), optional=True)
             prompts = [
                 self.prompt_text(text, title or "", len(row))
                 for text, title, row in zip(texts, titles, images, strict=True)
