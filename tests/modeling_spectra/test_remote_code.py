@@ -62,6 +62,15 @@ for name, folder in job["folders"].items():
     # A single custom task needs no name.
     summarize = pipeline(model=job["output"] + "/" + name + "_pipeline", trust_remote_code=True, max_new_tokens=5)
     result[name]["saved_summaries"] = summarize(job["articles"], batch_size=3, num_beams=2, return_evidence=True)
+    # transformers' own pipeline takes the same articles as chats.
+    converse = pipeline("image-text-to-text", model=folder, trust_remote_code=True)
+    result[name]["replies"] = []
+    for article in job["articles"]:
+        images = [{"type": "image", "path": image} for image in article["images"]]
+        chat = [{"role": "user", "content": [*images, {"type": "text", "text": article["text"]}]}]
+        title = {"title": article["title"]}
+        [reply] = converse(chat, processor_kwargs=title, generate_kwargs=job["options"], return_full_text=False)
+        result[name]["replies"].append(reply["generated_text"].strip())
 result["loaded"] = sorted(PROJECT & set(sys.modules))
 result["unneeded"] = sorted({"trl", "datasets", "evaluate", "peft"} & set(sys.modules))
 print("RESULT" + json.dumps(result))
@@ -164,6 +173,7 @@ def assert_equal(result, expected):
         gated = name == "dvp"
         assert [bool(result["evidence"]) for result in found["summaries"]] == [gated, False, gated]
         assert found["saved_summaries"] == found["summaries"]
+        assert found["replies"] == own["texts"]
     assert result["loaded"] == [] and result["unneeded"] == []
 
 
