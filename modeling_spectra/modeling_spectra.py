@@ -126,6 +126,10 @@ class SpectraSumForConditionalGeneration(
         if config.embedding_vision_config is not None and embedding_tower is None:
             self.embedding_tower = build_vision_tower(config.embedding_vision_config)
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        # What is set for a part reaches it through its configuration, which must be the very object.
+        config.vision_config, config.text_config = self.vision_tower.config, self.language_model.config
+        if self.embedding_tower is not None:
+            config.embedding_vision_config = self.embedding_tower.config
         self.visual_path = VisualPath(config)
         replace_pooling_attention(self)
         register_injection(self.language_model.get_decoder().layers)
@@ -136,7 +140,7 @@ class SpectraSumForConditionalGeneration(
         ]
         self.post_init()
         # A ready part may carry another attention implementation than the one chosen for it.
-        self.set_attn_implementation(self._attn_implementations())
+        self.set_attn_implementation(self.attn_implementations())
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -153,8 +157,8 @@ class SpectraSumForConditionalGeneration(
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
 
-    def _attn_implementations(self) -> dict[str, str]:
-        """The attention implementation of the visual path (`""`) and of each part, as `set_attn_implementation` takes it."""
+    def attn_implementations(self) -> dict[str, str]:
+        """Of the visual path (`""`) and of each part, as [`set_attn_implementation`] takes them."""
         parts = {name: getattr(self.config, name) for name in self.config.sub_configs}
         return {"": self.config._attn_implementation} | {
             name: part._attn_implementation or self.config._attn_implementation

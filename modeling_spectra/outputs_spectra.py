@@ -51,8 +51,8 @@ class SpectraSumOutput(ModelOutput):
 class EncodedImages(NamedTuple):
     """The images of a batch of articles, encoded once.
 
-    image_embeds (B, N, d_img) and selection_logits (B, N), as in [`SpectraSumOutput`], or None, visual_key_values for the gated variants,
-    visual_tokens (B, N', P + 1, d) for `"concat"`, summarizer_images (B, N') with −1 for none.
+    image_embeds (B, N, d_img) and selection_logits (B, N), as in [`SpectraSumOutput`], or None, visual_key_values for the
+    gated variants, visual_tokens (B, N', P + 1, d) for `"concat"`, summarizer_images (B, N') with −1 for none.
     """
 
     image_embeds: torch.Tensor | None

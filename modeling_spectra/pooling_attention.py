@@ -1,5 +1,7 @@
 """The attention of SigLIP's pooling head, with every weight read by the forward pass of the module that holds it."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -27,14 +29,18 @@ class PoolingAttention(nn.Module):
         """Query (B, T, d), key and value (B, S, d), which are the same → output (B, T, d)."""
         size = query.shape[-1]
         weights, biases = (part.split([size, 2 * size]) for part in (self.in_proj_weight, self.in_proj_bias))
-        queries = self._split_heads(F.linear(query, weights[0], biases[0]))
-        keys, values = map(self._split_heads, F.linear(key, weights[1], biases[1]).chunk(2, dim=-1))
-        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
-        attended = scores.softmax(dim=-1) @ values
-        return self.out_proj(attended.transpose(1, 2).flatten(2)), None
+        # Positions first, as in torch: published models give the same numbers to the bit.
+        queries = self._split_heads(F.linear(query.transpose(0, 1), weights[0], biases[0]))
+        projected = F.linear(key.transpose(0, 1), weights[1], biases[1])
+        keys, values = (self._split_heads(part.contiguous()) for part in projected.split(size, dim=-1))
+        scores = torch.bmm(queries * math.sqrt(1.0 / queries.shape[-1]), keys.transpose(1, 2))
+        attended = torch.bmm(scores.softmax(dim=-1), values).transpose(0, 1).reshape(-1, size)
+        return self.out_proj(attended).view(query.shape[1], query.shape[0], size).transpose(0, 1), None
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        """(T, B, d) → (B · heads, T, head_dim)."""
+        length, batch_size, size = states.shape
+        return states.view(length, batch_size * self.num_heads, size // self.num_heads).transpose(0, 1)
 
 
 def replace_pooling_attention(tower: nn.Module) -> None:

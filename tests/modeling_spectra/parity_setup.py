@@ -34,7 +34,10 @@ def prompts(model, counts, length=6, seed=4):
 
 def positions(attention_mask):
     """Each token's place among the tokens of its own row, 0 on padding."""
-    rows = [[max(sum(row[: index + 1]) - 1, 0) * row[index] for index in range(len(row))] for row in attention_mask.tolist()]
+    rows = [
+        [max(sum(row[: index + 1]) - 1, 0) * row[index] for index in range(len(row))]
+        for row in attention_mask.tolist()
+    ]
     return torch.tensor(rows)
 
 
