@@ -246,7 +246,6 @@ class SpectraSumForConditionalGeneration(
         visual_tokens: torch.Tensor | None = None,
         summarizer_images: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
-        shift_labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         reduce_by_relevance: bool = True,
         output_attentions: bool | None = None,
@@ -273,13 +272,14 @@ class SpectraSumForConditionalGeneration(
             visual_key_values: Output of an earlier call on the same articles; takes the place of `pixel_values`.
             visual_tokens, summarizer_images: The same for `fusion="concat"`, from [`encode_images`].
             labels: (B, T), −100 everywhere but on the summary.
-            shift_labels: (B, T), each position's label: the next token's id. They take the place of `labels` in the loss, as
-                in transformers' loss functions; without `labels`, those follow from them.
             reduce_by_relevance: See [`encode_images`].
             logits_to_keep: As in every causal language model of transformers. With `labels`, only the positions kept
                 count in the loss: keeping those whose next token has a label gives the whole loss without the rest of
                 the logits.
             num_items_in_batch: Tokens to divide the loss by; the labels of this batch by default.
+            kwargs: `shift_labels` (B, T), each position's label, which is the next token's id: they take the place of `labels`
+                in the loss, as in transformers' loss functions, and `labels` follow from them where there are none. The
+                rest goes to the decoder.
 
         Raises:
             ValueError: for inputs that contradict each other; the message names the argument.
@@ -289,8 +289,17 @@ class SpectraSumForConditionalGeneration(
             raise ValueError("pass exactly one of input_ids and inputs_embeds.")
         record_attentions = config.output_attentions if output_attentions is None else output_attentions
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
-        if labels is None and shift_labels is not None:
-            labels = F.pad(shift_labels, (1, 0), value=-100)[:, :-1]
+        # Not in the signature, where the Trainer would take it for a label that every batch has.
+        shift_labels = kwargs.pop("shift_labels", None)
+        if shift_labels is not None:
+            shape = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
+            if shift_labels.shape != shape:
+                raise ValueError(
+                    f"shift_labels has the shape {tuple(shift_labels.shape)} and the input {tuple(shape)}: pass one label "
+                    "per position of the input; logits_to_keep drops its own."
+                )
+            if labels is None:
+                labels = F.pad(shift_labels, (1, 0), value=-100)[:, :-1]
 
         encoded = None
         has_images = any(values is not None for values in (pixel_values, image_embeds, patches))

@@ -8,6 +8,7 @@ from transformers import LlavaOnevisionForConditionalGeneration
 from transformers.core_model_loading import build_glob_alternation
 from transformers.integrations import sdpa_attention
 from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.utils import find_labels
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration
 from modeling_spectra.modeling_spectra import SpectraSumPreTrainedModel
@@ -66,6 +67,10 @@ def test_shift_labels_take_the_place_of_labels_and_may_end_with_a_token():
     expected = F.cross_entropy(output.logits.flatten(0, 1), shifted.flatten())
     torch.testing.assert_close(output.loss, expected)
     assert torch.equal(output.summary_embeds, model(**inputs, labels=labels).summary_embeds)
+    with pytest.raises(ValueError, match=r"shift_labels has the shape \(3, 2\) and the input \(3, \d+\)"):
+        model(**inputs, shift_labels=shifted[:, -2:])
+    # The Trainer evaluates batches that have every label of the signature.
+    assert find_labels(SpectraSumForConditionalGeneration) == ["labels"]
     kept = model(**inputs, labels=labels, shift_labels=shifted, logits_to_keep=3)
     expected = F.cross_entropy(output.logits[:, -3:].flatten(0, 1), shifted[:, -3:].flatten())
     torch.testing.assert_close(kept.loss, expected)
