@@ -105,6 +105,22 @@ def test_a_device_map_changes_nothing(tmp_path, fusion, parts, tied):
     assert_same(everything(loaded), expected)
 
 
+def test_a_model_larger_than_memory_is_placed_by_itself(tmp_path):
+    """`device_map="auto"`: no declared class is cut, and what finds no room lies on disk."""
+    model = whole("dvp")
+    model.save_pretrained(tmp_path / "saved")
+    expected = everything(model)
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    loaded = SpectraSumForConditionalGeneration.from_pretrained(
+        tmp_path / "saved", device_map="auto", max_memory={"cpu": size // 3}, offload_folder=tmp_path / "offload"
+    )
+    assert set(loaded.hf_device_map.values()) == {"cpu", "disk"}
+    for name in loaded.hf_device_map:
+        parents = [name.rsplit(".", count)[0] for count in range(1, name.count(".") + 1)]
+        assert not {type(loaded.get_submodule(parent)).__name__ for parent in parents} & set(loaded._no_split_modules)
+    assert_same(everything(loaded), expected)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_the_pooling_heads_attention_is_torchs_own(dtype):
