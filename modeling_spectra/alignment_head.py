@@ -24,8 +24,11 @@ class AlignmentHead(nn.Module):
         """τ, a positive scalar."""
         return self.log_temperature.exp().squeeze()
 
-    def forward(self, hidden_states: torch.Tensor, summary_mask: torch.Tensor) -> torch.Tensor:
-        """Hidden states (B, T, d) and the summary's positions (B, T) → summary embeddings z (B, d_img), normalised."""
-        weights = summary_mask.to(hidden_states.dtype)
+    def forward(self, hidden_states: torch.Tensor, summary_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states (B, T, d) and the summary's positions (B, T) → summary embeddings z (B, d_img), normalised, and τ.
+
+        τ comes with them since an offloaded parameter is there during the forward pass alone.
+        """
+        weights = summary_mask.to(hidden_states.device, hidden_states.dtype)
         mean = (weights[:, None] @ hidden_states).squeeze(1) / weights.sum(1, keepdim=True).clamp(min=1)
-        return F.normalize(self.projection(mean.to(self.projection.weight.dtype)), dim=-1)
+        return F.normalize(self.projection(mean.to(self.projection.weight.dtype)), dim=-1), self.temperature

@@ -10,12 +10,15 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     CLIPVisionModelWithProjection,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     SiglipVisionModel,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+
+from .summarization import end_token_ids
 
 TOWER_CLASSES = {
     "siglip": SiglipVisionModel,
@@ -65,6 +68,25 @@ def check_complete(report: dict[str, Any], checkpoint: str, fix: str) -> None:
     """Raise a ValueError when transformers' loading report says that weights were made up."""
     if report["missing_keys"]:
         raise ValueError(f"{checkpoint} lacks weights of its backbone ({sorted(report['missing_keys'])[:3]} …); {fix}")
+
+
+def generation_settings(base: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """The generation settings of a new model: greedy, with the special tokens of its base and nothing else of it.
+
+    What the base was published with (`repetition_penalty`, `temperature`, `top_p`, …) was chosen for other texts: a penalty
+    would also bend the greedy summary of a model that was trained without one.
+
+    Args:
+        base (`GenerationConfig`): Of the language model; its start and end tokens are kept.
+        tokenizer (`PreTrainedTokenizerBase`): Its end token ends a summary, too, and its padding is used.
+    """
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        bos_token_id=base.bos_token_id,
+        eos_token_id=end_token_ids(base, tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def load_backbones(

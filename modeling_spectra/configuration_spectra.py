@@ -79,7 +79,7 @@ class SpectraSumConfig(PreTrainedConfig):
         negative_queue_size (`int`, *optional*, defaults to `1024`): §6, entries of the memory queue of negatives.
         teacher_beta (`float`, *optional*, defaults to `20.0`): §5, β.
         teacher_sigma (`float`, *optional*, defaults to `0.8`): §5, σ.
-        teacher_kappa (`float`, *optional*, defaults to `3.0`): §5, κ, the expected size of the teacher's set.
+        teacher_kappa (`float`, *optional*, defaults to `3.0`): §5, κ, the expected size of the teacher's set, at least 1.
         teacher_epsilon (`float`, *optional*, defaults to `1e-6`): §5, ε, relative to the mean diagonal of the kernel.
         teacher_long_summary (`str`, *optional*, defaults to `"sentences"`):
             §5, `"sentences"` embeds the summary sentence by sentence, `"truncate"` cuts it at the text tower's limit.
@@ -232,9 +232,14 @@ class SpectraSumConfig(PreTrainedConfig):
                 f"max_candidate_images is {self.max_candidate_images}; it must be at least max_images "
                 f"({self.max_images}) and max_selected_images ({self.max_selected_images})."
             )
-        for name in ("alignment_temperature", "teacher_sigma", "teacher_kappa"):
+        for name in ("alignment_temperature", "teacher_sigma"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+        if not self.teacher_kappa >= 1:
+            raise ValueError(
+                f"teacher_kappa is {self.teacher_kappa}; it is the number of images that the teacher expects to choose: set "
+                "teacher_kappa to at least 1."
+            )
 
     @property
     def image_embedding_size(self) -> int:

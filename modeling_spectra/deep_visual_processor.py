@@ -46,9 +46,10 @@ class DeepVisualProcessor(nn.Module):
 
         `state_mask` (B, N·M) is true on the latents that may be attended to; each row needs at least one.
         """
-        index_embedding = self.image_index_embedding.weight[: latents.shape[1], None]
-        states = (latents + index_embedding).flatten(1, 2)
-        attention_mask = create_bidirectional_mask(self.config, states, state_mask)
+        # By a call, not by its weight: hooks of accelerate load what is offloaded when a module is called.
+        index_embedding = self.image_index_embedding(torch.arange(latents.shape[1], device=latents.device))
+        states = (latents + index_embedding[:, None].to(latents.device)).flatten(1, 2)
+        attention_mask = create_bidirectional_mask(self.config, states, state_mask.to(states.device))
         states_by_layer = {}
         for layer, block in enumerate(self.blocks, start=1):
             states = block(states, attention_mask)

@@ -1,5 +1,7 @@
 """Gated cross-attention (§3) and its injection into a decoder by forward pre-hooks."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,6 +39,15 @@ class TanhGate(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.alpha).to(states.dtype) * states
+
+    @torch.no_grad()
+    def opening(self) -> float:
+        """Mean |tanh α|. A sharded α (DTensor) is averaged as a whole: every process must ask."""
+        if hasattr(self.alpha, "full_tensor"):
+            return self.alpha.full_tensor().tanh().abs().mean().item()
+        # By a call: hooks of accelerate load an offloaded α when the module is called.
+        device = "cpu" if self.alpha.is_meta else self.alpha.device
+        return self(torch.ones(self.alpha.shape, device=device)).abs().mean().item()
 
 
 class GatedCrossAttention(GradientCheckpointingLayer):
@@ -88,16 +99,23 @@ class GatedCrossAttention(GradientCheckpointingLayer):
         return hidden_states, weights
 
 
-class VisualContext(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class VisualContext:
     """What travels through the decoder as the argument `visual_context` of one forward pass.
 
-    cross_attentions: {layer from 1: its GatedCrossAttention}, resolved from the owner at each forward pass, so that a
-    copy which PEFT trains is the one that runs. key_values: {layer from 1: (keys, values)}. attention_mask: in the
-    format of the attention implementation. has_image: (B,). recorded_weights: a list to append each gate's attention
-    weights to, or None.
+    No tuple and no mapping, and without modules: accelerate's hooks take those apart, copy their lists and move all that they
+    find in them, once per layer.
+
+    Args:
+        cross_attention: Gives the [`GatedCrossAttention`] of a layer (from 1), None where there is no gate. It asks the
+            owner at each forward pass, so that a copy which PEFT trains is the one that runs.
+        key_values: {layer from 1: (keys, values)}.
+        attention_mask: In the format of the attention implementation.
+        has_image: (B,).
+        recorded_weights: A list to append each gate's attention weights to, or None.
     """
 
-    cross_attentions: dict[int, GatedCrossAttention]
+    cross_attention: Callable[[int], GatedCrossAttention | None]
     key_values: dict[int, tuple[torch.Tensor, torch.Tensor]]
     attention_mask: torch.Tensor | None
     has_image: torch.Tensor
@@ -109,12 +127,12 @@ def inject_visual_context(
 ) -> tuple[tuple, dict[str, Any]]:
     """Forward pre-hook of decoder layer `layer` (from 1): takes `visual_context` out and gates the layer's input."""
     context: VisualContext | None = kwargs.pop("visual_context", None)
-    if context is None or layer not in context.cross_attentions:
+    gated = None if context is None else context.cross_attention(layer)
+    if gated is None:
         return args, kwargs
-    hidden_states, weights = context.cross_attentions[layer](
-        args[0], *context.key_values[layer], context.attention_mask, context.has_image
-    )
-    if context.recorded_weights is not None:
+    hidden_states, weights = gated(args[0], *context.key_values[layer], context.attention_mask, context.has_image)
+    # Only eager attention has weights.
+    if context.recorded_weights is not None and weights is not None:
         context.recorded_weights.append(weights)
     return (hidden_states, *args[1:]), kwargs
 

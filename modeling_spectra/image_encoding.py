@@ -149,7 +149,8 @@ class ImageEncodingMixin:
             image_embeds = self.pool_images(pixel_values, image_mask)
         predictor, logits = self.visual_path.relevance_predictor, None
         if image_embeds is not None and (predictor.context == "none" or article_embeds is not None):
-            logits = predictor(image_embeds, image_mask, article_embeds).masked_fill(~image_mask, -torch.inf)
+            logits = predictor(image_embeds, image_mask, article_embeds).to(image_mask.device)
+            logits = logits.masked_fill(~image_mask, torch.finfo(logits.dtype).min)
 
         order = torch.where(image_mask, 0.0, -torch.inf)
         if reduced:
@@ -158,7 +159,7 @@ class ImageEncodingMixin:
                     f"choosing {config.max_images} of {count} images with vrp_context={predictor.context!r} needs the "
                     "article's tokens; when continuing from a cache, pass the visual_key_values of the first call."
                 )
-            order = logits.detach()
+            order = logits.detach().masked_fill(~image_mask, -torch.inf)
         kept = order.argsort(dim=1, descending=True, stable=True)[:, : config.max_images]
         # The article's order with the padding last, wherever it stood: an image's index counts real images only.
         kept = kept.masked_fill(~image_mask.gather(1, kept), count).sort(dim=1).values
@@ -248,7 +249,7 @@ class ImageEncodingMixin:
             article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask)
         if image_embeds is None:
             image_embeds = self.pool_images(pixel_values, image_mask)
-        logits = predictor(image_embeds, image_mask, article_embeds)
+        logits = predictor(image_embeds, image_mask, article_embeds).to(image_mask.device)
         probabilities = logits.float().sigmoid().masked_fill(~image_mask, 0.0)
         limit = self.config.max_selected_images if max_selected_images is None else max_selected_images
         ranking = logits.masked_fill(~image_mask, -torch.inf).argsort(dim=1, descending=True, stable=True).tolist()
@@ -261,6 +262,8 @@ class ImageEncodingMixin:
 
 def _place(values: torch.Tensor, ran: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
     """Values of the images that ran (images, …) at their places (B, N, …), 0 on padded images."""
+    # Of the images' device, whatever the tower's is.
+    values = values.to(image_mask.device)
     placed = values.new_zeros(*image_mask.shape, *values.shape[1:])
     placed[ran] = values
     return placed.masked_fill(~image_mask[(..., *[None] * (values.dim() - 1))], 0.0)

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
-from .backbones import load_vision_tower
+from .backbones import generation_settings, load_vision_tower
 from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
 from .llava_onevision_weights import (
     LlavaOnevisionReport,
@@ -32,7 +32,6 @@ from .llava_onevision_weights import (
     safetensors_files,
 )
 from .processing_spectra import SpectraSumProcessor
-from .summarization import end_token_ids
 
 logger = logging.get_logger(__name__)
 
@@ -116,15 +115,12 @@ def load_llava_onevision(
         projector.linear_1, projector.linear_2 = taken.linear_1, taken.linear_2
         projector.image_newline = llava.model.image_newline
     model.cast_parameters(dtype)
-    generation_config = llava.generation_config
+    generation_config = generation_settings(llava.generation_config, tokenizer)
     del llava, own, full, towers, language_model
     compare_with_files(model, files, concat, layers_read, report)
     logger.info(report.summary())
 
     model.generation_config = generation_config
-    # A summary ends with the tokenizer's end token, whatever else the language model stops at.
-    model.generation_config.eos_token_id = end_token_ids(model.generation_config, tokenizer)
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
     processor = SpectraSumProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,

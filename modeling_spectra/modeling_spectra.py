@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from .outputs_spectra import SpectraSumOutput
 
 # Saving a model copies the files that this one imports, and the pipeline is to come with every saved model.
 from .pipeline_spectra import MultimodalSummarizationPipeline
+from .pooling_attention import replace_pooling_attention
 from .pretrained_parts import PretrainedPartsMixin
 from .vision_sampler import VisionSampler
 from .visual_generation import VisualGenerationMixin
@@ -42,7 +44,16 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     # What generate() compiles: the decode step with a static cache. Prefill, whose sizes depend on data, runs as it is.
     _can_compile_fullgraph = True
-    _no_split_modules = ["VisionSamplerBlock", "DeepVisualProcessorBlock", "GatedCrossAttention"]
+    # What a device map keeps on one device. FSDP leaves some of them out, see `trainer/sharding.py`.
+    _no_split_modules = [
+        "VisionSampler",
+        "VisionSamplerBlock",
+        "DeepVisualProcessorBlock",
+        "GatedCrossAttention",
+        "ConcatProjector",
+        "VisualRelevancePredictor",
+        "AlignmentHead",
+    ]
     _skip_keys_device_placement = ["past_key_values"]
     # Relevance predictor, norms, the gates' α and τ stay in float32 where the rest is in half precision: rankings live on
     # small differences, and steps on α, τ and norms around 1 are lost in bfloat16's 8 bits. Not "gate" and "norm", which
@@ -53,6 +64,12 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
         r"gate\.alpha$",
         r"\.log_temperature$",
     ]
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs belong: the device of the first parameter or buffer that is not offloaded to CPU or disk."""
+        tensors = chain(self.parameters(), self.buffers())
+        return next((tensor.device for tensor in tensors if not tensor.is_meta), torch.device("meta"))
 
     def cast_parameters(self, dtype: torch.dtype) -> None:
         """Cast all parameters as loading in `dtype` does: some stay in float32 where the rest is in half precision.
@@ -109,11 +126,21 @@ class SpectraSumForConditionalGeneration(
         if config.embedding_vision_config is not None and embedding_tower is None:
             self.embedding_tower = build_vision_tower(config.embedding_vision_config)
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        # What is set for a part reaches it through its configuration, which must be the very object.
+        config.vision_config, config.text_config = self.vision_tower.config, self.language_model.config
+        if self.embedding_tower is not None:
+            config.embedding_vision_config = self.embedding_tower.config
         self.visual_path = VisualPath(config)
+        replace_pooling_attention(self)
         register_injection(self.language_model.get_decoder().layers)
+        # Each variant has its own modules, and names those alone.
+        names = [name for name, _ in self.named_parameters()]
+        self._keep_in_fp32_modules_strict = [
+            entry for entry in self._keep_in_fp32_modules_strict if any(re.search(entry, name) for name in names)
+        ]
         self.post_init()
-        # A ready language model may carry another attention implementation than the one chosen for the whole.
-        self.set_attn_implementation(config._attn_implementation)
+        # A ready part may carry another attention implementation than the one chosen for it.
+        self.set_attn_implementation(self.attn_implementations())
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -130,8 +157,30 @@ class SpectraSumForConditionalGeneration(
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
 
+    def attn_implementations(self) -> dict[str, str]:
+        """Of the visual path (`""`) and of each part, as [`set_attn_implementation`] takes them."""
+        parts = {name: getattr(self.config, name) for name in self.config.sub_configs}
+        return {"": self.config._attn_implementation} | {
+            name: part._attn_implementation or self.config._attn_implementation
+            for name, part in parts.items()
+            if part is not None
+        }
+
     def set_attn_implementation(self, attn_implementation: str | dict, *args: Any, **kwargs: Any) -> None:
-        """As in every model of transformers; it also reaches the copy of the visual path that PEFT trains."""
+        """As in every model of transformers: one implementation for all, or a dictionary by part.
+
+        Args:
+            attn_implementation (`str` or `dict`): `"sdpa"`, `"eager"`, …, or {part: implementation} with the parts
+                `"text_config"`, `"vision_config"`, `"embedding_vision_config"` and `""`, the visual path; the others
+                stay as they are.
+
+        Raises:
+            ValueError: for a part that there is not.
+        """
+        if isinstance(attn_implementation, dict):
+            parts = ["", *self.config.sub_configs]
+            if unknown := sorted(set(attn_implementation) - set(parts)):
+                raise ValueError(f"the model has no parts {unknown}: attn_implementation takes {parts}.")
         super().set_attn_implementation(attn_implementation, *args, **kwargs)
         for module in self.visual_path.modules():
             if isinstance(module, VisualAttention | DeepVisualProcessor):
@@ -158,23 +207,20 @@ class SpectraSumForConditionalGeneration(
     def gate_openings(self) -> dict[int, float]:
         """{gate layer: mean |tanh α|} (§3); empty for `fusion="concat"`."""
         cross_attentions = self.visual_path.cross_attentions or {}
-        alphas = {int(layer): module.gate.alpha for layer, module in cross_attentions.items()}
-        # A sharded α (DTensor) is averaged as a whole: every process must ask.
-        whole = {
-            layer: alpha.full_tensor() if hasattr(alpha, "full_tensor") else alpha for layer, alpha in alphas.items()
-        }
-        return {layer: alpha.tanh().abs().mean().item() for layer, alpha in whole.items()}
+        return {int(layer): module.gate.opening() for layer, module in cross_attentions.items()}
 
     def _visual_context(self, key_values: VisualKeyValues, query: torch.Tensor, record: bool) -> VisualContext | None:
-        modules = self.visual_path.cross_attentions
         layers = self.visual_path.gate_layers
         has_image = key_values.mask.any(dim=1)
         # Only shapes, dtype and device of the third argument are read.
         mask = create_bidirectional_mask(
-            self.config, query, attendable(key_values.mask), encoder_hidden_states=key_values.keys[:, 0, 0]
+            self.config,
+            query,
+            attendable(key_values.mask).to(query.device),
+            encoder_hidden_states=key_values.keys[:, 0, 0],
         )
         return VisualContext(
-            cross_attentions={layer: modules[str(layer)] for layer in layers},
+            cross_attention=self.visual_path.cross_attention,
             key_values={
                 layer: (key_values.keys[:, index], key_values.values[:, index]) for index, layer in enumerate(layers)
             },
@@ -216,6 +262,8 @@ class SpectraSumForConditionalGeneration(
         Args:
             input_ids: (B, T). With `fusion="concat"` it holds `num_image_tokens` placeholders per image.
             attention_mask: (B, past + T), 0 on padding.
+            position_ids: (B, T). By default they count the tokens that `attention_mask` attends to, as in generation: a
+                prompt that is padded on the left gets the positions that it has alone.
             pixel_values: (B, N, 3, H, W), or None for text-only articles.
             image_mask: (B, N), true on real images; all by default.
             article_mask: (B, up to T), true on the article's own tokens, for a relevance predictor with context.
@@ -229,6 +277,9 @@ class SpectraSumForConditionalGeneration(
                 count in the loss: keeping those whose next token has a label gives the whole loss without the rest of
                 the logits.
             num_items_in_batch: Tokens to divide the loss by; the labels of this batch by default.
+            kwargs: `shift_labels` (B, T), each position's label, which is the next token's id: they take the place of `labels`
+                in the loss, as in transformers' loss functions, and `labels` follow from them where there are none. The
+                rest goes to the decoder.
 
         Raises:
             ValueError: for inputs that contradict each other; the message names the argument.
@@ -237,12 +288,18 @@ class SpectraSumForConditionalGeneration(
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds.")
         record_attentions = config.output_attentions if output_attentions is None else output_attentions
-        if record_attentions and config._attn_implementation != "eager":
-            raise ValueError(
-                f"output_attentions needs the eager attention implementation, not {config._attn_implementation!r}: "
-                'call model.set_attn_implementation("eager") first.'
-            )
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
+        # Not in the signature, where the Trainer would take it for a label that every batch has.
+        shift_labels = kwargs.pop("shift_labels", None)
+        if shift_labels is not None:
+            shape = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
+            if shift_labels.shape != shape:
+                raise ValueError(
+                    f"shift_labels has the shape {tuple(shift_labels.shape)} and the input {tuple(shape)}: pass one label "
+                    "per position of the input; logits_to_keep drops its own."
+                )
+            if labels is None:
+                labels = F.pad(shift_labels, (1, 0), value=-100)[:, :-1]
 
         encoded = None
         has_images = any(values is not None for values in (pixel_values, image_embeds, patches))
@@ -263,6 +320,10 @@ class SpectraSumForConditionalGeneration(
             inputs_embeds = insert_visual_tokens(
                 input_ids, inputs_embeds, visual_tokens, summarizer_images, config.image_token_id
             )
+        if position_ids is None and isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2:
+            end = past_length + inputs_embeds.shape[1]
+            position_ids = self._prepare_position_ids_for_generation(inputs_embeds, {"attention_mask": attention_mask})
+            position_ids = position_ids[:, past_length:end]
         context = None
         if visual_key_values is not None:
             context = self._visual_context(visual_key_values, inputs_embeds, bool(record_attentions))
@@ -284,16 +345,16 @@ class SpectraSumForConditionalGeneration(
         loss = summary_embeds = temperature = None
         if labels is not None:
             # The label of a position is the next token's; positions without logits have no loss.
-            shift_labels = F.pad(labels, (0, 1), value=-100)[:, 1:, None]
+            if shift_labels is None:
+                shift_labels = F.pad(labels, (0, 1), value=-100)[:, 1:]
             loss = self.loss_function(
                 logits=logits,
                 labels=None,
-                shift_labels=slice_logits_to_keep(shift_labels, logits_to_keep).squeeze(-1).contiguous(),
+                shift_labels=slice_logits_to_keep(shift_labels[..., None], logits_to_keep).squeeze(-1).contiguous(),
                 vocab_size=config.text_config.vocab_size,
                 num_items_in_batch=num_items_in_batch,
             )
-            summary_embeds = self.visual_path.alignment_head(hidden_states, labels != -100)
-            temperature = self.visual_path.alignment_head.temperature
+            summary_embeds, temperature = self.visual_path.alignment_head(hidden_states, labels != -100)
         return SpectraSumOutput(
             loss=loss,
             logits=logits,

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 
-from .backbones import load_backbones
+from .backbones import generation_settings, load_backbones
 from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
 from .llava_onevision import Source, load_llava_onevision
 from .processing_spectra import SpectraSumProcessor
-from .summarization import end_token_ids
 
 
 class PretrainedPartsMixin:
@@ -20,6 +19,9 @@ class PretrainedPartsMixin:
         cls, vision: str, text: str, *, gguf_file: str | None = None, dtype: torch.dtype | None = None, **config: Any
     ) -> tuple[Any, SpectraSumProcessor]:
         """A model with pretrained backbones and a fresh visual path, and its processor.
+
+        It generates greedily: of the language model's generation settings the special tokens are kept, and no
+        `repetition_penalty`, `temperature`, `top_p` or other setting. `model.generation_config` takes those that you want.
 
         Args:
             vision (`str`): Folder or Hub id of a SigLIP or CLIP model (the dual encoder or its vision part).
@@ -54,10 +56,7 @@ class PretrainedPartsMixin:
         model = cls(spectra_config, vision_tower=backbones.vision_tower, language_model=language_model)
         # Backbones are often published in different dtypes.
         model.cast_parameters(dtype or language_model.dtype)
-        model.generation_config = language_model.generation_config
-        # A summary ends with the tokenizer's end token, whatever else the language model stops at.
-        model.generation_config.eos_token_id = end_token_ids(model.generation_config, tokenizer)
-        model.generation_config.pad_token_id = tokenizer.pad_token_id
+        model.generation_config = generation_settings(language_model.generation_config, tokenizer)
         processor = SpectraSumProcessor(
             image_processor=backbones.image_processor,
             tokenizer=tokenizer,
@@ -87,7 +86,8 @@ class PretrainedPartsMixin:
         are those of a full SigLIP. One tower is held where the layers that both share are equal bit for bit. Each image is
         one tile, as LLaVA-OneVision reads several images; a single one, which it would cut into tiles, too. Images of up
         to 1024 pixels a side give its pixels exactly; larger ones are reduced to that first, see `rgb_images.py`. With
-        `fusion="concat"` the prompt has its order, too: images, a line break, the text (`images_first` of the processor).
+        `fusion="concat"` the prompt has its order, too: images, a line break, the text (`images_first` of the processor). Of the
+        checkpoint's generation settings the special tokens are kept, as in [`from_backbones`].
 
         Args:
             llava_onevision (`str`): Folder or Hub id of a LLaVA-OneVision model in transformers' format (safetensors).

@@ -160,7 +160,7 @@ def _image_attention(
 ) -> tuple[torch.Tensor, list[int]]:
     """Attention (T, N') of the summary's tokens on the images, and which images these are (−1 for none)."""
     prompt = model(**inputs, use_cache=True, logits_to_keep=1)
-    implementation = model.config._attn_implementation
+    implementations = model.attn_implementations()
     # Only eager attention gives its weights; with the prompt in the cache they cover the summary's tokens alone.
     model.set_attn_implementation("eager")
     try:
@@ -173,7 +173,7 @@ def _image_attention(
             logits_to_keep=1,
         )
     finally:
-        model.set_attn_implementation(implementation)
+        model.set_attn_implementation(implementations)
     heads_mean = torch.stack([gate[0].float().mean(dim=0) for gate in outputs.cross_attentions])
     weights = torch.einsum("g,gts->ts", gate_weights, heads_mean)
     seen = prompt.summarizer_images[0].tolist()

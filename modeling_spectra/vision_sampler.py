@@ -51,7 +51,9 @@ class VisionSampler(nn.Module):
         """Patches (B·N, P, d_v) and, with `add_pooled_embedding`, L2-normalised embeddings (B·N, d_img) → latents (B·N, M, d)."""
         patches = self.patch_proj(patches)
         if self.position_embedding is not None:
-            patches = patches + self.position_embedding.weight
+            # By a call, not by its weight: hooks of accelerate load what is offloaded when a module is called.
+            positions = torch.arange(patches.shape[1], device=patches.device)
+            patches = patches + self.position_embedding(positions)
         latents = self.latents.expand(patches.shape[0], -1, -1)
         for block in self.blocks:
             latents = block(latents, patches)

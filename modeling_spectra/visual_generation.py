@@ -3,9 +3,19 @@
 from typing import Any
 
 import torch
-from transformers import GenerationMixin
+from transformers import (
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessorList,
+    PreTrainedModel,
+    SuppressTokensLogitsProcessor,
+)
+from transformers.generation import CandidateGenerator, EarlyExitCandidateGenerator
 
 from .outputs_spectra import SpectraSumOutput
+
+# What `_expand_inputs_for_generation` makes of the images.
+VISUAL_STATES = ("visual_key_values", "visual_tokens", "summarizer_images")
 
 
 class VisualGenerationMixin(GenerationMixin):
@@ -52,6 +62,36 @@ class VisualGenerationMixin(GenerationMixin):
             for name in ("visual_tokens", "summarizer_images"):
                 model_kwargs.pop(name, None)
         return model_kwargs
+
+    def _get_candidate_generator(
+        self,
+        generation_config: GenerationConfig,
+        input_ids: torch.LongTensor,
+        inputs_tensor: torch.Tensor,
+        logits_processor: LogitsProcessorList,
+        model_kwargs: dict[str, Any],
+        assistant_model: PreTrainedModel | None = None,
+        **tokenizers: Any,
+    ) -> CandidateGenerator:
+        """Candidates of assisted generation come from the text alone: an assistant, or the first layers of the language
+        model (`assistant_early_exit`), proposes tokens without the images, and the model accepts those that it would have
+        generated itself.
+        """
+        text_kwargs = {name: value for name, value in model_kwargs.items() if name not in VISUAL_STATES}
+        if self.config.image_token_id is not None:
+            # A proposed placeholder would be taken for one of an image.
+            suppressed = SuppressTokensLogitsProcessor([self.config.image_token_id], device=input_ids.device)
+            logits_processor = LogitsProcessorList([*logits_processor, suppressed])
+        arguments = {
+            "generation_config": generation_config,
+            "input_ids": input_ids,
+            "inputs_tensor": inputs_tensor,
+            "logits_processor": logits_processor,
+            "model_kwargs": text_kwargs,
+        }
+        if generation_config.assistant_early_exit is not None:
+            return EarlyExitCandidateGenerator(assistant_model=self.language_model, **arguments)
+        return super()._get_candidate_generator(**arguments, assistant_model=assistant_model, **tokenizers)
 
 
 __all__ = ["VisualGenerationMixin"]

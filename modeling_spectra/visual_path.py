@@ -86,6 +86,10 @@ class VisualPath(nn.Module):
         """Whether the visual states depend on the images' pooled embeddings."""
         return self.sampler is not None and self.sampler.pooled_proj is not None
 
+    def cross_attention(self, layer: int) -> GatedCrossAttention | None:
+        """The gated cross-attention in front of the language model's layer `layer` (from 1), None where there is none."""
+        return self.cross_attentions[str(layer)] if layer in self.gate_layers else None
+
     def forward(
         self, patches: torch.Tensor, image_embeds: torch.Tensor | None, image_mask: torch.Tensor
     ) -> VisualKeyValues:
@@ -106,7 +110,8 @@ class VisualPath(nn.Module):
         projected = [
             self.cross_attentions[str(layer)].project_visual_states(states[layer]) for layer in self.gate_layers
         ]
-        keys, values = zip(*projected, strict=True)
+        # Gates may lie on several devices; each one takes its keys and values to its own.
+        keys, values = ([part.to(mask.device) for part in parts] for parts in zip(*projected, strict=True))
         return VisualKeyValues(torch.stack(keys, dim=1), torch.stack(values, dim=1), mask)
 
 

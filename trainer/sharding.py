@@ -9,9 +9,16 @@ from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 
-# Its keys and values are projected outside of its forward pass, where FSDP2 would not gather its parameters; it stays in
-# the root's group, which is gathered for the whole forward pass.
-NOT_SHARDED_ALONE = {"GatedCrossAttention"}
+# Keys and values of a GatedCrossAttention are projected outside of its forward pass, where FSDP2 would not gather its
+# parameters. It stays in the root's group, which is gathered for the whole forward pass, as do modules too small or too
+# few to be worth a group of their own.
+NOT_SHARDED_ALONE = {
+    "GatedCrossAttention",
+    "VisionSampler",
+    "ConcatProjector",
+    "VisualRelevancePredictor",
+    "AlignmentHead",
+}
 
 
 def layer_classes(model: nn.Module) -> list[str]:

@@ -224,7 +224,7 @@ def test_the_clock_leaves_one_compiled_graph(tmp_path):
 
 def test_the_result_file_and_its_table(tmp_path, capsys):
     content = run(tmp_path, "--samples", "2", "--warmups", "1", "--static-cache")
-    assert list(content) == ["rows", "bars", "notes", "settings", "hardware", "versions"]
+    assert list(content) == ["rows", "bars", "notes", "settings", "hardware", "versions", "commit"]
     assert list(content["rows"]) == [*VARIANTS, TEXT_ROW]
     for name, row in content["rows"].items():
         assert row["prompt_tokens"] == (22 if ROWS[name].fusion == "concat" else 12)

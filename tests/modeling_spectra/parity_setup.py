@@ -32,6 +32,15 @@ def prompts(model, counts, length=6, seed=4):
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
+def positions(attention_mask):
+    """Each token's place among the tokens of its own row, 0 on padding."""
+    rows = [
+        [max(sum(row[: index + 1]) - 1, 0) * row[index] for index in range(len(row))]
+        for row in attention_mask.tolist()
+    ]
+    return torch.tensor(rows)
+
+
 def alone(inputs, values, row, count):
     """One article without any padding."""
     kept = inputs["attention_mask"][row].bool()

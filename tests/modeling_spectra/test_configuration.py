@@ -73,7 +73,9 @@ def test_defaults_are_the_numbers_of_the_method():
         ({"max_candidate_images": 3, "max_selected_images": 4}, "max_candidate_images.*max_selected_images"),
         ({"alignment_temperature": 0.0}, "alignment_temperature"),
         ({"teacher_sigma": -1.0}, "teacher_sigma"),
-        ({"teacher_kappa": 0.0}, "teacher_kappa"),
+        ({"teacher_kappa": 0.99}, r"teacher_kappa is 0\.99;.*at least 1"),
+        ({"teacher_kappa": -1.0}, "teacher_kappa"),
+        ({"teacher_kappa": float("nan")}, "teacher_kappa"),
     ],
 )
 def test_contradicting_fields_are_named(fields, message):

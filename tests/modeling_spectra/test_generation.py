@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from tests.modeling_spectra.parity_setup import PLACEHOLDER, alone, bare_text_model, prompts
+from tests.modeling_spectra.parity_setup import PLACEHOLDER, alone, bare_text_model, positions, prompts
 from tests.tiny import pixels, tiny_model, tokens
 
 BACKBONES = [("siglip", "qwen2"), ("clip", "llama")]
@@ -147,7 +147,8 @@ def test_continuing_from_a_cache(fusion, with_images):
     if with_images is None:
         # An independent text-only continuation: the bare text model on top of the same cache.
         cache = model(**inputs, **images, use_cache=True).past_key_values
-        expected = bare_text_model(model)(input_ids=more, attention_mask=mask, past_key_values=cache).logits
+        options = {"attention_mask": mask, "position_ids": positions(mask)[:, -4:], "past_key_values": cache}
+        expected = bare_text_model(model)(input_ids=more, **options).logits
         assert ((whole - expected).abs().amax((1, 2)) > 0.1).tolist() == [False, True, True]
     else:
         expected = whole

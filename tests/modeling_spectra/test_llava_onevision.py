@@ -24,6 +24,7 @@ from transformers.image_utils import PILImageResampling
 import modeling_spectra.llava_onevision
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from tests.bare_process import WITHOUT_THE_PROJECT
+from tests.modeling_spectra.parity_setup import positions
 from tests.tiny import (
     NUM_PATCHES,
     SENTENCES,
@@ -125,11 +126,13 @@ def test_concat_computes_what_llava_onevision_computes(siglip, tmp_path, tied, l
     theirs = LlavaOnevisionImageProcessor.from_pretrained(folder)(IMAGES, return_tensors="pt")
     assert torch.equal(data["pixel_values"][data["image_mask"]], theirs["pixel_values"][:, 0])
     assert theirs["batch_num_images"].tolist() == [2, 3] and theirs["pixel_values"].shape[1] == 1
-    expected = own(input_ids=data["input_ids"], attention_mask=data["attention_mask"], **theirs).logits
+    text = {name: data[name] for name in ("input_ids", "attention_mask")}
+    text["position_ids"] = positions(data["attention_mask"])
+    expected = own(**text, **theirs).logits
     torch.testing.assert_close(model(**data).logits, expected, atol=1e-5, rtol=0)
     # The images matter for these logits.
     blank = theirs | {"pixel_values": torch.zeros_like(theirs["pixel_values"])}
-    changed = own(input_ids=data["input_ids"], attention_mask=data["attention_mask"], **blank).logits
+    changed = own(**text, **blank).logits
     assert (changed - expected).abs().max() > 0.1
 
     assert file_keys(folder) == set(report.used) | set(report.unused)
@@ -147,7 +150,8 @@ def test_closed_gates_leave_the_language_model_alone(folders, siglip, name, fusi
     model, processor, report = load(str(folders[name]), str(siglip), fusion=fusion, output_loading_info=True, **FIELDS)
     assert processor.num_image_tokens == 0 and model.config.image_token_id is None
     data = processor(SENTENCES[:2], images=IMAGES)
-    expected = reference(folders[name])(input_ids=data["input_ids"], attention_mask=data["attention_mask"]).logits
+    text = {name: data[name] for name in ("input_ids", "attention_mask")}
+    expected = reference(folders[name])(**text, position_ids=positions(data["attention_mask"])).logits
     assert torch.equal(model(**data).logits, expected)
     projector = {key for key in file_keys(folders[name]) if "projector" in key or "image_newline" in key}
     assert len(projector) == 5

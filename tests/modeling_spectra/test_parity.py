@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.modeling_spectra.parity_setup import PLACEHOLDER, alone, bare_text_model, prompts
+from tests.modeling_spectra.parity_setup import PLACEHOLDER, alone, bare_text_model, positions, prompts
 from tests.tiny import NUM_PATCHES, TEXT_WIDTH, pixels, tiny_model, tokens
 
 BACKBONES = [("siglip", "qwen2"), ("clip", "llama")]
@@ -19,7 +19,7 @@ def test_closed_gates_give_the_text_models_logits_bit_for_bit(fusion, vision, te
     model = tiny_model(fusion, vision, text, gate=0.0, attention=attention, gate_feed_forward=True)
     bare, inputs = bare_text_model(model), prompts(model, (2, 0, 3))
     values, mask = pixels(2, 0, 3)
-    expected = bare(**inputs).logits
+    expected = bare(**inputs, position_ids=positions(inputs["attention_mask"])).logits
     assert torch.equal(model(**inputs, pixel_values=values, image_mask=mask).logits, expected)
     assert torch.equal(model(**inputs).logits, expected)
 
@@ -32,7 +32,7 @@ def test_without_real_images_open_gates_change_nothing(fusion, vision, text, att
     model = tiny_model(fusion, vision, text, gate=0.9, attention=attention, gate_feed_forward=True)
     bare, inputs = bare_text_model(model), prompts(model, (0, 0))
     values, mask = pixels(2, 3)
-    expected = bare(**inputs).logits
+    expected = bare(**inputs, position_ids=positions(inputs["attention_mask"])).logits
     assert torch.equal(model(**inputs, pixel_values=values, image_mask=torch.zeros_like(mask)).logits, expected)
     assert torch.equal(model(**inputs).logits, expected)
     with_images = model(**inputs, pixel_values=values, image_mask=mask).logits
@@ -58,7 +58,7 @@ def test_a_mixed_left_padded_batch_equals_each_article_alone(fusion, vision, tex
             torch.testing.assert_close(batch.selection_logits[row, :count], single.selection_logits[0], **CLOSE)
             seen = single.summarizer_images[0].tolist()
             assert batch.summarizer_images[row].tolist() == seen + [-1] * (3 - len(seen))
-        assert (batch.selection_logits[row, count:] == -torch.inf).all()
+        assert (batch.selection_logits[row, count:] == torch.finfo(torch.float32).min).all()
         assert (batch.image_embeds[row, count:] == 0).all()
     disturbed = model(**inputs, pixel_values=values + 100.0 * ~mask[..., None, None, None], image_mask=mask)
     real = inputs["attention_mask"].bool()
@@ -114,7 +114,8 @@ def test_concat_puts_the_projected_patches_where_the_placeholders_stand():
             block = torch.cat([projected, projector.image_newline[None]])
             embeds[row, position : position + NUM_PATCHES + 1] = block
             position += NUM_PATCHES + 1
-    expected = bare_text_model(model)(inputs_embeds=embeds, attention_mask=inputs["attention_mask"]).logits
+    options = {"attention_mask": inputs["attention_mask"], "position_ids": positions(inputs["attention_mask"])}
+    expected = bare_text_model(model)(inputs_embeds=embeds, **options).logits
     logits = model(**inputs, pixel_values=values, image_mask=mask).logits
     torch.testing.assert_close(logits, expected, **CLOSE)
 

@@ -334,13 +334,13 @@ def test_alignment_head_equals_a_loop():
         head.log_temperature.fill_(math.log(0.25))
     hidden = random(3, 6, TEXT_WIDTH)
     labels = torch.tensor([[-100, -100, 5, 6, 7, -100], [-100, 3, -100, -100, -100, -100], [-100] * 6])
-    embeds = head(hidden, labels != -100)
+    embeds, temperature = head(hidden, labels != -100)
     assert embeds.shape == (3, VISION_WIDTH) and embeds.isfinite().all()
     for row in range(2):
         positions = [hidden[row, t] for t in range(6) if labels[row, t] != -100]
         z = head.projection(sum(positions) / len(positions))
         torch.testing.assert_close(embeds[row], z / z.norm(), atol=1e-6, rtol=1e-5)
-    assert head.temperature.item() == pytest.approx(0.25)
+    assert head.temperature.item() == temperature.item() == pytest.approx(0.25)
 
 
 @torch.no_grad()
