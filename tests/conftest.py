@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 
 # They publish under the same names, which metrics must have.
-SAME_NAMES = ("test_push_metrics.py", "test_readme_on_the_hub.py")
+SAME_NAMES = ("test_push_metrics.py", "test_docs_on_the_hub.py")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,8 +1,9 @@
-"""The README: its commands and its Python run, its file tree is true, and its figures come from committed results."""
+"""README and docs/: their commands and their Python run, the file tree is true, and figures come from committed results."""
 
 import ast
 import importlib
 import json
+import os
 import re
 import shlex
 import statistics
@@ -11,10 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from benchmarks.readme_tables import OWN_TABLES
+from benchmarks.result_tables import OWN_TABLES
 from spectra_sum.cli import build_parser
 from spectra_sum.cli import main as spectra_sum
+from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
 from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
@@ -22,24 +25,30 @@ from trainer.closed_world.report import write_example
 from trainer.train import parse_arguments
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "benchmarks" / "results"
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+RESULTS_PAGE = PAGES["docs/results.md"]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def blocks(language: str) -> list[str]:
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    return [body for name, body in fences if name == language]
+def blocks(language: str, page: str | None = None) -> list[str]:
+    texts = PAGES.values() if page is None else [PAGES[page]]
+    return [body for text in texts for name, body in FENCE.findall(text) if name == language]
 
 
-def commands(start: str) -> list[list[str]]:
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith(start)]
-    assert lines, f"the README has no command that starts with {start!r}"
-    return [shlex.split(line) for line in lines]
+def commands(start: str, page: str | None = None) -> list[list[str]]:
+    """Every command of a page, or of all, that starts so, once."""
+    lines = [line for block in blocks("bash", page) for line in block.splitlines() if line.startswith(start)]
+    assert lines, f"no page has a command that starts with {start!r}"
+    return [shlex.split(line) for line in dict.fromkeys(lines)]
 
 
 def section(name: str) -> list[list[str]]:
     """The cells of the tables between the marks of a section, without heads and rules."""
-    text = README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
+    text = RESULTS_PAGE.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows if not set("".join(row)) <= set("-: ")]
 
@@ -69,12 +78,34 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_python_example_runs(checkout):
-    code, *_ = blocks("python")
+    (code,) = blocks("python", "README.md")
     assert len([line for line in code.splitlines() if line]) <= 10
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     selected = json.loads(done.stdout.splitlines()[-1])
-    assert sorted(selected[0]) == [0, 1]
+    images = list((checkout / "runs" / "demo" / "example").glob("*.png"))
+    assert len(set(selected)) == 3 and set(selected) <= set(range(len(images)))
+
+
+def test_data_example_runs(tmp_path):
+    (code,) = blocks("python", "docs/data.md")
+    layout, article, annotation = blocks("", "docs/data.md")
+    folder = tmp_path / "FOLDER" / "test_data"
+    for name in re.findall(r"^ {4,6}([a-z_]+)/", layout, re.MULTILINE):
+        (folder / name).mkdir(parents=True)
+    (folder / "article" / "0a1b2c.txt").write_text(article)
+    for name in re.findall(r"0a1b2c_\d\.jpg", layout):
+        Image.new("RGB", (40, 40), "teal").save(folder / "img" / name)
+    (folder / "image_annotation.txt").write_text(annotation.splitlines()[0] + "\n")
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "The harbour reopens 2"
+    record = load_msmo(tmp_path / "FOLDER", cache_dir=tmp_path / "again")["test"][0]
+    assert record["summary"] == ["The harbour reopened on Monday.", "The market follows next week."]
+    assert record["gold_images"] == [0]
+    columns = re.findall(r"^\| `(\w+)` \|", PAGES["docs/data.md"], re.MULTILINE)
+    assert columns == list(record)
 
 
 def test_metric_example_runs():
@@ -103,14 +134,18 @@ def test_llava_onevision_example_runs(tmp_path):
 
 
 def test_metrics_are_all_listed():
-    rows = [line for line in README.splitlines() if re.match(r"\| `\w+` \|", line)]
+    page = PAGES["docs/evaluate.md"].split("## Metrics")[1]
+    rows = [line for line in page.splitlines() if re.match(r"\| `\w+` \|", line)]
     folders = {path.parent.name for path in (ROOT / "spectra_sum" / "metrics").glob("*/__init__.py")}
     assert {re.findall(r"`(\w+)`", row)[0] for row in rows} == folders
 
 
 def test_evaluation_commands_run(checkout, monkeypatch, capsys):
     monkeypatch.chdir(checkout)
-    for command in commands(".venv/bin/spectra-sum evaluate"):
+    page = "docs/evaluate.md"
+    (of_the_readme,) = commands(".venv/bin/spectra-sum evaluate", "README.md")
+    assert spectra_sum(of_the_readme[1:]) == 0
+    for command in commands(".venv/bin/spectra-sum evaluate", page):
         arguments = ["runs/demo/articles" if word == "FOLDER" else word for word in command[1:]]
         if "--text-model" in arguments or "runs/smollm2_lora" in arguments:
             # The weights of a package and hours of training are not at hand here.
@@ -118,9 +153,9 @@ def test_evaluation_commands_run(checkout, monkeypatch, capsys):
         else:
             assert spectra_sum([*arguments, "--max-new-tokens", "8"]) == 0
     capsys.readouterr()
-    of_the_demo, of_real_articles = commands(".venv/bin/spectra-sum tables")
+    of_the_demo, of_real_articles = commands(".venv/bin/spectra-sum tables", page)
     assert spectra_sum(of_the_demo[1:]) == 0
-    made = {Path(command[-1]) for command in commands(".venv/bin/spectra-sum evaluate")}
+    made = {Path(command[-1]) for command in commands(".venv/bin/spectra-sum evaluate", page)}
     assert set(map(Path, of_the_demo[2:] + of_real_articles[2:])) == made
     printed = capsys.readouterr().out
     for name in ("mm-dvp", "lead-3", "text-only", "oracle"):
@@ -181,35 +216,44 @@ def test_benchmark_commands_parse(monkeypatch):
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for command in commands("make") + [["make", target] for target in re.findall(r"`make ([a-z-]+)`", README)]:
+    for command in commands("make") + [
+        ["make", target] for target in re.findall(r"`make ([a-z-]+)`", PAGES["README.md"])
+    ]:
         assert re.search(rf"^{command[1]}:", makefile, re.MULTILINE), command
 
 
 def test_file_tree_is_complete_and_true():
-    (tree,) = blocks("")
-    named, folder = set(), Path()
+    (tree,) = blocks("", "docs/architecture.md")
+    named, parents = set(), {}
     for line in tree.splitlines():
-        name = line.split()[0]
-        folder = Path(name) if not line.startswith(" ") else folder
-        named.add(folder / name if line.startswith(" ") else Path(name))
+        depth = (len(line) - len(line.lstrip())) // 2
+        parents[depth] = parents[depth - 1] / line.split()[0] if depth else Path(line.split()[0])
+        named.add(parents[depth])
         assert len(line.split()) > 1, f"no comment: {line}"
     for path in named:
         assert (ROOT / path).exists(), path
-    for folder in ("hub_upload", "modeling_spectra", "trainer", "spectra_sum"):
-        files = {path.relative_to(ROOT) for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
-        assert files <= named, files - named
+    # Every file at a package's door and in its rooms; rooms that are named without their files say what they are.
+    for package in ("hub_upload", "modeling_spectra", "trainer", "spectra_sum"):
+        assert {path.relative_to(ROOT) for path in (ROOT / package).glob("*.py")} - named <= {
+            Path(package, "__init__.py")
+        }
+        rooms = {path.relative_to(ROOT).parent for path in (ROOT / package).glob("*/*.py")}
+        assert rooms <= named, rooms - named
+        for room in rooms & {path.parent for path in named}:
+            files = {path.relative_to(ROOT) for path in (ROOT / room).glob("*.py")} - {room / "__init__.py"}
+            assert files <= named, files - named
 
 
 def test_tables_of_the_benchmarks_are_those_of_the_committed_results():
     for name, render in OWN_TABLES.items():
         expected = [line for line in render(json.loads((RESULTS / f"{name}.json").read_text())).splitlines() if line]
-        found = README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].splitlines()
+        found = RESULTS_PAGE.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].splitlines()
         assert [line for line in found if line] == [line for line in expected if not line.startswith("#")], name
         assert len(section(name)) > 2, name
 
 
 def test_equations_point_to_files():
-    rows = [line for line in README.splitlines() if line.startswith("|") and ".py`" in line]
+    rows = [line for line in PAGES["docs/architecture.md"].splitlines() if line.startswith("|") and ".py`" in line]
     paths = re.findall(r"`([\w/]+\.py)`", "\n".join(rows))
     assert len(paths) >= 9
     for path in paths:
@@ -227,7 +271,7 @@ def test_demo_figures_are_those_of_the_committed_run():
     found = {row[0]: row[1:] for row in section("demo")}
     for name, cells in expected.items():
         assert found[name] == cells, name
-    assert metrics["hardware"]["processor"] in README
+    assert metrics["hardware"]["processor"] in RESULTS_PAGE
 
 
 def test_real_figures_are_those_of_the_committed_evaluations():
@@ -240,12 +284,12 @@ def test_real_figures_are_those_of_the_committed_evaluations():
         assert found[metrics["system"]] == [
             f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})" for score in scores
         ]
-        assert f"{metrics['data']['articles']} test articles" in README
+        assert f"{metrics['data']['articles']} test articles" in RESULTS_PAGE
 
 
 def test_figures_of_the_controlled_experiment_are_those_of_the_committed_run():
     content = json.loads((RESULTS / "closed_world.json").read_text())
-    text = README.split("<!-- world -->")[1].split("<!-- /world -->")[0]
+    text = RESULTS_PAGE.split("<!-- world -->")[1].split("<!-- /world -->")[0]
     worlds = dict(re.findall(r"^\*\*(\w+)\*\* .*\n\n((?:\|.*\n)+)", text, re.MULTILINE))
     assert set(worlds) == set(content["results"])
     for difficulty, result in content["results"].items():
@@ -257,3 +301,32 @@ def test_figures_of_the_controlled_experiment_are_those_of_the_committed_run():
         assert [row for row in section("world") if row[0] == name and row[2].startswith(mean)], name
     assert content["hardware"]["processor"] in text
     assert bool(content["missing"]) == ("jobs were not run" in text)
+
+
+def test_the_readme_is_for_the_first_five_minutes():
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+def test_links_between_the_pages_lead_somewhere():
+    for name, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text)):
+            if target.startswith("https://"):
+                continue
+            path, _, anchor = target.partition("#")
+            page = (ROOT / name).parent / path if path else ROOT / name
+            assert page.exists(), (name, target)
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+                assert anchor in {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_command_of_a_page_shows_what_it_prints():
+    """After a block of commands or Python stands a block of output, or a sentence that says what is printed."""
+    for name, text in PAGES.items():
+        pieces = re.split(r"^```(?:bash|python)\n.*?^```$", text, flags=re.DOTALL | re.MULTILINE)
+        for piece in pieces[1:]:
+            after = piece.split("\n## ")[0]
+            assert re.search(r"^```text$|<!-- \w+ -->|print|writes|open", after, re.MULTILINE | re.IGNORECASE), (
+                name,
+                piece[:200],
+            )

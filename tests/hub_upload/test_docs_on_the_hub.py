@@ -1,4 +1,4 @@
-"""The README's section on the Hub: its commands publish, and its Python runs where nothing of the project is."""
+"""The page on publishing: its commands publish, and its Python runs where nothing of the project is."""
 
 import subprocess
 import sys
@@ -9,12 +9,12 @@ from hub_upload.metrics.push import find_metrics
 from spectra_sum.cli import main
 from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.hub_upload.dataset.test_push_dataset import write_article, write_image
-from tests.test_readme import blocks, commands, make_checkout
+from tests.test_docs import blocks, commands, make_checkout
 
 
 @pytest.fixture
 def repositories(hub):
-    """Those that the README's commands make, with NAMESPACE replaced; deleted at the end."""
+    """Those that the page's commands make, with NAMESPACE replaced; deleted at the end."""
     made = [("model", "spectra-sum"), ("space", "spectra-sum-demo"), ("dataset", "msmo")]
     made += [("space", name) for name in find_metrics()]
     made = [(repo_type, f"{hub.namespace}/{name}") for repo_type, name in made]
@@ -24,7 +24,7 @@ def repositories(hub):
     return made
 
 
-def test_the_section_on_the_hub(hub, repositories, tmp_path, monkeypatch, capsys):
+def test_the_page_on_publishing(hub, repositories, tmp_path, monkeypatch, capsys):
     checkout = make_checkout(tmp_path / "checkout")
     for name in ("a" * 40, "b" * 40):
         write_article(checkout / "FOLDER" / "test_data", name)
