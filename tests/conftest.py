@@ -1,6 +1,7 @@
 """Environment of all tests: no network, one thread. It must be set before any library reads it."""
 
 import os
+from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -9,6 +10,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+from tests.double_precision import double_precision  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -23,3 +26,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = "metrics" if item.path.name in SAME_NAMES else str(item.path)
         item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """The test compares two orders of the same sums."""
+    with double_precision():
+        yield

@@ -4,42 +4,50 @@ In float32 they differ by 1e-7 and by what training makes of that, so that a bou
 `trainer/train.py` in float64.
 """
 
+import functools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 # Of each value and, next to zero, of what is of the order of 1.
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 
-class _NothingIsRounded(TorchFunctionMode):
-    """Losses, norms and softmax are computed in at least float32 by casts to it, which would round float64."""
+def _kept(function: Callable) -> Callable:
+    """`function` without a cast of a float64 tensor to float32."""
 
-    CASTS = (torch.Tensor.to, torch.softmax, torch.nn.functional.softmax)
+    @functools.wraps(function)
+    def call(tensor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64:
+            args = tuple(torch.float64 if value is torch.float32 else value for value in args)
+            kwargs = {name: torch.float64 if value is torch.float32 else value for name, value in kwargs.items()}
+        return function(tensor, *args, **kwargs)
 
-    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        if args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
-            if function is torch.Tensor.float:
-                return args[0]
-            if function in self.CASTS:
-                args = tuple(torch.float64 if value is torch.float32 else value for value in args)
-                kwargs = {name: torch.float64 if value is torch.float32 else value for name, value in kwargs.items()}
-        return function(*args, **kwargs)
+    return call
 
 
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """Models and tensors that are made here are in float64, and stay so where code asks for float32."""
-    before = torch.get_default_dtype()
+    """Models and tensors that are made here are in float64 by default, and stay in it where code asks for float32.
+
+    Losses, norms and softmax are computed in float32 at least, by casts to it, which would round float64.
+    """
+    before, to_float = torch.get_default_dtype(), torch.Tensor.float
+
+    def float_or_double(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if tensor.dtype == torch.float64 else to_float(tensor)
+
     torch.set_default_dtype(torch.float64)
     try:
-        with _NothingIsRounded():
+        with ExitStack() as patches:
+            for owner, name in ((torch.Tensor, "to"), (torch.nn.functional, "softmax")):
+                patches.enter_context(patch.object(owner, name, _kept(getattr(owner, name))))
+            patches.enter_context(patch.object(torch.Tensor, "float", float_or_double))
             yield
     finally:
         torch.set_default_dtype(before)
