@@ -18,12 +18,16 @@ import torch
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 
-def _kept(function: Callable) -> Callable:
-    """`function` without a cast of a float64 tensor to float32."""
+# Of positions and frequencies the angles of rotary embeddings are made, always in float32 otherwise.
+WIDE = (torch.float64, torch.int64)
+
+
+def _widened(function: Callable) -> Callable:
+    """`function` with float64 where it is asked to make float32 of one of the wide dtypes."""
 
     @functools.wraps(function)
     def call(tensor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64:
+        if isinstance(tensor, torch.Tensor) and tensor.dtype in WIDE:
             args = tuple(torch.float64 if value is torch.float32 else value for value in args)
             kwargs = {name: torch.float64 if value is torch.float32 else value for name, value in kwargs.items()}
         return function(tensor, *args, **kwargs)
@@ -35,18 +39,18 @@ def _kept(function: Callable) -> Callable:
 def double_precision() -> Iterator[None]:
     """Models and tensors that are made here are in float64 by default, and stay in it where code asks for float32.
 
-    Losses, norms and softmax are computed in float32 at least, by casts to it, which would round float64.
+    Losses, norms and softmax are computed in at least float32, by casts to it, which would round float64.
     """
     before, to_float = torch.get_default_dtype(), torch.Tensor.float
 
     def float_or_double(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor if tensor.dtype == torch.float64 else to_float(tensor)
+        return tensor.double() if tensor.dtype in WIDE else to_float(tensor)
 
     torch.set_default_dtype(torch.float64)
     try:
         with ExitStack() as patches:
             for owner, name in ((torch.Tensor, "to"), (torch.nn.functional, "softmax")):
-                patches.enter_context(patch.object(owner, name, _kept(getattr(owner, name))))
+                patches.enter_context(patch.object(owner, name, _widened(getattr(owner, name))))
             patches.enter_context(patch.object(torch.Tensor, "float", float_or_double))
             yield
     finally:

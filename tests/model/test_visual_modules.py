@@ -278,6 +278,7 @@ def test_relevance_predictor_equals_its_transcription(context):
 
 
 @torch.no_grad()
+@pytest.mark.float32
 @pytest.mark.parametrize("context", ["none", "article_set"])
 def test_relevance_predictor_computes_in_its_own_dtype_under_autocast(context):
     model = tiny_model("sampler", vrp_context=context)
@@ -292,6 +293,7 @@ def test_relevance_predictor_computes_in_its_own_dtype_under_autocast(context):
 
 
 @torch.no_grad()
+@pytest.mark.float32
 def test_rms_norm_keeps_the_dtype_of_its_input():
     norm = VisualRMSNorm(8, 1e-6)
     norm.weight.copy_(torch.linspace(0.99, 1.01, 8))
