@@ -30,6 +30,7 @@ from transformers import (
 import spectra_sum
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.mmae.mmae import implied_rouge_l, mmae_of
+from tests.double_precision import EPSILON
 
 PACKAGE = Path(spectra_sum.__file__).parent
 NAMES = ("summary_rouge", "summary_bertscore", "mmae", "visual_facts")
@@ -175,9 +176,9 @@ def test_bertscore_is_the_greedy_matching_of_the_layer(tiny_bert, layer):
     )
     expected = np.array([greedy_matching(tiny_bert, layer, *pair) for pair in pairs])
     found = np.array([result["per_example"][score] for score in BERTSCORES]).T
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(expected, abs=80 * EPSILON)
     assert np.ptp(expected) > 0.05
-    assert [result[score] for score in BERTSCORES] == pytest.approx(expected.mean(axis=0), abs=1e-5)
+    assert [result[score] for score in BERTSCORES] == pytest.approx(expected.mean(axis=0), abs=80 * EPSILON)
 
 
 def test_bertscore_of_a_local_model_is_that_of_its_last_layer(tiny_bert):
@@ -197,10 +198,12 @@ def test_bertscore_does_not_depend_on_the_other_articles_or_on_their_order(tiny_
 
     whole, turned, doubled = compute(pairs), compute(pairs[::-1]), compute(pairs * 2)
     for score in BERTSCORES:
-        assert turned["per_example"][score] == whole["per_example"][score][::-1]
-        assert doubled["per_example"][score] == whole["per_example"][score] * 2
+        # Cosines of float32, which other batches and another padding may round otherwise.
+        expected = whole["per_example"][score]
+        assert turned["per_example"][score] == pytest.approx(expected[::-1], abs=16 * EPSILON)
+        assert doubled["per_example"][score] == pytest.approx(expected * 2, abs=16 * EPSILON)
         assert whole["per_example"][score][2] == 0
-        assert all(-1 <= value <= 1 + 1e-6 for value in whole["per_example"][score])
+        assert all(-1 <= value <= 1 + 8 * EPSILON for value in whole["per_example"][score])
 
 
 def test_empty_predictions_never_reach_the_library(tiny_bert, monkeypatch):
@@ -238,7 +241,7 @@ def test_bertscore_cuts_at_the_positions_that_a_roberta_has(tmp_path):
         model=str(tmp_path),
         device="cpu",
     )
-    assert result["bertscore_f1"] == pytest.approx(1, abs=1e-6)
+    assert result["bertscore_f1"] == pytest.approx(1, abs=8 * EPSILON)
     assert (result["predictions_cut"], result["references_cut"]) == (1, 1)
 
 

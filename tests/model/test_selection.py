@@ -22,7 +22,10 @@ def test_images_are_ranked_by_probability_and_cut_at_the_limit():
     values, mask = pixels(4, 2)
     selection = model.select_images(values, mask)
     assert selection.indices == [[1, 3, 0], [0, 1]]
-    expected = [[1 / (1 + math.exp(-logit)) for logit in (0, 2, -1, 1)], [1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3)), 0, 0]]
+    expected = [
+        [1 / (1 + math.exp(-logit)) for logit in (0, 2, -1, 1)],
+        [1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3)), 0, 0],
+    ]
     torch.testing.assert_close(selection.probabilities, torch.tensor(expected), **EXACT)
     assert model.select_images(values, mask, max_selected_images=1).indices == [[1], [0]]
     assert model.select_images(values, mask, max_selected_images=9).indices == [[1, 3, 0, 2], [0, 1]]
