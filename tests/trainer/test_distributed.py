@@ -320,7 +320,7 @@ def test_a_shard_s_gradient_that_is_no_number_stops_all_processes(folder, whole)
     (folder / "overflowing.py").write_text(OVERFLOWING)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml")]
     command += ["--num_processes", "2", str(folder / "overflowing.py")]
-    command += arguments(folder, "overflow", "--per_device_train_batch_size", "1", *WHOLE)
+    command += arguments(folder, "overflow", "--per_device_train_batch_size", "1", "--dtype", "float32", *WHOLE)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1

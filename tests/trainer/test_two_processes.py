@@ -28,13 +28,8 @@ def train(folder: Path, processes: int) -> tuple[list[dict], dict]:
     config = str(ROOT / "trainer" / "configs" / "accelerate" / "ddp.yaml")
     launch = ["--config_file", config, "--num_processes", "2"] if processes == 2 else ["--cpu"]
     output = folder / f"run_{processes}"
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        *launch,
-        str(ROOT / "tests" / "double_precision.py"),
-    ]
+    training = str(ROOT / "tests" / "double_precision.py")
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, training]
     command += setup_arguments(folder, output)
     # Four articles a step: together, or in two micro-batches of one article in each process.
     batches = ["1", "--gradient_accumulation_steps", "2"] if processes == 2 else ["4"]
