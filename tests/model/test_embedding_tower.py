@@ -137,7 +137,8 @@ def test_saved_and_loaded_with_both_towers(tmp_path):
     assert all(torch.equal(again.state_dict()[name], value) for name, value in state.items())
     values, mask = pixels(2, 1)
     inputs = {"input_ids": tokens(2, 7), "pixel_values": values, "image_mask": mask}
-    assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+    # On some processors a sum's order depends on where weights lie in memory.
+    torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits, **EXACT)
 
 
 @pytest.mark.parametrize("train_language_model", [False, True])

@@ -338,7 +338,8 @@ def test_tied_and_untied_output_embeddings_survive_a_round_trip(tied, text, tmp_
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     with torch.no_grad():
-        assert torch.equal(loaded.eval()(**inputs).logits, model(**inputs).logits)
+        # On some processors a sum's order depends on where weights lie in memory.
+        torch.testing.assert_close(loaded.eval()(**inputs).logits, model(**inputs).logits, **EXACT)
 
 
 def test_resized_embeddings_keep_the_model_whole():
