@@ -1,6 +1,7 @@
 """Environment of all tests: no network, one thread. It must be set before any library reads it."""
 
 import os
+from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -10,6 +11,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests.double_precision import double_precision  # noqa: E402
 from tests.hub import hub, hub_api  # noqa: E402, F401
 
 torch.set_num_threads(1)
@@ -25,3 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = "metrics" if item.path.name in SAME_NAMES else str(item.path)
         item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.fixture
+def float64(request: pytest.FixtureRequest) -> Iterator[None]:
+    """For tests that compare two orders of the same sums. The mark `float32` leaves a test of half precision out."""
+    if request.node.get_closest_marker("float32"):
+        yield
+        return
+    with double_precision():
+        yield

@@ -43,7 +43,8 @@ def prepare_sharding(accelerator: Accelerator, model: nn.Module, optimizer: str)
     """Complete accelerate's FSDP2 settings with what depends on the model. Nothing happens without FSDP.
 
     The sharded parameters keep their dtype, and `bf16` means autocast as everywhere else: accelerate's own policy would
-    round the embeddings, the relevance predictor and the losses to bfloat16. Gradients are summed in float32.
+    round the embeddings, the relevance predictor and the losses to bfloat16. Gradients are summed in float32, those of
+    float64 in float64.
 
     Args:
         accelerator (`Accelerator`): The trainer's.
@@ -74,16 +75,16 @@ def prepare_sharding(accelerator: Accelerator, model: nn.Module, optimizer: str)
         raise ValueError(
             "FSDP2 does not shard 4-bit weights: launch with configs/accelerate/ddp.yaml, or leave load_in_4bit out."
         )
-    if accelerator.mixed_precision == "no":
-        dtypes = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
-        if len(dtypes) > 1:
-            raise ValueError(
-                f"FSDP2 shards trainable parameters of one dtype together, and these have {sorted(map(str, dtypes))}: pass "
-                "--bf16 true, which trains them in float32, or --dtype float32."
-            )
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    if accelerator.mixed_precision == "no" and len(dtypes) > 1:
+        raise ValueError(
+            f"FSDP2 shards trainable parameters of one dtype together, and these have {sorted(map(str, dtypes))}: pass "
+            "--bf16 true, which trains them in float32, or --dtype float32."
+        )
     if plugin.transformer_cls_names_to_wrap is None:
         plugin.transformer_cls_names_to_wrap = layer_classes(model)
-    plugin.mixed_precision_policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    reduce_dtype = torch.float64 if torch.float64 in dtypes else torch.float32
+    plugin.mixed_precision_policy = MixedPrecisionPolicy(reduce_dtype=reduce_dtype, cast_forward_inputs=False)
 
 
 @contextmanager

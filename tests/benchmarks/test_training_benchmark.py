@@ -43,9 +43,12 @@ def test_memory_is_that_of_the_step_and_not_of_what_was_before(tmp_path, capsys)
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    return Bench(parse_options(["--size", "test", "--output", str(tmp_path / "x.json")]), tmp_path)
+    options = parse_options(["--size", "test", "--output", str(tmp_path / "x.json")])
+    options.dtype = "float64"
+    return Bench(options, tmp_path)
 
 
+@pytest.mark.usefixtures("float64")
 def test_all_variants_do_the_same_work_on_the_same_articles(bench):
     losses = {}
     for cache, kind in VARIANTS:
@@ -55,10 +58,11 @@ def test_all_variants_do_the_same_work_on_the_same_articles(bench):
             losses[cache, kind] = trainer.compute_loss(bench.model.train(), dict(batch)).item()
     for kind in ("LM", "three"):
         expected = losses["none", kind]
-        assert [losses[cache, kind] for cache in ("embeddings", "patches")] == pytest.approx([expected] * 2, rel=1e-5)
+        assert [losses[cache, kind] for cache in ("embeddings", "patches")] == pytest.approx([expected] * 2, rel=1e-9)
     assert losses["none", "three"] > losses["none", "LM"] + 0.1
 
 
+@pytest.mark.usefixtures("float64")
 def test_a_step_moves_what_the_losses_train_and_nothing_else(bench):
     before = {name: value.clone() for name, value in bench.model.named_parameters()}
     bench.step(("embeddings", "LM"), 0)

@@ -19,6 +19,7 @@ from transformers import (
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration
 from modeling_spectra.visual_layers import VisualRMSNorm
+from tests.double_precision import EXACT
 from tests.tiny import (
     CLIP_PROJECTION,
     NUM_PATCHES,
@@ -60,13 +61,17 @@ def tower_config(kind):
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("text", ["qwen2", "llama", "tied"])
 @pytest.mark.parametrize("vision", ["siglip", "siglip alone", "clip", "clip alone"])
 def test_weights_and_embeddings_are_the_checkpoints(folders, vision, text):
-    model, processor = SpectraSumForConditionalGeneration.from_backbones(folders[vision], folders[text], **FIELDS)
+    exact = {"dtype": torch.float64}
+    model, processor = SpectraSumForConditionalGeneration.from_backbones(
+        folders[vision], folders[text], **exact, **FIELDS
+    )
     assert not model.training
 
-    language = AutoModelForCausalLM.from_pretrained(folders[text])
+    language = AutoModelForCausalLM.from_pretrained(folders[text], **exact)
     expected = language.state_dict()
     assert set(model.language_model.state_dict()) == set(expected)
     assert all(torch.equal(model.language_model.state_dict()[name], tensor) for name, tensor in expected.items())
@@ -78,7 +83,7 @@ def test_weights_and_embeddings_are_the_checkpoints(folders, vision, text):
     assert tied == (text == "tied")
 
     kind = vision.split()[0]
-    dual = DUAL_ENCODERS[kind].from_pretrained(folders[kind])
+    dual = DUAL_ENCODERS[kind].from_pretrained(folders[kind], **exact)
     dual_state, tower_state = dual.state_dict(), model.vision_tower.state_dict()
     shared = {name for name in dual_state if name.startswith("vision_model.") or name == "visual_projection.weight"}
     assert len(tower_state) == len(shared)
@@ -89,7 +94,7 @@ def test_weights_and_embeddings_are_the_checkpoints(folders, vision, text):
         features = dual.get_image_features(values[row, :count]).pooler_output
         expected_embeds = features / features.norm(dim=-1, keepdim=True)
         assert expected_embeds.shape[1] == (VISION_WIDTH if kind == "siglip" else CLIP_PROJECTION)
-        torch.testing.assert_close(output.image_embeds[row, :count], expected_embeds, atol=1e-5, rtol=0)
+        torch.testing.assert_close(output.image_embeds[row, :count], expected_embeds, **EXACT)
     data = processor("A storm.", images=[picture()], summary="Rain.")
     assert model(**{name: data[name] for name in data}).loss.isfinite()
 

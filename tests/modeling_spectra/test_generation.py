@@ -4,11 +4,12 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from tests.double_precision import EXACT
 from tests.modeling_spectra.parity_setup import PLACEHOLDER, alone, bare_text_model, positions, prompts
 from tests.tiny import pixels, tiny_model, tokens
 
 BACKBONES = [("siglip", "qwen2"), ("clip", "llama")]
-CLOSE = {"atol": 2e-4, "rtol": 1e-4}
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def uncached_greedy(model, steps, **inputs):
@@ -154,7 +155,7 @@ def test_continuing_from_a_cache(fusion, with_images):
         expected = whole
     cache = first.past_key_values
     together = model(input_ids=more, attention_mask=mask, past_key_values=cache, **later).logits
-    torch.testing.assert_close(together, expected, **CLOSE)
+    torch.testing.assert_close(together, expected, **EXACT)
 
 
 @torch.no_grad()
@@ -173,7 +174,7 @@ def test_continuing_step_by_step_equals_one_pass():
         )
         key_values = output.visual_key_values
         steps.append(output.logits)
-    torch.testing.assert_close(torch.cat(steps, dim=1), whole, **CLOSE)
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, **EXACT)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ COUNTS = (2, 0, 3)
 LENGTH, STEPS = 6, 5
 OPTIONS = {"max_new_tokens": STEPS, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
 FUSIONS = ["concat", "sampler", "dvp"]
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def ragged_inputs(model, counts=COUNTS, seed=4):

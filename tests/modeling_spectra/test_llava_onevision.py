@@ -24,6 +24,7 @@ from transformers.image_utils import PILImageResampling
 import modeling_spectra.llava_onevision
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from tests.bare_process import WITHOUT_THE_PROJECT
+from tests.double_precision import EXACT
 from tests.modeling_spectra.parity_setup import positions
 from tests.tiny import (
     NUM_PATCHES,
@@ -98,6 +99,7 @@ def file_keys(folder):
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("layout", "sharded"), [(None, False), (None, True), ("4", False), ("5", False)])
 @pytest.mark.parametrize("tied", [False, True])
 def test_concat_computes_what_llava_onevision_computes(siglip, tmp_path, tied, layout, sharded):
@@ -110,8 +112,10 @@ def test_concat_computes_what_llava_onevision_computes(siglip, tmp_path, tied, l
         keys = rename_keys(folder, layout)
         expected = "language_model.model.norm.weight" if layout == "4" else "model.language_model.norm.weight"
         assert expected in keys
-    model, processor, report = load(str(folder), str(siglip), fusion="concat", max_images=3, output_loading_info=True)
-    own = reference(folder)
+    exact = {"dtype": torch.float64}
+    options = {"fusion": "concat", "max_images": 3, "output_loading_info": True}
+    model, processor, report = load(str(folder), str(siglip), **options, **exact)
+    own = reference(folder, **exact)
     assert (
         model.config.image_token_id
         == own.config.image_token_index
@@ -129,7 +133,7 @@ def test_concat_computes_what_llava_onevision_computes(siglip, tmp_path, tied, l
     text = {name: data[name] for name in ("input_ids", "attention_mask")}
     text["position_ids"] = positions(data["attention_mask"])
     expected = own(**text, **theirs).logits
-    torch.testing.assert_close(model(**data).logits, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(**data).logits, expected, **EXACT)
     # The images matter for these logits.
     blank = theirs | {"pixel_values": torch.zeros_like(theirs["pixel_values"])}
     changed = own(**text, **blank).logits
@@ -162,11 +166,13 @@ def test_closed_gates_leave_the_language_model_alone(folders, siglip, name, fusi
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", ["untied", "tied"])
 def test_patches_are_the_checkpoints_and_embeddings_the_full_siglips(folders, siglip, name):
-    model, _, report = load(str(folders[name]), str(siglip), output_loading_info=True, **FIELDS)
-    full = SiglipModel.from_pretrained(siglip).eval()
-    own = reference(folders[name]).model.vision_tower
+    exact = {"dtype": torch.float64}
+    model, _, report = load(str(folders[name]), str(siglip), output_loading_info=True, **exact, **FIELDS)
+    full = SiglipModel.from_pretrained(siglip, **exact).eval()
+    own = reference(folders[name], **exact).model.vision_tower
     count = {
         tower: sum(value.numel() for value in module.parameters())
         for tower, module in {"full": full.vision_model, "own": own}.items()
@@ -175,10 +181,10 @@ def test_patches_are_the_checkpoints_and_embeddings_the_full_siglips(folders, si
     patches, embeds = model.embed_images(values, mask)
     for row, images in ((0, 2), (1, 1)):
         expected = own(values[row, :images], output_hidden_states=True).hidden_states[-1]
-        torch.testing.assert_close(patches[row, :images], expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(patches[row, :images], expected, **EXACT)
         features = full.get_image_features(values[row, :images]).pooler_output
         expected = features / features.norm(dim=-1, keepdim=True)
-        torch.testing.assert_close(embeds[row, :images], expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(embeds[row, :images], expected, **EXACT)
     assert report.compared_tower_tensors == 19
     if name == "tied":
         assert report.one_tower and model.embedding_tower is None and model.config.embedding_vision_config is None
@@ -214,11 +220,12 @@ def test_an_equal_tower_of_other_settings_is_a_second_one(siglip, tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("float64")
 def test_a_clip_can_give_the_embeddings(folders, tmp_path):
     """Where it reads the same pixels; none of its layers is LLaVA-OneVision's."""
     clip = save_vision_folder(tmp_path, "clip")
     tiny_image_processor().save_pretrained(clip)
-    model, _, report = load(str(folders["tied"]), str(clip), output_loading_info=True, **FIELDS)
+    model, _, report = load(str(folders["tied"]), str(clip), dtype=torch.float64, output_loading_info=True, **FIELDS)
     assert report.differing_tower_tensors[0] == "config.model_type" and not report.one_tower
     assert set(report.embedding_used.values()) == {
         name for name in model.state_dict() if name.startswith("embedding_tower.")
@@ -226,7 +233,7 @@ def test_a_clip_can_give_the_embeddings(folders, tmp_path):
     values, mask = pixels(2)
     features = CLIPModel.from_pretrained(clip).eval().get_image_features(values[0]).pooler_output
     expected = features / features.norm(dim=-1, keepdim=True)
-    torch.testing.assert_close(model.pool_images(values, mask)[0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.pool_images(values, mask)[0], expected, **EXACT)
 
 
 def test_the_language_model_is_taken_without_a_copy(folders):
@@ -238,15 +245,16 @@ def test_the_language_model_is_taken_without_a_copy(folders):
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("layer", [0, -2])
 def test_an_earlier_layer_is_read_as_the_checkpoint_says(siglip, tmp_path, layer):
     folder = save_llava_onevision_folder(tmp_path, siglip, trained_tower=False, vision_feature_layer=layer)
-    model, _, report = load(str(folder), str(siglip), output_loading_info=True, **FIELDS)
+    model, _, report = load(str(folder), str(siglip), dtype=torch.float64, output_loading_info=True, **FIELDS)
     assert report.one_tower and model.config.vision_feature_layer == -3
     values, mask = pixels(2)
-    own = reference(folder).model.vision_tower
+    own = reference(folder, dtype=torch.float64).model.vision_tower
     expected = own(values[0], output_hidden_states=True).hidden_states[0]
-    torch.testing.assert_close(model.patch_images(values, mask)[0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.patch_images(values, mask)[0], expected, **EXACT)
     assert sum("encoder.layers.0." in key for key in report.unused) == 16
 
 

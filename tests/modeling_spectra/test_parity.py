@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.double_precision import EXACT
 from tests.modeling_spectra.parity_setup import PLACEHOLDER, alone, bare_text_model, positions, prompts
 from tests.tiny import NUM_PATCHES, TEXT_WIDTH, pixels, tiny_model, tokens
 
 BACKBONES = [("siglip", "qwen2"), ("clip", "llama")]
-CLOSE = {"atol": 2e-4, "rtol": 1e-4}
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @torch.no_grad()
@@ -52,10 +53,10 @@ def test_a_mixed_left_padded_batch_equals_each_article_alone(fusion, vision, tex
     for row, count in enumerate(counts):
         single = model(**alone(inputs, values, row, count))
         real = inputs["attention_mask"][row].bool()
-        torch.testing.assert_close(batch.logits[row, real], single.logits[0], **CLOSE)
+        torch.testing.assert_close(batch.logits[row, real], single.logits[0], **EXACT)
         if count:
-            torch.testing.assert_close(batch.image_embeds[row, :count], single.image_embeds[0], atol=1e-5, rtol=0)
-            torch.testing.assert_close(batch.selection_logits[row, :count], single.selection_logits[0], **CLOSE)
+            torch.testing.assert_close(batch.image_embeds[row, :count], single.image_embeds[0], **EXACT)
+            torch.testing.assert_close(batch.selection_logits[row, :count], single.selection_logits[0], **EXACT)
             seen = single.summarizer_images[0].tolist()
             assert batch.summarizer_images[row].tolist() == seen + [-1] * (3 - len(seen))
         assert (batch.selection_logits[row, count:] == torch.finfo(torch.float32).min).all()
@@ -78,7 +79,7 @@ def test_padding_between_images_changes_nothing(fusion, count):
     inputs = prompts(model, (count - 1,))
     padded = model(**inputs, pixel_values=values, image_mask=mask)
     alone = model(**inputs, pixel_values=values[:, real])
-    torch.testing.assert_close(padded.logits, alone.logits, **CLOSE)
+    torch.testing.assert_close(padded.logits, alone.logits, **EXACT)
     seen = [real[image] for image in alone.summarizer_images[0].tolist()]
     assert padded.summarizer_images[0].tolist() == seen + [-1] * (3 - len(seen))
 
@@ -95,7 +96,7 @@ def test_eager_equals_sdpa(fusion):
         outputs[attention] = model(**inputs, pixel_values=values, image_mask=mask).logits[
             inputs["attention_mask"].bool()
         ]
-    torch.testing.assert_close(outputs["eager"], outputs["sdpa"], **CLOSE)
+    torch.testing.assert_close(outputs["eager"], outputs["sdpa"], **EXACT)
 
 
 @torch.no_grad()
@@ -117,7 +118,7 @@ def test_concat_puts_the_projected_patches_where_the_placeholders_stand():
     options = {"attention_mask": inputs["attention_mask"], "position_ids": positions(inputs["attention_mask"])}
     expected = bare_text_model(model)(inputs_embeds=embeds, **options).logits
     logits = model(**inputs, pixel_values=values, image_mask=mask).logits
-    torch.testing.assert_close(logits, expected, **CLOSE)
+    torch.testing.assert_close(logits, expected, **EXACT)
 
 
 def test_concat_refuses_prompts_whose_placeholders_do_not_fit():
@@ -150,7 +151,7 @@ def test_more_images_than_the_limit_are_reduced_to_the_best_in_the_articles_orde
         few = torch.stack([values[row, images] for row, images in enumerate(chosen)])
         expected = model(**inputs, pixel_values=few).logits
         result = model(**inputs, pixel_values=values, image_mask=mask, reduce_by_relevance=reduce)
-        torch.testing.assert_close(result.logits, expected, **CLOSE)
+        torch.testing.assert_close(result.logits, expected, **EXACT)
         assert result.summarizer_images.tolist() == chosen
 
 
@@ -216,10 +217,10 @@ def test_article_embedding_is_the_mean_of_the_articles_tokens_only():
     labels = torch.tensor([[-100] * 4 + [7, 7], [-100] * 5 + [9]])
     table = model.language_model.model.embed_tokens.weight
     expected = torch.stack([table[input_ids[0, [0, 1, 3]]].mean(0), table[input_ids[1, 2:5]].mean(0)])
-    torch.testing.assert_close(model.article_embeddings(input_ids, attention_mask, labels=labels), expected)
+    torch.testing.assert_close(model.article_embeddings(input_ids, attention_mask, labels=labels), expected, **EXACT)
     article_mask = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 1]])
     expected = torch.stack([table[input_ids[0, 1]], table[input_ids[1, 2:4]].mean(0)])
-    torch.testing.assert_close(model.article_embeddings(input_ids, attention_mask, article_mask), expected)
+    torch.testing.assert_close(model.article_embeddings(input_ids, attention_mask, article_mask), expected, **EXACT)
 
 
 @torch.no_grad()
@@ -238,13 +239,13 @@ def test_loss_is_the_cross_entropy_of_the_labelled_tokens(normalised):
         if labels[row, t] != -100
     ]
     assert len(terms) == 4
-    torch.testing.assert_close(output.loss, sum(terms) / (10 if normalised else 4))
+    torch.testing.assert_close(output.loss, sum(terms) / (10 if normalised else 4), **EXACT)
     hidden = model(input_ids=input_ids, pixel_values=values, image_mask=mask, output_hidden_states=True).hidden_states[
         -1
     ]
     for row, start in ((0, 5), (1, 7)):
         z = model.visual_path.alignment_head.projection(hidden[row, start:].mean(0))
-        torch.testing.assert_close(output.summary_embeds[row], z / z.norm(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output.summary_embeds[row], z / z.norm(), **EXACT)
 
 
 @torch.no_grad()
@@ -258,9 +259,9 @@ def test_the_loss_counts_the_positions_whose_logits_are_kept():
     # The token at position t is scored by the logits at t − 1.
     for keep, scored in ((5, [3, 4, 5, 6]), (3, [5, 6]), (torch.tensor([0, 3, 6]), [3, 6])):
         output = model(**inputs, logits_to_keep=keep)
-        torch.testing.assert_close(output.loss, -scores[:, scored].mean(), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(output.summary_embeds, whole.summary_embeds)
-    torch.testing.assert_close(whole.loss, -scores[:, [3, 4, 5, 6]].mean(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output.loss, -scores[:, scored].mean(), **EXACT)
+        torch.testing.assert_close(output.summary_embeds, whole.summary_embeds, **EXACT)
+    torch.testing.assert_close(whole.loss, -scores[:, [3, 4, 5, 6]].mean(), **EXACT)
 
 
 @torch.no_grad()
@@ -269,5 +270,5 @@ def test_logits_to_keep_and_tuples():
     values, _ = pixels(1)
     inputs = {"input_ids": tokens(1, 6), "pixel_values": values}
     whole = model(**inputs).logits
-    torch.testing.assert_close(model(**inputs, logits_to_keep=2).logits, whole[:, -2:])
-    torch.testing.assert_close(model(**inputs, return_dict=False)[0], whole)
+    torch.testing.assert_close(model(**inputs, logits_to_keep=2).logits, whole[:, -2:], **EXACT)
+    torch.testing.assert_close(model(**inputs, return_dict=False)[0], whole, **EXACT)

@@ -19,6 +19,9 @@ from spectra_sum.summaries.summarizer import Summarizer
 from tests.modeling_spectra.pipeline_setup import NEW_TOKENS
 from tests.tiny import SENTENCES, picture
 
+# As the models are.
+pytestmark = pytest.mark.usefixtures("float64")
+
 
 def test_an_unreadable_image_is_named(summarizer, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -1,9 +1,14 @@
 """select_images: ranking, ties, threshold, limits, and padded images, with known logits."""
 
+import math
+
 import pytest
 import torch
 
+from tests.double_precision import EXACT
 from tests.tiny import pixels, tiny_model, tokens
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def with_logits(model, logits):
@@ -17,8 +22,11 @@ def test_images_are_ranked_by_probability_and_cut_at_the_limit():
     values, mask = pixels(4, 2)
     selection = model.select_images(values, mask)
     assert selection.indices == [[1, 3, 0], [0, 1]]
-    expected = torch.tensor([[0.5, 0.880797, 0.268941, 0.731059], [0.952574, 0.047426, 0.0, 0.0]])
-    torch.testing.assert_close(selection.probabilities, expected, atol=1e-6, rtol=0)
+    expected = [
+        [1 / (1 + math.exp(-logit)) for logit in (0, 2, -1, 1)],
+        [1 / (1 + math.exp(-3)), 1 / (1 + math.exp(3)), 0, 0],
+    ]
+    torch.testing.assert_close(selection.probabilities, torch.tensor(expected), **EXACT)
     assert model.select_images(values, mask, max_selected_images=1).indices == [[1], [0]]
     assert model.select_images(values, mask, max_selected_images=9).indices == [[1, 3, 0, 2], [0, 1]]
 
@@ -63,7 +71,7 @@ def test_selection_uses_the_logits_of_the_forward_pass(context):
     output = model(input_ids=input_ids, attention_mask=attention_mask, pixel_values=values, image_mask=mask)
     selection = model.select_images(values, mask, input_ids, attention_mask)
     expected = torch.where(mask, output.selection_logits.sigmoid(), 0.0)
-    torch.testing.assert_close(selection.probabilities, expected)
+    torch.testing.assert_close(selection.probabilities, expected, **EXACT)
     for row, count in enumerate((6, 2)):
         scores = output.selection_logits[row].tolist()
         assert selection.indices[row] == sorted(range(count), key=lambda i, scores=scores: -scores[i])[:3]
@@ -87,6 +95,6 @@ def test_the_article_decides_when_the_predictor_reads_it(context):
     assert (one - other).abs().max() > 1e-3
     prompt = torch.cat([tokens(1, 7), tokens(1, 3, seed=6)], dim=1)
     marked = model.select_images(values, input_ids=prompt, article_mask=torch.arange(10)[None] < 7).probabilities
-    torch.testing.assert_close(marked, one)
+    torch.testing.assert_close(marked, one, **EXACT)
     with pytest.raises(ValueError, match=f"vrp_context='{context}'.*input_ids"):
         model.select_images(values)

@@ -12,9 +12,11 @@ from modeling_spectra.alignment_head import AlignmentHead
 from modeling_spectra.visual_layers import VisualAttention, VisualRMSNorm
 from modeling_spectra.visual_path import attendable
 from modeling_spectra.visual_relevance_predictor import VisualRelevancePredictor, set_features
+from tests.double_precision import EXACT
 from tests.tiny import CLIP_PROJECTION, NUM_PATCHES, TEXT_WIDTH, VISION_WIDTH, pixels, tiny_config, tiny_model
 
 WIDTH, HEADS = TEXT_WIDTH, 2
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def random(*shape, seed=0):
@@ -51,9 +53,9 @@ def test_attention_equals_torchs_own(implementation, queries, masked):
     prepared = create_bidirectional_mask(module.config, query, mask, encoder_hidden_states=states)
     output, weights = module(query, *module.project_key_values(states), prepared)
     expected, expected_weights = torch_attention(module, query, states, mask)
-    torch.testing.assert_close(output, expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(output, expected, **EXACT)
     if implementation == "eager":
-        torch.testing.assert_close(weights, expected_weights, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(weights, expected_weights, **EXACT)
     else:
         assert weights is None
 
@@ -66,7 +68,7 @@ def test_attention_without_any_mask_sees_every_key(implementation):
     keys, values = module.project_key_values(states)
     queries = module.q_proj(query).view(2, 3, HEADS, -1).transpose(1, 2)
     by_hand = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).reshape(2, 3, WIDTH)
-    torch.testing.assert_close(module(query, keys, values)[0], module.o_proj(by_hand), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(module(query, keys, values)[0], module.o_proj(by_hand), **EXACT)
 
 
 def test_rms_norm_equals_its_formula():
@@ -75,7 +77,7 @@ def test_rms_norm_equals_its_formula():
         norm.weight.copy_(random(6, seed=2))
     states = random(4, 6)
     expected = norm.weight * states / (states.pow(2).mean(-1, keepdim=True) + 1e-3).sqrt()
-    torch.testing.assert_close(norm(states), expected)
+    torch.testing.assert_close(norm(states), expected, **EXACT)
 
 
 def rms(states, norm):
@@ -108,7 +110,7 @@ def test_vision_sampler_equals_its_transcription():
     expected = rms(states, sampler.norm) + sampler.pooled_proj(embeds)[:, None]
     latents = sampler(patches, embeds)
     assert latents.shape == (5, 3, TEXT_WIDTH)
-    torch.testing.assert_close(latents, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(latents, expected, **EXACT)
 
 
 def test_options_of_the_sampler_leave_their_modules_out():
@@ -117,7 +119,7 @@ def test_options_of_the_sampler_leave_their_modules_out():
     patches = random(2, NUM_PATCHES, VISION_WIDTH)
     with torch.no_grad():
         latents = sampler(patches, random(2, VISION_WIDTH))
-        torch.testing.assert_close(sampler(patches.flip(1), random(2, VISION_WIDTH, seed=5)), latents)
+        torch.testing.assert_close(sampler(patches.flip(1), random(2, VISION_WIDTH, seed=5)), latents, **EXACT)
 
 
 @torch.no_grad()
@@ -141,7 +143,7 @@ def test_deep_visual_processor_equals_its_transcription():
     result = processor(latents, mask)
     assert set(result) == {1, 3} and result[1].shape == (2, 9, TEXT_WIDTH)
     for layer in result:
-        torch.testing.assert_close(result[layer][mask], expected[layer][mask], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(result[layer][mask], expected[layer][mask], **EXACT)
 
 
 def test_blocks_behind_the_last_gate_are_not_built():
@@ -173,10 +175,10 @@ def test_gated_cross_attention_equals_its_formula(implementation, gate_type, gat
         result, _ = gated(hidden, *gated.project_visual_states(visual), prepared, mask.any(1))
         update = feed_forward(gated.feed_forward, rms(expected[:2], gated.feed_forward_norm))
         expected[:2] += gated.feed_forward_gate.alpha.tanh() * update
-    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result, expected, **EXACT)
     assert torch.equal(result[2], hidden[2])
     if implementation == "eager":
-        torch.testing.assert_close(weights[:2], attended_weights, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(weights[:2], attended_weights, **EXACT)
         assert weights[2].abs().sum() == 0
 
 
@@ -184,7 +186,7 @@ def test_visual_norm_can_be_left_out():
     gated = tiny_model("sampler", visual_norm=False).visual_path.cross_attentions["1"]
     visual = random(2, 3, TEXT_WIDTH)
     keys, _ = gated.project_visual_states(visual)
-    torch.testing.assert_close(keys.transpose(1, 2).flatten(2), gated.attention.k_proj(visual))
+    torch.testing.assert_close(keys.transpose(1, 2).flatten(2), gated.attention.k_proj(visual), **EXACT)
 
 
 @torch.no_grad()
@@ -205,10 +207,10 @@ def test_visual_path_is_the_same_in_eager_and_sdpa_and_blind_to_padded_images(fu
             states = getattr(keys_values[implementation], name)
             assert states.shape == (2, 2, 2, 9, TEXT_WIDTH // 2)
             moved, single = getattr(disturbed, name), getattr(alone, name)
-            torch.testing.assert_close(moved[1, :, :, :6], states[1, :, :, :6], atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(single[0], states[1, :, :, :6], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(keys_values["eager"].keys[:1], keys_values["sdpa"].keys[:1], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(keys_values["eager"].values[:1], keys_values["sdpa"].values[:1], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(moved[1, :, :, :6], states[1, :, :, :6], **EXACT)
+            torch.testing.assert_close(single[0], states[1, :, :, :6], **EXACT)
+    torch.testing.assert_close(keys_values["eager"].keys[:1], keys_values["sdpa"].keys[:1], **EXACT)
+    torch.testing.assert_close(keys_values["eager"].values[:1], keys_values["sdpa"].values[:1], **EXACT)
 
 
 @torch.no_grad()
@@ -222,8 +224,8 @@ def test_gates_read_the_states_of_their_own_layer():
     states = path.deep_visual_processor(latents, torch.ones(1, 6, dtype=torch.bool))
     for index, layer in enumerate((1, 3)):
         keys, values = path.cross_attentions[str(layer)].project_visual_states(states[layer])
-        torch.testing.assert_close(result.keys[:, index], keys)
-        torch.testing.assert_close(result.values[:, index], values)
+        torch.testing.assert_close(result.keys[:, index], keys, **EXACT)
+        torch.testing.assert_close(result.values[:, index], values, **EXACT)
 
 
 def looped_set_features(embeds, count):
@@ -243,8 +245,8 @@ def test_set_features_equal_a_loop():
     assert means.shape == (4, 5, 7) and similarities.shape == (4, 5, 1)
     for row, count in enumerate(counts[:3]):
         expected_means, expected_similarities = looped_set_features(embeds[row], count)
-        torch.testing.assert_close(means[row, :count], expected_means, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(similarities[row, :count, 0], expected_similarities, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(means[row, :count], expected_means, **EXACT)
+        torch.testing.assert_close(similarities[row, :count, 0], expected_similarities, **EXACT)
     assert torch.equal(means[2, 0], torch.zeros(7)) and similarities[2, 0] == -1
     assert means.isfinite().all() and similarities.isfinite().all()
 
@@ -272,10 +274,11 @@ def test_relevance_predictor_equals_its_transcription(context):
             if context == "article_set":
                 features += [means[image] * VISION_WIDTH**0.5, similarities[image : image + 1]]
             hidden = F.gelu(predictor.up_proj(torch.cat(features)))
-            torch.testing.assert_close(logits[row, image], predictor.down_proj(hidden)[0], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(logits[row, image], predictor.down_proj(hidden)[0], **EXACT)
 
 
 @torch.no_grad()
+@pytest.mark.float32
 @pytest.mark.parametrize("context", ["none", "article_set"])
 def test_relevance_predictor_computes_in_its_own_dtype_under_autocast(context):
     model = tiny_model("sampler", vrp_context=context)
@@ -290,6 +293,7 @@ def test_relevance_predictor_computes_in_its_own_dtype_under_autocast(context):
 
 
 @torch.no_grad()
+@pytest.mark.float32
 def test_rms_norm_keeps_the_dtype_of_its_input():
     norm = VisualRMSNorm(8, 1e-6)
     norm.weight.copy_(torch.linspace(0.99, 1.01, 8))
@@ -339,8 +343,8 @@ def test_alignment_head_equals_a_loop():
     for row in range(2):
         positions = [hidden[row, t] for t in range(6) if labels[row, t] != -100]
         z = head.projection(sum(positions) / len(positions))
-        torch.testing.assert_close(embeds[row], z / z.norm(), atol=1e-6, rtol=1e-5)
-    assert head.temperature.item() == temperature.item() == pytest.approx(0.25)
+        torch.testing.assert_close(embeds[row], z / z.norm(), **EXACT)
+    assert head.temperature.item() == temperature.item() == pytest.approx(0.25, rel=1e-9)
 
 
 @torch.no_grad()
@@ -351,7 +355,7 @@ def test_concat_projector_ends_each_image_with_a_newline(vision):
     visual_tokens = projector(patches)
     assert visual_tokens.shape == (2, 3, NUM_PATCHES + 1, TEXT_WIDTH)
     expected = projector.linear_2(F.gelu(projector.linear_1(patches[1, 2])))
-    torch.testing.assert_close(visual_tokens[1, 2, :-1], expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(visual_tokens[1, 2, :-1], expected, **EXACT)
     assert torch.equal(visual_tokens[1, 2, -1], projector.image_newline)
 
 
@@ -376,5 +380,5 @@ def test_the_tower_reads_every_real_image_once_and_no_padding(vision, layer):
             pooled = outputs.image_embeds if vision == "clip" else outputs.pooler_output
             last = outputs.hidden_states[layer][0]
             assert last.shape[0] == NUM_PATCHES + (vision == "clip")
-            torch.testing.assert_close(patches[row, image], last[-NUM_PATCHES:], atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(embeds[row, image], pooled[0] / pooled[0].norm(), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(patches[row, image], last[-NUM_PATCHES:], **EXACT)
+            torch.testing.assert_close(embeds[row, image], pooled[0] / pooled[0].norm(), **EXACT)

@@ -11,6 +11,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from safetensors.torch import load_file
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
+from tests.double_precision import EXACT, double_precision
 from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
 from trainer.checkpoints.resuming import checkpoint_to_resume
@@ -21,6 +22,7 @@ from trainer.trainable import GATE_PARAMETER
 
 # What the collator adds for the losses.
 NOT_THE_MODELS = ("summary_sentences", "negative_keys", "article_ids")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,8 @@ def records() -> DatasetDict:
 
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_setup(tmp_path_factory.mktemp("setup"))
+    with double_precision():
+        return save_setup(tmp_path_factory.mktemp("setup"), {"dtype": "auto"})
 
 
 @pytest.fixture
@@ -71,9 +74,9 @@ def test_accumulating_four_times_one_equals_one_times_four(make_trainer, records
     one = torch.cat([value.flatten() for value in parameters(together).values()])
     other = torch.cat([value.flatten() for value in parameters(apart).values()])
     assert (one - before).abs().max() > 1e-4
-    torch.testing.assert_close(other - before, one - before, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(other - before, one - before, **EXACT)
     for first, second in zip(losses(together), losses(apart), strict=True):
-        assert second == pytest.approx(first, rel=1e-4)
+        assert second == pytest.approx(first, rel=1e-9)
     assert torch.equal(together.negative_queue.keys, apart.negative_queue.keys)
 
 
@@ -86,7 +89,7 @@ def test_loss_is_the_weighted_sum_of_its_logged_parts(make_trainer, records):
     for entry in entries:
         assert min(entry.values()) > 0
         expected = entry["loss_lm"] + 0.3 * entry["loss_align"] + 0.7 * entry["loss_distill"]
-        assert entry["loss"] == pytest.approx(expected, rel=1e-3)
+        assert entry["loss"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_lm_loss_is_the_models_own_on_the_same_batch(make_trainer):
@@ -98,7 +101,7 @@ def test_lm_loss_is_the_models_own_on_the_same_batch(make_trainer):
     targets = inputs["labels"][:, 1:]
     log_probabilities = logits.log_softmax(-1)
     picked = [log_probabilities[row, column, targets[row, column]] for row, column in (targets != -100).nonzero()]
-    assert loss.item() == pytest.approx(-torch.stack(picked).mean().item(), rel=1e-5)
+    assert loss.item() == pytest.approx(-torch.stack(picked).mean().item(), rel=1e-9)
 
 
 def test_every_trainable_parameter_moves_within_two_steps(make_trainer, records):
@@ -177,8 +180,8 @@ def test_lora_trains_every_tensor_and_its_checkpoint_gives_the_same_logits(make_
     inputs = {name: value for name, value in batch.items() if name not in NOT_THE_MODELS}
     with torch.no_grad():
         expected, found = trainer.model.eval()(**inputs), reloaded.eval()(**inputs)
-    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.selection_logits, expected.selection_logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.logits, expected.logits, **EXACT)
+    torch.testing.assert_close(found.selection_logits, expected.selection_logits, **EXACT)
 
 
 def test_learning_rates_of_the_groups(make_trainer):
@@ -251,7 +254,7 @@ def test_logs_hold_gates_and_teacher(make_trainer):
     entry = [entry for entry in trainer.state.log_history if "loss_lm" in entry][-1]
     for layer in (1, 3):
         alpha = trainer.model.visual_path.cross_attentions[str(layer)].gate.alpha.item()
-        assert entry[f"gate_{layer}"] == pytest.approx(abs(math.tanh(alpha)), rel=1e-4)
+        assert entry[f"gate_{layer}"] == pytest.approx(abs(math.tanh(alpha)), rel=1e-9)
     assert 0 < entry["teacher_spread"] <= 1
     assert 0 <= entry["vrp_agreement"] <= 1
 

@@ -17,6 +17,7 @@ from spectra_sum import cli
 from spectra_sum.models.loading import load_model
 from spectra_sum.models.sources import find_smollm2
 from tests import tiny
+from tests.double_precision import EPSILON, EXACT
 from tests.spectra_sum.commands.conftest import run
 
 
@@ -56,7 +57,7 @@ def test_the_probabilities_are_those_of_the_model(place, model_folder):
         images=[Image.open("red.png"), Image.open("blue.png")],
     )
     expected = model.forward(**inputs).selection_logits.sigmoid()[0].tolist()
-    assert record["probabilities"] == pytest.approx(expected, abs=1e-6)
+    assert record["probabilities"] == pytest.approx(expected, abs=8 * EPSILON)
 
 
 def test_text_without_and_with_images(place, model_folder, capsys):
@@ -86,12 +87,14 @@ def test_threshold_and_beams_reach_the_model(place, model_folder):
     assert json.loads((place / "r.jsonl").read_text())["selected"] == []
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_lora_adapter_is_merged_into_its_base(tmp_path, model_folder, moved):
     run_folder, checkpoint = tmp_path / "run", tmp_path / "run" / "checkpoint-3"
     shutil.copytree(model_folder, run_folder / "base")
     torch.manual_seed(5)
-    base = SpectraSumForConditionalGeneration.from_pretrained(run_folder / "base")
+    base = SpectraSumForConditionalGeneration.from_pretrained(run_folder / "base", dtype=torch.float64)
+    base.save_pretrained(run_folder / "base")
     lora = LoraConfig(
         target_modules=r".*language_model.*q_proj", modules_to_save=["visual_path"], init_lora_weights=False
     )
@@ -108,8 +111,8 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, model_folder, moved):
     inputs = {"input_ids": tiny.tokens(1, 9), "pixel_values": pixel_values, "image_mask": image_mask}
     with torch.no_grad():
         expected, got = tuned(**inputs), loaded.model(**inputs)
-    torch.testing.assert_close(got.logits, expected.logits, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(got.selection_logits, expected.selection_logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(got.logits, expected.logits, **EXACT)
+    torch.testing.assert_close(got.selection_logits, expected.selection_logits, **EXACT)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from transformers import (
 import spectra_sum
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.mmae.mmae import implied_rouge_l, mmae_of
+from tests.double_precision import EPSILON
 
 PACKAGE = Path(spectra_sum.__file__).parent
 NAMES = ("summary_rouge", "summary_bertscore", "mmae", "visual_facts")
@@ -144,14 +145,15 @@ def test_bertscore_case(case, tiny_bert):
     assert [key for key in result if f"`{key}`" not in metric.inputs_description] == []
     per_example = result.pop("per_example", None)
     assert result.pop("hashcode").startswith(f"{tiny_bert}_L{case['expected']['num_layers']}_no-idf")
+    # The library's cosines are in float32; all that is expected is 0, 1 and means of both.
     expected = dict(case["expected"])
     expected_per_example = expected.pop("per_example", None)
-    assert result == pytest.approx(expected, abs=case["tolerance"])
+    assert result == pytest.approx(expected, abs=8 * EPSILON)
     assert (per_example is None) == (expected_per_example is None)
     for name, values in (expected_per_example or {}).items():
         assert [value is None for value in per_example[name]] == [value is None for value in values]
         found = [value for value in per_example[name] if value is not None]
-        assert found == pytest.approx([value for value in values if value is not None], abs=case["tolerance"])
+        assert found == pytest.approx([value for value in values if value is not None], abs=8 * EPSILON)
 
 
 def greedy_matching(folder: Path, layer: int, prediction: str, reference: str) -> list[float]:
@@ -175,9 +177,9 @@ def test_bertscore_is_the_greedy_matching_of_the_layer(tiny_bert, layer):
     )
     expected = np.array([greedy_matching(tiny_bert, layer, *pair) for pair in pairs])
     found = np.array([result["per_example"][score] for score in BERTSCORES]).T
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(expected, abs=80 * EPSILON)
     assert np.ptp(expected) > 0.05
-    assert [result[score] for score in BERTSCORES] == pytest.approx(expected.mean(axis=0), abs=1e-5)
+    assert [result[score] for score in BERTSCORES] == pytest.approx(expected.mean(axis=0), abs=80 * EPSILON)
 
 
 def test_bertscore_of_a_local_model_is_that_of_its_last_layer(tiny_bert):
@@ -197,10 +199,12 @@ def test_bertscore_does_not_depend_on_the_other_articles_or_on_their_order(tiny_
 
     whole, turned, doubled = compute(pairs), compute(pairs[::-1]), compute(pairs * 2)
     for score in BERTSCORES:
-        assert turned["per_example"][score] == whole["per_example"][score][::-1]
-        assert doubled["per_example"][score] == whole["per_example"][score] * 2
+        # Cosines of float32, which other batches and another padding may round otherwise.
+        expected = whole["per_example"][score]
+        assert turned["per_example"][score] == pytest.approx(expected[::-1], abs=16 * EPSILON)
+        assert doubled["per_example"][score] == pytest.approx(expected * 2, abs=16 * EPSILON)
         assert whole["per_example"][score][2] == 0
-        assert all(-1 <= value <= 1 + 1e-6 for value in whole["per_example"][score])
+        assert all(-1 <= value <= 1 + 8 * EPSILON for value in whole["per_example"][score])
 
 
 def test_empty_predictions_never_reach_the_library(tiny_bert, monkeypatch):
@@ -238,7 +242,7 @@ def test_bertscore_cuts_at_the_positions_that_a_roberta_has(tmp_path):
         model=str(tmp_path),
         device="cpu",
     )
-    assert result["bertscore_f1"] == pytest.approx(1, abs=1e-6)
+    assert result["bertscore_f1"] == pytest.approx(1, abs=8 * EPSILON)
     assert (result["predictions_cut"], result["references_cut"]) == (1, 1)
 
 

@@ -17,14 +17,21 @@ from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.documents.parts import Document, DocumentError, DocumentImage
 from spectra_sum.models.loading import LoadedModel
 from spectra_sum.summaries.summarizer import Summarizer
+from tests.double_precision import double_precision
 
 NUM_LATENTS = 3
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture(scope="module")
 def backbones(tmp_path_factory):
     """A tiny vision tower, and a tiny language model whose tokens are bytes."""
     folder = tmp_path_factory.mktemp("backbones")
+    with double_precision():
+        return save_backbones(folder)
+
+
+def save_backbones(folder):
     torch.manual_seed(0)
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     SiglipVisionModel(SiglipVisionConfig(**size, image_size=16, patch_size=8)).save_pretrained(folder / "vision")
@@ -111,7 +118,7 @@ def test_evidence_is_the_mean_gated_attention_of_the_sentence(backbones, monkeyp
     assert [entry.sentence for entry in result.evidence] == list(sentences)
     for entry, positions in zip(result.evidence, sentences.values(), strict=True):
         assert [index for index, weight in enumerate(entry.image_weights) if weight is not None] == seen
-        assert sum(entry.image_weights[index] for index in seen) == pytest.approx(1, abs=1e-5)
+        assert sum(entry.image_weights[index] for index in seen) == pytest.approx(1, abs=1e-9)
         for place, image in enumerate(seen):
             terms = [
                 opening * gate[0, head, prompt_length + position, place * NUM_LATENTS + latent].item()
@@ -121,7 +128,7 @@ def test_evidence_is_the_mean_gated_attention_of_the_sentence(backbones, monkeyp
                 for latent in range(NUM_LATENTS)
             ]
             expected = sum(terms) / (sum(openings) * gate_heads(outputs) * len(positions))
-            assert entry.image_weights[image] == pytest.approx(expected, abs=1e-5)
+            assert entry.image_weights[image] == pytest.approx(expected, abs=1e-9)
     first, second = (entry.image_weights[seen[0]] for entry in result.evidence)
     assert abs(first - second) > 1e-3
 

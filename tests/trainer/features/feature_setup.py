@@ -6,6 +6,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 
+from tests.double_precision import double_precision
 from tests.tiny import picture, save_text_folder, save_vision_folder, tiny_model, tiny_processor, tiny_tokenizer
 from trainer.building import build_teacher
 from trainer.features.cache import CachedFeatures, SplitFeatures
@@ -35,10 +36,11 @@ def write_msmo(folder: Path) -> Path:
 
 
 def save_backbones(folder: Path) -> dict[str, str]:
-    """Folders of two dual encoders and a language model."""
-    for kind in ("siglip", "clip"):
-        tiny_tokenizer().save_pretrained(save_vision_folder(folder / kind, kind))
-    save_text_folder(folder / "text")
+    """Folders of two dual encoders and a language model, in float64."""
+    with double_precision():
+        for kind in ("siglip", "clip"):
+            tiny_tokenizer().save_pretrained(save_vision_folder(folder / kind, kind))
+        save_text_folder(folder / "text")
     return {name: str(folder / name) for name in ("siglip", "clip", "text")}
 
 
@@ -50,8 +52,9 @@ class Setup:
         self.processor = tiny_processor(max_candidate_images=6)
         self.vision = vision
         folder.mkdir(parents=True, exist_ok=True)
-        width = self.model.config.image_embedding_size * 4
-        patch_bytes = self.model.config.num_patches * self.model.config.vision_config.hidden_size * 4
+        width = self.model.config.image_embedding_size * self.model.dtype.itemsize
+        patch_bytes = self.model.config.num_patches * self.model.config.vision_config.hidden_size
+        patch_bytes *= self.model.dtype.itemsize
         self.split = SplitFeatures(
             folder,
             "train",
@@ -95,5 +98,5 @@ class Setup:
             embedding_size=config.image_embedding_size,
             with_teacher=True,
             patch_shape=shape if self.patches else None,
-            patch_dtype=torch.float32,
+            patch_dtype=self.model.dtype,
         )

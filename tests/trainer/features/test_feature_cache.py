@@ -25,6 +25,9 @@ from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import parse_arguments
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.usefixtures("float64")
+# The towers run on the same images as the cache's then, one article at a time: in bf16 nothing but equal is near.
+SAME_IMAGES = ("--per_device_train_batch_size", "1", "--per_device_eval_batch_size", "1", "--max_images", "6")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, D
 
 @pytest.fixture
 def make_trainer(tmp_path: Path, datasets, backbones) -> Callable[..., SpectraTrainer]:
-    config = write_settings(tmp_path / "config.yaml", max_steps=3)
+    config = write_settings(tmp_path / "config.yaml", max_steps=3, dtype="auto")
 
     def make(cache: str, *argv: str, data: str = "closed_world", vision: str = "siglip") -> SpectraTrainer:
         common = ["--config", str(config), "--output_dir", str(tmp_path / "run"), "--dataset", datasets[data][0]]
@@ -57,14 +60,19 @@ def make_trainer(tmp_path: Path, datasets, backbones) -> Callable[..., SpectraTr
 def losses(trainer: SpectraTrainer) -> list[dict[str, float]]:
     trainer.train()
     names = ("loss", "loss_lm", "loss_align", "loss_distill", "grad_norm", "teacher_spread")
-    return [{name: entry[name] for name in names} for entry in trainer.state.log_history if "loss_lm" in entry]
+    # One article alone may have no two images to tell the spread of.
+    return [
+        {name: entry[name] for name in names if name in entry}
+        for entry in trainer.state.log_history
+        if "loss_lm" in entry
+    ]
 
 
 @pytest.mark.parametrize(
     ("data", "vision", "options"),
     [
         ("closed_world", "siglip", ()),
-        ("msmo", "siglip", ("--bf16", "true")),
+        pytest.param("msmo", "siglip", ("--bf16", "true", *SAME_IMAGES), marks=pytest.mark.float32),
         ("msmo", "clip", ("--teacher_long_summary", "truncate")),
         ("msmo", "siglip", ("--fusion", "concat", "--vrp_context", "none")),
         ("msmo", "siglip", ("--use_peft", "true", "--lora_r", "2", "--freeze_language_model", "true")),
@@ -73,10 +81,11 @@ def losses(trainer: SpectraTrainer) -> list[dict[str, float]]:
 def test_losses_from_the_cache_are_those_without_it(make_trainer, data, vision, options):
     expected = losses(make_trainer("none", *options, data=data, vision=vision))
     assert len(expected) == 3 and all(min(entry.values()) > 0 for entry in expected)
+    assert any("teacher_spread" in entry for entry in expected)
     for cache in ("embeddings", "patches"):
         found = losses(make_trainer(cache, *options, data=data, vision=vision))
         for step, entry in zip(expected, found, strict=True):
-            assert entry == pytest.approx(step, rel=1e-5), cache
+            assert entry == pytest.approx(step, rel=1e-9), cache
 
 
 @pytest.mark.parametrize("cache", ["embeddings", "patches"])
@@ -88,7 +97,7 @@ def test_evaluation_from_the_cache_is_that_without_it(make_trainer, datasets, ca
     compared = {name for name in expected if not any(part in name for part in ("runtime", "per_second", "time"))}
     assert {"test_loss", "test_loss_align", "test_loss_distill", "test_rougeL"} <= compared
     assert {name: found[name] for name in compared} == pytest.approx(
-        {name: expected[name] for name in compared}, rel=1e-5
+        {name: expected[name] for name in compared}, rel=1e-9
     )
 
 
@@ -159,7 +168,7 @@ def test_without_a_teacher_images_alone_are_cached(make_trainer, tmp_path):
         if made.train()
     )
     for values in found:
-        assert values == pytest.approx(expected, rel=1e-5) and len(values) == 3
+        assert values == pytest.approx(expected, rel=1e-9) and len(values) == 3
     stored = {name for path in (tmp_path / "cache").glob("*/*.safetensors") for name in load_file(path)}
     assert {"image_embeds", "patches"} <= stored and not {"marginals", "sentence_embeds"} & stored
 
@@ -167,6 +176,7 @@ def test_without_a_teacher_images_alone_are_cached(make_trainer, tmp_path):
 # ---------------------------------------------------------------------------------------------- the command
 
 
+@pytest.mark.float32
 def test_the_command_fills_what_qlora_then_finds(make_trainer, tmp_path, datasets, backbones, monkeypatch):
     options = ("--use_peft", "true", "--load_in_4bit", "true", "--lora_r", "2", "--freeze_language_model", "true")
     # bitsandbytes needs multiples of 64.

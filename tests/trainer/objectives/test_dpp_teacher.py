@@ -17,6 +17,7 @@ from transformers import (
     SiglipModel,
 )
 
+from tests.double_precision import EPSILON
 from tests.spectra_sum.selection.dpp_enumeration import NUMBERS, enumerate_marginals, likelihood_kernel, make_article
 from trainer.objectives.dpp_teacher import DPPTeacher, best_images_embedding, mean_spread, summary_embedding
 
@@ -35,7 +36,7 @@ def test_best_images_embedding():
     target, has_images = best_images_embedding(embeds, marginals, mask, 2)
     half = 0.5**0.5
     expected = [[0, half, half, 0], [half, 0, half, 0], [half, half, 0, 0], [0, 0, 0, 0]]
-    torch.testing.assert_close(target, torch.tensor(expected))
+    torch.testing.assert_close(target, torch.tensor(expected), rtol=0, atol=4 * EPSILON)
     assert has_images.tolist() == [True, True, True, False]
     target, has_images = best_images_embedding(embeds[:, :0], marginals[:, :0], mask[:, :0], 2)
     assert target.shape == (4, 4) and not target.any() and not has_images.any()
@@ -44,7 +45,9 @@ def test_best_images_embedding():
 def test_summary_embedding_is_the_normalised_mean_of_the_sentences():
     sentences = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]] * 2)
     mask = torch.tensor([[True, True, False], [False, False, False]])
-    torch.testing.assert_close(summary_embedding(sentences, mask), torch.tensor([[0.5**0.5] * 2, [0.0, 0.0]]))
+    torch.testing.assert_close(
+        summary_embedding(sentences, mask), torch.tensor([[0.5**0.5] * 2, [0.0, 0.0]]), rtol=0, atol=4 * EPSILON
+    )
 
 
 # ---------------------------------------------------------------------------------------------- the text tower
@@ -106,7 +109,9 @@ def test_embed_summaries(family, long_summary, tokenizer):
     assert mask.tolist() == [[i < len(row) for i in range(len(texts[0]))] for row in texts]
     for row, sentences in enumerate(texts):
         for column, text in enumerate(sentences):
-            torch.testing.assert_close(embeds[row, column], expected_embedding(dual_encoder, family, text))
+            # Unit vectors, each made of sums of 16 to 32 products in float32 (autocast would leave float64 alone).
+            expected = expected_embedding(dual_encoder, family, text)
+            torch.testing.assert_close(embeds[row, column], expected, rtol=0, atol=16 * EPSILON)
     assert embeds.dtype == torch.float32 and not embeds.requires_grad and not embeds[~mask].any()
     assert teacher.truncated_texts == 1
     teacher.embed_summaries([SUMMARIES[0], SUMMARIES[0]])
