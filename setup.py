@@ -24,11 +24,14 @@ REQUIREMENTS = [
     "packaging>=24",
     "peft>=0.21,<0.22",
     "pillow>=10.1,<14",
+    # SigLIP's own tokenizer needs it, and sentencepiece.
+    "protobuf>=6,<8",
     "pyarrow>=20,<27",
     "pyyaml>=6,<7",
     "rouge_score>=0.1.2,<0.2",
     "safetensors>=0.5,<1",
     "scipy>=1.15,<2",
+    "sentencepiece>=0.2,<0.3",
     "tqdm>=4.66,<5",
     "trl>=1.16,<2",
 ]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from modeling_spectra import SpectraSumProcessor
 from spectra_sum.msmo.closed_world import negative_key
+from spectra_sum.sentences import reference_sentences
 from trainer.features.cache import CachedFeatures
 from trainer.features.shards import id_key
 
@@ -18,7 +19,7 @@ def record_key(record: dict[str, Any]) -> int:
 
 
 class SummarizationCollator:
-    """Batches records with the columns id, title, article, summary (sentences), images, and optionally facts.
+    """Batches records with the columns id, title, article, summary (lines), images, and optionally facts.
 
     Args:
         processor (`SpectraSumProcessor`): Makes the model's inputs and labels.
@@ -42,8 +43,8 @@ class SummarizationCollator:
         self.features = features
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Records → the processor's tensors with labels, `summary_sentences` (lists of str), `negative_keys` (B,) and
-        `article_ids` (list of str); with cached features those of [`CachedFeatures.batch`], too.
+        """Records → the processor's tensors with labels, `summary_sentences` (lists of str, of [`reference_sentences`]),
+        `negative_keys` (B,) and `article_ids` (list of str); with cached features those of [`CachedFeatures.batch`], too.
 
         A batch without any image gets a blank one per article, masked: it changes no output, and the visual path runs in
         every process, which data-parallel training needs.
@@ -81,7 +82,7 @@ class SummarizationCollator:
             batch.update(features)
         return {
             **batch,
-            "summary_sentences": [list(record["summary"]) for record in records],
+            "summary_sentences": [reference_sentences(record["summary"]) for record in records],
             "negative_keys": torch.tensor([record_key(record) for record in records]),
             "article_ids": [record["id"] for record in records],
         }

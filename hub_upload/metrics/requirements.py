@@ -37,8 +37,9 @@ def metric_files(folder: Path) -> list[Path]:
 
 def requirements(files: list[Path]) -> list[str]:
     """
-    The packages that the files import, with the ranges that this project declares for them. A package that it gets by
-    way of another one has no range.
+    The packages that the files import, and those that a file names in a constant `RUNTIME_PACKAGES`, since another
+    package imports them when it needs them; with the ranges that this project declares for them. A package that it gets
+    by way of another one has no range.
 
     Raises:
         HubError: A package is not installed, so that its name is not known, or the project itself is not installed.
@@ -61,6 +62,7 @@ def requirements(files: list[Path]) -> list[str]:
             if name not in distributions:
                 raise HubError(f"{file.name}: it imports {name}, which is not installed.")
             found.add(canonicalize_name(distributions[name][0]))
+        found.update(canonicalize_name(name) for name in _runtime_packages(file))
     return [ranges.get(name, name) for name in sorted(found)]
 
 
@@ -100,3 +102,10 @@ def _packages(file: Path) -> set[str]:
         elif not node.level and node.module:
             names.add(node.module)
     return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+
+
+def _runtime_packages(file: Path) -> tuple[str, ...]:
+    for node in ast.parse(file.read_text(encoding="utf-8"), filename=file.name).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "RUNTIME_PACKAGES":
+            return ast.literal_eval(node.value)
+    return ()

@@ -32,6 +32,7 @@ from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.models.loading import LoadedModel, load_model, load_smollm2, weight_digests
 from spectra_sum.msmo.sources import articles_digest, image_counts
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
+from spectra_sum.sentences import reference_sentences
 
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "evaluate", "rouge_score", "bert_score"),
@@ -201,7 +202,8 @@ def _select(
         sentences = summary_sentences([prediction["summary"] for prediction in predictions])
         embeddings = compared = ArticleEmbeddings(embed_texts(encoder, sentences), embed_images(encoder, records))
         if options.selection_text == "reference":
-            compared = ArticleEmbeddings(embed_texts(encoder, list(records["summary"])), embeddings.images)
+            references = [reference_sentences(summary) for summary in records["summary"]]
+            compared = ArticleEmbeddings(embed_texts(encoder, references), embeddings.images)
     if method == "gold":
         gold = records["gold_images"]
         predictions = [

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spectra_sum.metrics import load_metric
-from spectra_sum.sentences import split_sentences
+from spectra_sum.sentences import reference_sentences, split_sentences
 
 MMAE_PARTS = ("rougeL", "max_sim", "image_precision")
 _ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -104,7 +104,7 @@ def score_articles(
 
     Args:
         predictions: From [`predict_summaries`] or a file, in the order of the records.
-        records (`Dataset`): Articles with `summary` (sentences) and `gold_images`; `facts` and `captions` in the closed
+        records (`Dataset`): Articles with `summary` (lines) and `gold_images`; `facts` and `captions` in the closed
             world.
         embeddings (`ArticleEmbeddings`, *optional*): For MaxSim, CLIPScore and pairwise cosine distance.
         relevance_threshold (`float`, *optional*, defaults to `0.2`): The distance's relevance filter.
@@ -123,7 +123,7 @@ def score_articles(
     try:
         result = load_metric("summary_rouge").compute(
             predictions=["\n".join(split_sentences(summary)) for summary in summaries],
-            references=["\n".join(sentences) for sentences in references],
+            references=["\n".join(reference_sentences(summary)) for summary in references],
             resamples=0,
             tokenizer=rouge_tokenizer,
             per_example=True,

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from PIL import Image
 from tqdm.auto import tqdm
 
+from modeling_spectra.rgb_images import DECODING_ERRORS, flat_rgb
 from spectra_sum.evaluation.scores import ArticleEmbeddings
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.seeds import stable_seed
@@ -22,11 +24,24 @@ def embed_texts(encoder: DualEncoder, texts: Sequence[Sequence[str]]) -> list[np
 
 
 def embed_images(encoder: DualEncoder, records: Dataset) -> list[np.ndarray]:
-    """Unit vectors (N, D) of every article's images; (0, D) where there are none."""
+    """Unit vectors (N, D) of every article's images, as the model sees them; (0, D) where there are none.
+
+    Raises:
+        ValueError: An image cannot be read; it names the article.
+    """
+    records = records.select_columns(["id", "images"])
     embeddings = []
-    for record in tqdm(records.select_columns("images"), desc="embedding images", unit="article", disable=None):
-        embeddings.append(encoder.embed_images(record["images"]))
+    for index in tqdm(range(len(records)), desc="embedding images", unit="article", disable=None):
+        embeddings.append(encoder.embed_images(_images(records, index)))
     return embeddings
+
+
+def _images(records: Dataset, index: int) -> list[Image.Image]:
+    try:
+        return [flat_rgb(image) for image in records[index]["images"]]
+    except DECODING_ERRORS as error:
+        identifier = records.select_columns(["id"])[index]["id"]
+        raise ValueError(f"article {identifier}: cannot read one of its images: {error}") from error
 
 
 def summary_sentences(summaries: Sequence[str]) -> list[list[str]]:

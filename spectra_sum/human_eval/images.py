@@ -37,13 +37,18 @@ class EncodedImage:
 
 
 def encode_image(image: Image.Image) -> EncodedImage:
-    """Encodes an image without metadata: up to 96 pixels a side as PNG, larger ones as JPEG of at most 640."""
-    image = image.convert("RGB")
+    """Encodes an image as the model sees it, by the rule of [`modeling_spectra.rgb_images.flat_rgb`] and without metadata:
+    up to 96 pixels a side as PNG, larger ones as JPEG of at most 640.
+
+    Raises:
+        OSError, ValueError or DecompressionBombError: Its pixels cannot be decoded.
+    """
+    # Not at the top: reading ratings needs no images, and must not load torch for them.
+    from modeling_spectra.rgb_images import flat_rgb
+
+    image = flat_rgb(image)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
-    # A new image: `convert` hands on the comment and the EXIF data that some of Pillow's writers would store.
-    bare = Image.new("RGB", image.size)
-    bare.paste(image)
-    kind = "png" if max(bare.size) <= PIXELATED_SIDE else "jpeg"
+    kind = "png" if max(image.size) <= PIXELATED_SIDE else "jpeg"
     buffer = io.BytesIO()
-    bare.save(buffer, kind, quality=82, optimize=True)
-    return EncodedImage(buffer.getvalue(), kind, *bare.size)
+    image.save(buffer, kind, quality=82, optimize=True)
+    return EncodedImage(buffer.getvalue(), kind, *image.size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+from PIL import Image
 
 from ..documents.parts import printable
 from ..msmo.sources import image_counts
@@ -141,8 +142,17 @@ def _item(item_id: str, record: dict[str, Any], system: str, prediction: dict[st
         title=printable(record["title"]).strip(),
         article=_clean(record["article"]),
         summary=summary,
-        images=[encode_image(record["images"][index]) for index in prediction["selected"]],
+        images=[_encoded(record["images"][index], index, record["id"]) for index in prediction["selected"]],
     )
+
+
+def _encoded(image: Image.Image, index: int, article_id: str) -> EncodedImage:
+    try:
+        return encode_image(image)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise HumanEvalError(
+            f"article {article_id!r}: image {index} cannot be decoded ({error}); mend it or drop the article."
+        ) from None
 
 
 def _clean(text: str) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import datasets
 import numpy as np
+from PIL import Image, ImageFile
+
+from .rgb_images import DECODING_ERRORS, flat_rgb, open_rgb
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from .dual_encoder import DualEncoder
 
 INPUTS_DESCRIPTION = """
@@ -20,11 +21,12 @@ Args:
     predictions: Per article either the embeddings of its summary's sentences (S x D numbers), or the summary (`str`)
         with its sentences parted by newlines (blank ones are left out).
     references: Per article either the embeddings of its selected images (K x D numbers), or the images themselves (PIL
-        images, or paths of JPEG, PNG, GIF, WebP, BMP or TIFF files). `[]`: nothing was selected. `None`: the article
-        has no images at all; it is left out and counted.
+        images, or paths of JPEG, PNG, GIF, WebP, BMP or TIFF files). They are read upright, as RGB with transparency over
+        white, and reduced to 1024 pixels a side. `[]`: nothing was selected. `None`: the article has no images at all; it
+        is left out and counted.
     model (`str` or `PreTrainedModel`, *optional*): Only with summaries and images: folder or Hub id of a SigLIP, SigLIP 2
         or CLIP (only safetensors are read, no remote code is run), or the loaded model. Sentences longer than its text
-        tower are cut and counted.
+        tower are cut and counted; those of SigLIP 2 are put into lower case, as in its training.
     processor (`ProcessorMixin`, *optional*): The model's tokenizer and image processor; needed with a loaded model, and by
         default the one saved with the model otherwise.
     device (`str`, *optional*, defaults to `"cpu"`): Where the model runs; a loaded model is moved there, too.
@@ -61,8 +63,12 @@ class SimilarityInputs:
                 if images is not None and any(image is None for image in images):
                     raise ValueError(f"{self.name}: references of article {index} hold None in place of an image.")
             # Of a list, `datasets` looks at the first item only to learn whether it has to encode the others.
-            encode = datasets.Image().encode_example
-            references = [images if images is None else [encode(image) for image in images] for images in references]
+            references = [
+                images
+                if images is None
+                else [_encode_image(f"{self.name}: article {index}", image) for image in images]
+                for index, images in enumerate(references)
+            ]
         super().add_batch(predictions=predictions, references=references, **kwargs)
 
 
@@ -182,17 +188,18 @@ def _unit_rows(place: str, rows: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def _open_image(place: str, image: dict[str, Any]) -> Image.Image:
-    """In RGB, upright, transparency over white, the first frame of an animation."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     source = image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])
     try:
-        with Image.open(source, formats=READABLE_FORMATS) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if not upright.has_transparency_data:
-                return upright.convert("RGB")
-            layer = upright.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    # Pillow reports damaged files by these.
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return open_rgb(source, READABLE_FORMATS)
+    except DECODING_ERRORS as error:
         raise ValueError(f"{place}: {image['path'] or 'an image'} cannot be decoded ({error}).") from None
+
+
+def _encode_image(place: str, image: Any) -> dict[str, Any]:
+    """An image as `datasets` stores it. Of one that is in memory, `datasets` would lose transparency or, of JPEG, pixels."""
+    if isinstance(image, Image.Image) and not (isinstance(image, ImageFile.ImageFile) and image.filename):
+        try:
+            image = flat_rgb(image)
+        except DECODING_ERRORS as error:
+            raise ValueError(f"{place}: an image cannot be decoded ({error}).") from None
+    return datasets.Image().encode_example(image)

@@ -9,6 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from modeling_spectra.rgb_images import flat_rgb
+
 from ..atomic_write import write_text_atomically
 from ..documents.local_images import open_local_image
 from .charts import LineChart, line_chart
@@ -161,7 +163,7 @@ def write_report(
 
 
 def _embedded(image: Image.Image, max_side: int) -> EmbeddedImage:
-    image = image.convert("RGB")
+    image = image.copy()
     pixelated = max(image.size) <= PIXELATED_SIDE
     # A thumbnail of a tiny image is the image itself, sharp at any scale.
     image.thumbnail((max_side, max_side))
@@ -178,7 +180,8 @@ def _embedded(image: Image.Image, max_side: int) -> EmbeddedImage:
 def _shown_article(article: ReportArticle) -> dict[str, object]:
     images = []
     for number, content in enumerate(article.images, start=1):
-        image = open_local_image(content.image) if isinstance(content.image, Path) else content.image
+        # Shown as the model sees it.
+        image = open_local_image(content.image) if isinstance(content.image, Path) else flat_rgb(content.image)
         images.append(ShownImage(number, content, _embedded(image, MAX_SIDE), _embedded(image, THUMBNAIL_SIDE)))
     evidence = []
     for entry in article.evidence:

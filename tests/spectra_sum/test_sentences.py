@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_spectra import sentences as rules
-from spectra_sum.sentences import sentence_spans, split_sentences
+from spectra_sum.msmo.closed_world import closed_world_dataset
+from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
+from spectra_sum.sentences import reference_sentences, sentence_spans, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -62,3 +64,27 @@ def test_a_long_run_of_abbreviations_takes_linear_time():
     start = time.perf_counter()
     assert sentence_spans("A. " * 20_000) == [(0, 59_999)]
     assert time.perf_counter() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("summary", "sentences"),
+    [
+        (["Two ships sank.", "A bridge closed."], ["Two ships sank.", "A bridge closed."]),
+        (["Two ships sank. A bridge closed."], ["Two ships sank.", "A bridge closed."]),
+        (
+            ["Two ships sank. A bridge", "closed. Dr. Ash spoke."],
+            ["Two ships sank.", "A bridge", "closed.", "Dr. Ash spoke."],
+        ),
+        (["Two ships sank\nA bridge closed\n"], ["Two ships sank", "A bridge closed"]),
+        (["", "  Two ships sank. "], ["Two ships sank."]),
+        ([], []),
+    ],
+)
+def test_a_reference_is_split_by_lines_and_then_by_sentences(summary, sentences):
+    assert reference_sentences(summary) == sentences
+
+
+def test_references_of_the_closed_world_are_sentences_already():
+    for difficulty in DIFFICULTIES:
+        for summary in closed_world_dataset({"test": 20}, seed=1, difficulty=difficulty)["test"]["summary"]:
+            assert reference_sentences(summary) == list(summary)

@@ -11,6 +11,7 @@ from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneratio
 from modeling_spectra.visual_relevance_predictor import VisualRelevancePredictor
 from spectra_sum.selection.dpp import relevance_scores
 from spectra_sum.selection.methods import SelectionSettings, select_by_relevance
+from spectra_sum.sentences import reference_sentences
 from trainer.objectives.dpp_teacher import DPPTeacher
 from trainer.objectives.losses import distillation_loss
 
@@ -67,7 +68,7 @@ def embed_articles(
         )
         mask = inputs["image_mask"]
         _, image_embeds = model.embed_images(inputs["pixel_values"], mask)
-        sentences = teacher.embed_summaries([record["summary"] for record in batch])
+        sentences = teacher.embed_summaries([reference_sentences(record["summary"]) for record in batch])
         rows, images = slice(start, start + len(batch)), slice(mask.shape[1])
         embedded.image_embeds[rows, images] = image_embeds
         embedded.image_mask[rows, images] = mask

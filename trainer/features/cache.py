@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from filelock import FileLock
 
+from spectra_sum.sentences import reference_sentences
 from trainer.features.extraction import FeatureExtractor
 from trainer.features.shards import (
     Content,
@@ -119,7 +120,7 @@ class SplitFeatures:
             images = sum(min(count or 0, self.max_images) for count in counts)
             total += images * self.bytes_per_image + len(rows) * BYTES_PER_ARTICLE
             if self.bytes_per_sentence:
-                texts = [sum(1 for sentence in row if sentence.strip()) for row in rows["summary"].to_pylist()]
+                texts = [len(reference_sentences(summary)) for summary in rows["summary"].to_pylist()]
                 sentences = sum(map(bool, texts)) if self.whole_summaries else sum(texts)
                 total += sentences * self.bytes_per_sentence
         return total

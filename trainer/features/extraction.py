@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from modeling_spectra.rgb_images import DECODING_ERRORS
+from spectra_sum.sentences import reference_sentences
 from trainer.checkpoints.graceful_stop import outlive_sigterm
 from trainer.objectives.dpp_teacher import DPPTeacher
 
@@ -39,7 +40,7 @@ class ImageBatches:
         self.processor = processor
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Records with the columns id, summary and images → `pixel_values`, `image_mask` and the summaries.
+        """Records with the columns id, summary and images → `pixel_values`, `image_mask` and the summaries' sentences.
 
         Raises:
             ValueError: An image cannot be read; it names the article.
@@ -52,7 +53,7 @@ class ImageBatches:
         return {
             "pixel_values": batch.get("pixel_values"),
             "image_mask": batch.get("image_mask", torch.zeros(len(records), 0, dtype=torch.bool)),
-            "summaries": [list(record["summary"]) for record in records],
+            "summaries": [reference_sentences(record["summary"]) for record in records],
         }
 
 

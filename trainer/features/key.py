@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration, SpectraSumProcessor
 from modeling_spectra.rgb_images import MAX_SIDE
+from spectra_sum.metrics.dual_encoder import reads_lower_case
 from spectra_sum.models.loading import weight_digests
 from trainer.arguments import DataArguments
 
@@ -77,10 +78,14 @@ def describe_teacher(name: str, config: SpectraSumConfig) -> dict[str, Any]:
             Hub that changes them changes this.
         config (`SpectraSumConfig`): With the numbers of the teacher's process.
     """
+    dual_encoder, tokenizer = AutoConfig.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+    # Named only where it changes the texts: what was cached of other dual encoders before there was this rule stays.
+    lower_case = {"lower_case": True} if reads_lower_case(dual_encoder.model_type, tokenizer) else {}
     return {
         "weights": weight_digests(name)["model"],
-        "config": _bare(AutoConfig.from_pretrained(name).to_dict()),
-        "tokenizer": _tokenizer_digest(AutoTokenizer.from_pretrained(name)),
+        "config": _bare(dual_encoder.to_dict()),
+        "tokenizer": _tokenizer_digest(tokenizer),
+        **lower_case,
         "long_summary": config.teacher_long_summary,
         "kappa": config.teacher_kappa,
         "sigma": config.teacher_sigma,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from spectra_sum.metrics.dual_encoder import TextReader
 from spectra_sum.selection.dpp import dpp_marginals, relevance_scores
 
 
@@ -85,9 +86,9 @@ class DPPTeacher:
     """Labels from a frozen dual encoder: embeds reference summaries and scores an article's images by the DPP.
 
     Args:
-        dual_encoder (`PreTrainedModel`): SigLIP, SigLIP2 or CLIP, as `AutoModel` loads it; it is frozen and set to
+        dual_encoder (`PreTrainedModel`): SigLIP, SigLIP 2 or CLIP, as `AutoModel` loads it; it is frozen and set to
             evaluation here.
-        tokenizer (`PreTrainedTokenizerBase`): the dual encoder's own.
+        tokenizer (`PreTrainedTokenizerBase`): the dual encoder's own; texts are prepared for it by [`TextReader`].
         beta, sigma, kappa, epsilon: see [`dpp_marginals`].
         long_summary (`str`): a text tower reads 64 (SigLIP) or 77 (CLIP) tokens. `"sentences"` embeds a summary
             sentence by sentence and takes the largest relevance; `"truncate"` embeds the whole summary, cut off.
@@ -110,13 +111,12 @@ class DPPTeacher:
         if long_summary not in ("sentences", "truncate"):
             raise ValueError(f'long_summary must be "sentences" or "truncate", got {long_summary!r}')
         self.dual_encoder = dual_encoder.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
+        self.text_reader = TextReader(tokenizer, dual_encoder.config)
         self.beta = beta
         self.sigma = sigma
         self.kappa = kappa
         self.epsilon = epsilon
         self.long_summary = long_summary
-        self.max_length = dual_encoder.config.text_config.max_position_embeddings
         self.truncated_texts = 0
 
     @torch.no_grad()
@@ -144,21 +144,11 @@ class DPPTeacher:
         return embeds, mask
 
     def _encode(self, texts: list[str]) -> Tensor:
-        lengths = [len(ids) for ids in self.tokenizer(texts, verbose=False).input_ids]
-        self.truncated_texts += sum(length > self.max_length for length in lengths)
-        tokens = self.tokenizer(
-            texts,
-            padding="max_length",
-            padding_side="right",
-            max_length=self.max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
+        self.truncated_texts += self.text_reader.count_cut(texts)
         device = self.dual_encoder.device
-        # No attention mask: SigLIP was trained with its padding visible, and CLIP, being causal, reads up to the end
-        # token. A bf16 autocast around the training step would blur the cosines that exp(beta · r) magnifies.
+        # A bf16 autocast around the training step would blur the cosines that exp(beta · r) magnifies.
         with torch.autocast(device.type, enabled=False):
-            features = self.dual_encoder.get_text_features(input_ids=tokens.input_ids.to(device))
+            features = self.dual_encoder.get_text_features(input_ids=self.text_reader.input_ids(texts).to(device))
         return F.normalize(features.pooler_output.float(), dim=-1)
 
     @torch.no_grad()

@@ -12,6 +12,9 @@ import numpy as np
 from .article_embeddings import INPUTS_DESCRIPTION, SimilarityInputs, embed_articles, similarity_features
 from .dual_encoder import DualEncoder
 
+# The two above read images by it, and evaluate fetches only what this module itself imports.
+from .rgb_images import flat_rgb as flat_rgb
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 

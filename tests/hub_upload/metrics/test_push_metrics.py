@@ -155,7 +155,7 @@ def test_all_metrics_are_found_and_each_space_is_complete(staged):
     assert sorted(path.name for path in staged.iterdir()) == NAMES
     for name in NAMES:
         files = {path.name for path in (staged / name).iterdir()}
-        beside = {"article_embeddings.py", "dual_encoder.py"} if name in SIMILARITY_METRICS else set()
+        beside = {"article_embeddings.py", "dual_encoder.py", "rgb_images.py"} if name in SIMILARITY_METRICS else set()
         expected = {"README.md", "app.py", "example.json", "requirements.txt", f"{name}.py"}
         assert files == expected | beside
         assert not any(path.is_symlink() for path in (staged / name).iterdir())
@@ -186,8 +186,14 @@ def test_requirements_are_what_the_files_import_with_the_projects_ranges(staged)
     ]
     packages = {name: [Requirement(line).name for line in lines] for name, lines in needed.items()}
     assert packages["mmae"] == ["datasets", "evaluate"]
-    # numpy by the metric itself, the others by the modules beside it, inside of functions too.
-    assert packages["max_sim"] == ["datasets", "evaluate", "numpy", "pillow", "torch", "transformers"]
+    # numpy by the metric itself, the others by the modules beside it, inside of functions too; and what transformers
+    # imports to read SigLIP's own tokenizer.
+    tokenizer = ["protobuf", "sentencepiece"]
+    for name in SIMILARITY_METRICS:
+        assert sorted({*packages[name]} - {*tokenizer}) == [
+            *("datasets", "evaluate", "numpy", "pillow", "torch", "transformers")
+        ]
+        assert [package for package in packages[name] if package in tokenizer] == tokenizer
     assert packages["summary_bertscore"] == ["bert_score", "datasets", "evaluate", "torch", "transformers"]
 
 

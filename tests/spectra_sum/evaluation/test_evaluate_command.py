@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import datasets
+import numpy as np
 import pytest
 
 from spectra_sum import cli
@@ -204,6 +206,29 @@ def test_text_only_with_clip_images_and_limit(model_folder, data_folder, encoder
     assert result["settings"]["compared_selections"]["text"] == "reference"
     # The others select by the same text.
     assert result["selections"]["clip"]["max_sim"] == pytest.approx(result["scores"]["max_sim"]["value"])
+
+
+def test_a_reference_in_one_paragraph_selects_by_its_sentences(
+    model_run, data_folder, encoder_folder, records, tmp_path
+):
+    paragraphs = records.map(lambda record: {"summary": [" ".join(record["summary"])]})
+    datasets.DatasetDict({"test": paragraphs}).save_to_disk(tmp_path / "paragraphs")
+    written = {}
+    for name, folder in (("lines", data_folder), ("paragraph", tmp_path / "paragraphs")):
+        code = evaluate(
+            *("--predictions", model_run / "predictions.jsonl", "--data", folder, "--output", tmp_path / name),
+            *("--selection", "teacher", "--selection-text", "reference", "--similarity-model", encoder_folder),
+        )
+        assert code == 0
+        written[name] = [
+            (row["selected"], row["probabilities"]) for row in lines(tmp_path / name / "predictions.jsonl")
+        ]
+    assert written["paragraph"] == written["lines"]
+    # Of a paragraph as one text the encoder would read 16 tokens, all of them of the first sentence.
+    encoder = DualEncoder(str(encoder_folder))
+    sentences = records[0]["summary"]
+    first, *others = encoder.embed_texts(sentences) - encoder.embed_texts([" ".join(sentences)])
+    assert np.abs(first).max() < 1e-6 and others and np.abs(others).max(axis=1).min() > 1e-3
 
 
 @pytest.mark.parametrize("selection", ["teacher", "dpp-map", "mmr", "clip", "random", "gold", "given"])

@@ -54,6 +54,17 @@ def test_rouge_is_that_of_rouge_score_with_sentences_as_lines(records):
     assert scores.counts["empty_predictions"] == 1
 
 
+def test_a_reference_in_one_paragraph_scores_as_its_sentences(records):
+    paragraphs = records.remove_columns("summary").add_column("summary", [[" ".join(lines)] for lines in REFERENCES])
+    scores, expected = score_articles(predictions(), paragraphs), score_articles(predictions(), records)
+    assert scores.values["rougeLsum"] == expected.values["rougeLsum"]
+    # One line would have cost ROUGE-Lsum the order of the sentences.
+    assert (
+        scores.values["rougeLsum"][0]
+        > RougeScorer(["rougeL"], use_stemmer=True).score(" ".join(REFERENCES[0]), SUMMARIES[0])["rougeL"].fmeasure
+    )
+
+
 EMPTY = "articles_with_gold_but_no_selection"
 
 

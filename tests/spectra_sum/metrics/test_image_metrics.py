@@ -291,7 +291,7 @@ def test_embeddings_are_those_of_the_model_and_do_not_depend_on_the_batch(encode
     assert encoder.count_cut(texts) == 1
     assert encoder.count_cut([]) == 0
     growing = ["a" + " a" * count for count in range(40)]
-    lengths = [len(encoder.tokenizer(text).input_ids) for text in growing]
+    lengths = [len(encoder.text_reader.tokenizer(text).input_ids) for text in growing]
     read = TEXT_LENGTHS[encoder.model.config.model_type]
     assert any(read - 1 <= length <= read for length in lengths)
     assert encoder.count_cut(growing) == len(growing) - sum(length <= read for length in lengths)

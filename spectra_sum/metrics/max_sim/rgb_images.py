@@ -1,0 +1,1 @@
+../rgb_images.py

@@ -1,0 +1,1 @@
+../../modeling_spectra/rgb_images.py
