@@ -41,6 +41,12 @@ class SummarizationCollator:
         self.use_images = use_images
         self.features = features
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a record must have."""
+        without = not self.use_images or (self.features is not None and self.features.patch_shape is not None)
+        return ("id", "title", "article", "summary", *(() if without else ("images",)))
+
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Records → the processor's tensors with labels, `summary_sentences` (lists of str), `negative_keys` (B,) and
         `article_ids` (list of str); with cached features those of [`CachedFeatures.batch`], too.
@@ -49,8 +55,12 @@ class SummarizationCollator:
         every process, which data-parallel training needs.
 
         Raises:
-            ValueError: An article has other images than when its features were cached.
+            ValueError: A summary is no list of sentences, or an article has other images than when its features were cached.
         """
+        if texts := [record["id"] for record in records if isinstance(record["summary"], str)]:
+            raise ValueError(
+                f"article {texts[0]}: its summary is one text, where the list of its sentences is needed."
+            )
         cached, images = None, None
         if self.features is not None:
             cached = [self.features.read(record["id"]) for record in records]
