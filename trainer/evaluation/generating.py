@@ -135,7 +135,9 @@ class GeneratingTrainer(WholeCheckpointTrainer):
             in_order=args.dataloader_in_order,
         )
         if shared:
-            loader = prepare_data_loader(loader, args.device, num_processes=1, process_index=0, put_on_device=True)
+            loader = prepare_data_loader(
+                loader, args.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
+            )
         else:
             loader = self.accelerator.prepare(loader)
         if dataloader_key is not None and args.dataloader_persistent_workers:
