@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from modeling_spectra import SpectraSumProcessor
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import negative_key
 from trainer.features.cache import CachedFeatures
 from trainer.features.shards import id_key
@@ -55,10 +56,11 @@ class SummarizationCollator:
         every process, which data-parallel training needs.
 
         Raises:
-            ValueError: A summary is no list of sentences, or an article has other images than when its features were cached.
+            SpectraSumError: A summary is no list of sentences.
+            ValueError: An article has other images than when its features were cached.
         """
         if texts := [record["id"] for record in records if isinstance(record["summary"], str)]:
-            raise ValueError(
+            raise SpectraSumError(
                 f"article {texts[0]}: its summary is one text, where the list of its sentences is needed."
             )
         cached, images = None, None

@@ -10,6 +10,7 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumProcessor
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from trainer.arguments import DataArguments
@@ -89,24 +90,26 @@ def check_articles(articles: Any, name: str, columns: Collection[str]) -> None:
         columns (`Collection[str]`): What every article must have.
 
     Raises:
-        ValueError: It is none of these, is empty, or its first article lacks a column.
+        SpectraSumError: It is none of these, is empty, or its first article lacks a column.
     """
     if isinstance(articles, Dataset | datasets.IterableDataset):
         known = articles.column_names
     elif isinstance(articles, IterableDataset):
         known = None
     elif not has_length(articles):
-        raise ValueError(
+        raise SpectraSumError(
             f"{name} is a {type(articles).__name__}: pass a list of articles, a Dataset, or an IterableDataset of torch or "
             "datasets."
         )
     else:
         first = articles[0] if len(articles) else {}
         if not isinstance(first, Mapping):
-            raise ValueError(f"{name}: an article is a {type(first).__name__}, where a dict by columns is needed.")
+            raise SpectraSumError(
+                f"{name}: an article is a {type(first).__name__}, where a dict by columns is needed."
+            )
         known = list(first)
     if has_length(articles) and not len(articles):
-        raise ValueError(f"{name} has no articles.")
+        raise SpectraSumError(f"{name} has no articles.")
     missing = sorted(set(columns) - set(known)) if known is not None else []
     if missing:
-        raise ValueError(f"{name}: its articles lack {', '.join(missing)}; they have {', '.join(known)}.")
+        raise SpectraSumError(f"{name}: its articles lack {', '.join(missing)}; they have {', '.join(known)}.")

@@ -81,8 +81,8 @@ class SpectraTrainer(GeneratingTrainer):
     A loss or a gradient that is NaN or infinite ends the training with a FloatingPointError that names the articles.
 
     Raises:
-        ValueError: when a loss is on and there is no teacher, or for arguments and sets that cannot be trained on; see
-            [`check_arguments`] and [`check_sets`].
+        ValueError: when a loss is on and there is no teacher.
+        SpectraSumError: for arguments and sets that cannot be trained on; see [`check_arguments`] and [`check_sets`].
     """
 
     # L_align and L_distill are divided by the articles of the whole step here, L_lm by its tokens in the model.
@@ -100,8 +100,9 @@ class SpectraTrainer(GeneratingTrainer):
         check_arguments(kwargs)
         if kwargs.get("data_collator") is None:
             kwargs["data_collator"] = SummarizationCollator(kwargs["processing_class"], eval_max_length, use_images)
+        sets = (kwargs.get(name) for name in ("train_dataset", "eval_dataset"))
+        check_sets(kwargs["args"], kwargs["data_collator"], use_images, *sets)
         super().__init__(**kwargs)
-        check_sets(self.args, self.data_collator, use_images, self.train_dataset, self.eval_dataset)
         self.args: SpectraTrainingArguments
         config = self.base_model.config
         self.uses_teacher = use_images and (config.align_weight > 0 or config.distill_weight > 0)

@@ -6,6 +6,8 @@ import pytest
 from datasets import Dataset
 from transformers import TrainingArguments
 
+from spectra_sum.errors import SpectraSumError
+from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny import picture
 from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import trainer_parts
@@ -23,8 +25,6 @@ def setup(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def parts(setup) -> dict:
     """A trainer's keyword arguments; a training changes none of them here."""
-    from spectra_sum.msmo.closed_world import closed_world_dataset
-
     records = closed_world_dataset({"train": 3, "validation": 2, "test": 2}, seed=5)
     return trainer_parts(*parse_arguments(setup_arguments(setup, setup / "run")), records)
 
@@ -33,7 +33,7 @@ def parts(setup) -> dict:
 def refusal(setup, parts, tmp_path):
     def refused(*argv: str, **kwargs) -> str:
         args = parse_arguments(setup_arguments(setup, tmp_path / "run", *argv))[2]
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(SpectraSumError) as caught:
             SpectraTrainer(**{"args": args, **parts, **kwargs})
         message = str(caught.value)
         assert "\n" not in message
@@ -76,7 +76,7 @@ def no_metrics(prediction):
         (
             ("--max_steps", "-1"),
             {"train_dataset": Dataset.from_list([ARTICLE]).to_iterable_dataset()},
-            "max_steps has to be specified",
+            "max_steps: train_dataset is a stream of unknown length",
         ),
         ((), {"train_dataset": []}, "train_dataset has no articles"),
         ((), {"eval_dataset": (number for number in range(3))}, "eval_dataset is a generator: pass a list"),

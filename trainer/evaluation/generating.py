@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from modeling_spectra import SpectraSumForConditionalGeneration
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.evaluation.scores import score_predictions
 from spectra_sum.summaries.prediction import predict_batch
 from trainer.arguments import SpectraTrainingArguments
@@ -95,7 +96,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
         """The loss that `parts` (`loss_lm` and others) add up to."""
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """As the Trainer's, which under `dataloader_persistent_workers` gives any other set the first set's articles."""
+        """As the Trainer's; but with `dataloader_persistent_workers`, too, a set that is passed gets its own articles."""
         if eval_dataset is None or isinstance(eval_dataset, str):
             return super().get_eval_dataloader(eval_dataset)
         return self._get_dataloader(eval_dataset, "Evaluation", self.args.eval_batch_size)
@@ -240,7 +241,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
             metric_key_prefix (`str`, *optional*, defaults to `"test"`): Of the metrics' names: `test_loss`, `test_rouge1`, …
 
         Raises:
-            ValueError: The set is empty, or its articles lack a column.
+            SpectraSumError: The set is empty, its articles lack a column, or only some of them have summaries.
         """
         output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
         return SummaryPredictionOutput(*output, articles=self._predicted)
@@ -256,7 +257,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
         """Take a batch of all processes into account.
 
         Raises:
-            ValueError: Some articles of the set have summaries and some have none; in all processes.
+            SpectraSumError: Some articles of the set have summaries and some have none; in all processes.
         """
         progress, device = self._progress, self.args.device
         counts = self.accelerator.gather(torch.tensor([[own, has_summaries]], device=device)).tolist()
@@ -265,7 +266,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
         progress.counted = torch.cat([torch.arange(size, device=device) < count for count, _ in counts])
         found = {bool(labelled) for _, labelled in counts} | ({progress.have_summaries} - {None})
         if len(found) > 1:
-            raise ValueError(
+            raise SpectraSumError(
                 "some articles of the set have a summary and some have none: give all of them one, or none."
             )
         (progress.have_summaries,) = found

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from modeling_spectra import SpectraSumProcessor
+from spectra_sum.errors import SpectraSumError
 from trainer.collator import SummarizationCollator
 
 # What the scores read of an article; the others are optional.
@@ -81,13 +82,13 @@ class EvaluationCollator:
             and `repetitions` (`int`, how many articles at the batch's end do not count).
 
         Raises:
-            ValueError: Some articles have a summary and some have none.
+            SpectraSumError: Some articles have a summary and some have none.
         """
         repetitions = sum(isinstance(record, Repetition) for record in records)
         records = [record.record if isinstance(record, Repetition) else record for record in records]
         without = [record["id"] for record in records if record.get("summary") is None]
         if without and len(without) < len(records):
-            raise ValueError(
+            raise SpectraSumError(
                 f"article {without[0]} has no summary, and others of its set have one: give it one, or leave it out."
             )
         batch = {} if without else dict(self.collate(records))

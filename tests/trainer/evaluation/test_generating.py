@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset, Subset
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.double_precision import double_precision
 from tests.trainer.training_setup import save_setup, setup_arguments
@@ -185,14 +186,16 @@ def test_predict_needs_no_summaries_and_evaluate_does(trainer, articles):
     assert output.articles == trainer.predict(articles).articles
     assert output.label_ids is None
     assert comparable(output.metrics) == {}
-    with pytest.raises(ValueError, match="the set to evaluate on: its articles lack summary; they have id, title"):
+    with pytest.raises(
+        SpectraSumError, match="the set to evaluate on: its articles lack summary; they have id, title"
+    ):
         trainer.evaluate(without_summaries(articles))
     mixed = [*articles[:1], *without_summaries(articles[1:2])]
     with pytest.raises(
         ValueError, match=f"article {articles[1]['id']} has no summary, and others of its set have one"
     ):
         trainer.predict(mixed)
-    with pytest.raises(ValueError, match="some articles of the set have a summary and some have none"):
+    with pytest.raises(SpectraSumError, match="some articles of the set have a summary and some have none"):
         trainer.predict([*articles[:2], *without_summaries(articles[:2])])
 
 

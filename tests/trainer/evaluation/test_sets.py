@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from spectra_sum.errors import SpectraSumError
 from tests.tiny import picture, tiny_processor
 from trainer.collator import SummarizationCollator
 from trainer.evaluation.sets import EvaluationCollator, EvenShare, Repetition, summary_tokens
@@ -69,12 +70,12 @@ def test_a_batch_holds_what_the_losses_the_prompts_and_the_scores_need():
 def test_articles_without_summaries_give_prompts_alone():
     batch = collator()([article("a"), article("b", summary=None)])
     assert batch.keys() == {"input_ids", "prompts", "references", "repetitions"}
-    with pytest.raises(ValueError, match="article b has no summary, and others of its set have one"):
+    with pytest.raises(SpectraSumError, match="article b has no summary, and others of its set have one"):
         collator()([article("a", summary=["One."]), article("b")])
 
 
 def test_a_summary_that_is_one_text_is_refused():
-    with pytest.raises(ValueError, match="article a: its summary is one text, where the list of its sentences"):
+    with pytest.raises(SpectraSumError, match="article a: its summary is one text, where the list of its sentences"):
         collator()([article("a", summary="One. Two.")])
 
 
