@@ -16,6 +16,8 @@ import torch
 
 # Of each value and, next to zero, of what is of the order of 1.
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
+# What has to be in float32 (a metric's embeddings, 4-bit layers) is bounded by a multiple of this.
+EPSILON = torch.finfo(torch.float32).eps
 
 
 # Of positions and frequencies the angles of rotary embeddings are made, always in float32 otherwise.
