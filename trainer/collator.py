@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from modeling_spectra import SpectraSumProcessor
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import negative_key
 from spectra_sum.sentences import reference_sentences
 from trainer.features.cache import CachedFeatures
@@ -42,6 +43,12 @@ class SummarizationCollator:
         self.use_images = use_images
         self.features = features
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a record must have."""
+        without = not self.use_images or (self.features is not None and self.features.patch_shape is not None)
+        return ("id", "title", "article", "summary", *(() if without else ("images",)))
+
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Records → the processor's tensors with labels, `summary_sentences` (lists of str, of [`reference_sentences`]),
         `negative_keys` (B,) and `article_ids` (list of str); with cached features those of [`CachedFeatures.batch`], too.
@@ -50,8 +57,13 @@ class SummarizationCollator:
         every process, which data-parallel training needs.
 
         Raises:
+            SpectraSumError: A summary is no list of sentences.
             ValueError: An article has other images than when its features were cached.
         """
+        if texts := [record["id"] for record in records if isinstance(record["summary"], str)]:
+            raise SpectraSumError(
+                f"article {texts[0]}: its summary is one text, where the list of its sentences is needed."
+            )
         cached, images = None, None
         if self.features is not None:
             cached = [self.features.read(record["id"]) for record in records]

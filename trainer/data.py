@@ -1,9 +1,16 @@
 """The training and evaluation records: the closed world, or a folder in the MSMO layout."""
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import datasets
 from datasets import Dataset, DatasetDict
+from torch.utils.data import IterableDataset
+from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumProcessor
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from trainer.arguments import DataArguments
@@ -71,3 +78,38 @@ def count_excess_images(records: Dataset, limit: int) -> int:
     """How many images lie beyond the first `limit` of their article, and are therefore never scored."""
     counts = records.with_format("arrow")["images"]
     return sum(max(0, len(row) - limit) for row in counts)
+
+
+def check_articles(articles: Any, name: str, columns: Collection[str]) -> None:
+    """Check a set of articles for a trainer, before anything is done with it; of a stream nothing is read.
+
+    Args:
+        articles: A `datasets.Dataset`, anything else with `__len__` and `__getitem__`, or an `IterableDataset` of torch or
+            `datasets`.
+        name (`str`): What it is, for the message: `"train_dataset"`, for example.
+        columns (`Collection[str]`): What every article must have.
+
+    Raises:
+        SpectraSumError: It is none of these, is empty, or its first article lacks a column.
+    """
+    if isinstance(articles, Dataset | datasets.IterableDataset):
+        known = articles.column_names
+    elif isinstance(articles, IterableDataset):
+        known = None
+    elif not has_length(articles):
+        raise SpectraSumError(
+            f"{name} is a {type(articles).__name__}: pass a list of articles, a Dataset, or an IterableDataset of torch or "
+            "datasets."
+        )
+    else:
+        first = articles[0] if len(articles) else {}
+        if not isinstance(first, Mapping):
+            raise SpectraSumError(
+                f"{name}: an article is a {type(first).__name__}, where a dict by columns is needed."
+            )
+        known = list(first)
+    if has_length(articles) and not len(articles):
+        raise SpectraSumError(f"{name} has no articles.")
+    missing = sorted(set(columns) - set(known)) if known is not None else []
+    if missing:
+        raise SpectraSumError(f"{name}: its articles lack {', '.join(missing)}; they have {', '.join(known)}.")

@@ -12,26 +12,30 @@ from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import EvalLoopOutput, HubStrategy
+from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
-from spectra_sum.evaluation.scores import score_predictions
-from spectra_sum.summaries.prediction import predict_summaries
 from trainer.arguments import SpectraTrainingArguments
+from trainer.checkpoints.adapter_card import AdapterRun
 from trainer.checkpoints.adapter_files import finish_adapter
 from trainer.checkpoints.graceful_stop import keep_workers
 from trainer.checkpoints.integrity import QUEUE_FILE
 from trainer.checkpoints.push import CheckpointPush
-from trainer.checkpoints.writing import WholeCheckpointTrainer
+from trainer.collator import SummarizationCollator
+from trainer.evaluation.generating import GeneratingTrainer
 from trainer.objectives.dpp_teacher import DPPTeacher, TeacherLabels, best_images_embedding, summary_embedding
 from trainer.objectives.loss_records import LossRecords
 from trainer.objectives.losses import alignment_loss, distillation_loss
 from trainer.objectives.negative_queue import NegativeQueue
-from trainer.sharding import original_class, prepare_sharding, shards_on_cpus, unsharded
+from trainer.sharding import original_class, prepare_sharding, shards_on_cpus
 from trainer.trainable import parameter_groups
+from trainer.trainer_checks import check_arguments, check_sets
 
 logger = logging.get_logger(__name__)
+
+# What the collator adds for the losses; the model does not know it.
+FOR_THE_LOSSES = ("summary_sentences", "negative_keys", "article_ids", *TeacherLabels._fields)
 
 
 class PushNegatives(TrainerCallback):
@@ -46,7 +50,7 @@ class PushNegatives(TrainerCallback):
         self.trainer.push_pending_negatives()
 
 
-class SpectraTrainer(WholeCheckpointTrainer):
+class SpectraTrainer(GeneratingTrainer):
     """Trains [`SpectraSumForConditionalGeneration`], bare or under PEFT, with all three losses.
 
     Each loss is a sum of per-article terms over the articles of the optimizer step (L_lm: of per-token terms over its
@@ -64,12 +68,21 @@ class SpectraTrainer(WholeCheckpointTrainer):
             batch, so that no teacher is needed.
         eval_max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt in evaluation.
         use_images (`bool`, *optional*, defaults to `True`): False evaluates without images.
-        kwargs: Of `transformers.Trainer`; `args` is a [`SpectraTrainingArguments`].
+        compute_metrics (`Callable`, *optional*): Gets an `EvalPrediction` of all articles of an evaluation, on generated
+            summaries: `predictions` and `label_ids` are arrays of token ids as [`SummaryPredictionOutput`] describes them.
+            What it returns is reported with the prefix, and can be `metric_for_best_model`. Needs `predict_with_generate`.
+        preprocess_logits_for_metrics (`Callable`, *optional*): Gets the tokens written for a batch (B,
+            `generation_max_new_tokens`) and those of its references (B, S), padded as above, both tensors; what it returns
+            takes the place of `predictions`. There are no logits.
+        data_collator (`Callable`, *optional*): A [`SummarizationCollator`] of `eval_max_length` by default.
+        kwargs: Of `transformers.Trainer`; `args` is a [`SpectraTrainingArguments`], and `processing_class` the model's
+            processor. `train_dataset` and `eval_dataset` (or a dict of several) are as [`GeneratingTrainer`] describes.
 
     A loss or a gradient that is NaN or infinite ends the training with a FloatingPointError that names the articles.
 
     Raises:
-        ValueError: when a loss is on and there is no teacher, or `average_tokens_across_devices` is off.
+        ValueError: when a loss is on and there is no teacher.
+        SpectraSumError: for arguments and sets that cannot be trained on; see [`check_arguments`] and [`check_sets`].
     """
 
     # L_align and L_distill are divided by the articles of the whole step here, L_lm by its tokens in the model.
@@ -84,6 +97,11 @@ class SpectraTrainer(WholeCheckpointTrainer):
         use_images: bool = True,
         **kwargs: Any,
     ):
+        check_arguments(kwargs)
+        if kwargs.get("data_collator") is None:
+            kwargs["data_collator"] = SummarizationCollator(kwargs["processing_class"], eval_max_length, use_images)
+        sets = (kwargs.get(name) for name in ("train_dataset", "eval_dataset"))
+        check_sets(kwargs["args"], kwargs["data_collator"], use_images, *sets)
         super().__init__(**kwargs)
         self.args: SpectraTrainingArguments
         config = self.base_model.config
@@ -91,10 +109,6 @@ class SpectraTrainer(WholeCheckpointTrainer):
         if self.uses_teacher and teacher is None and not cached_teacher:
             raise ValueError(
                 "align_weight and distill_weight need a teacher: pass a DPPTeacher, or set both to 0 (L_lm alone)."
-            )
-        if not self.args.average_tokens_across_devices:
-            raise ValueError(
-                "average_tokens_across_devices must stay true: L_lm is divided by the tokens of the whole step."
             )
         self.teacher = teacher
         self.eval_max_length = eval_max_length
@@ -118,6 +132,8 @@ class SpectraTrainer(WholeCheckpointTrainer):
     def create_accelerator_and_postprocess(self) -> None:
         """As the Trainer does; FSDP also on CPUs."""
         super().create_accelerator_and_postprocess()
+        # Of an IterableDataset one process would read for all, and its batches hold texts, which cannot be sent.
+        self.accelerator.dataloader_config.dispatch_batches = False
         self.is_fsdp_enabled |= shards_on_cpus(self.accelerator)
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager:
@@ -155,74 +171,73 @@ class SpectraTrainer(WholeCheckpointTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, SpectraSumOutput]:
-        """L_lm + λ_align L_align + λ_distill L_distill of one micro-batch, normalised over the optimizer step."""
-        inputs, repeated = dict(inputs), False
-        if not model.training:
-            inputs, repeated = self._without_repetitions(inputs)
-        sentences, keys = inputs.pop("summary_sentences"), inputs.pop("negative_keys")
-        article_ids = inputs.pop("article_ids")
-        cached = [inputs.pop(name, None) for name in TeacherLabels._fields]
-        config = self.base_model.config
-        # The prompt needs no logits: with a large vocabulary they would take most of the memory.
-        before_a_label = torch.nn.functional.pad(inputs["labels"][:, 1:] != -100, (0, 1))
-        outputs = model(
-            **inputs,
-            logits_to_keep=before_a_label,
-            # In evaluation every process takes the mean over its own batch, and the Trainer averages those.
-            num_items_in_batch=num_items_in_batch if model.training else None,
-            reduce_by_relevance=not model.training or self.state.global_step >= config.vrp_warmup_steps,
-        )
-        if repeated:
-            return (outputs.loss, outputs) if return_outputs else outputs.loss
+        """L_lm + λ_align L_align + λ_distill L_distill of one micro-batch, normalised over the optimizer step; in evaluation,
+        over the batch. An evaluation's own loss is that of its sums; see [`total_loss`].
+        """
         phase = "train" if model.training else "eval"
+        outputs = self.run_model(model, inputs, num_items_in_batch if model.training else None)
+        keys, article_ids = inputs["negative_keys"], inputs["article_ids"]
         articles = self._articles_in_step if model.training else len(keys)
-        loss = outputs.loss
+        config = self.base_model.config
         parts = {"loss_lm": outputs.loss}
         if self.uses_teacher and outputs.image_embeds is not None:
-            image_mask = inputs["image_mask"]
-            image_embeds = outputs.image_embeds.detach()
-            known = cached[0] is not None
-            labels = TeacherLabels(*cached) if known else self.teacher.label(image_embeds, image_mask, sentences)
-            terms = self._teacher_terms(outputs, image_mask, labels, keys, phase)
-            if config.distill_weight > 0:
-                distill = terms["distill"].sum() / articles
-                loss = loss + config.distill_weight * distill
-                parts["loss_distill"] = distill
-            if config.align_weight > 0:
-                align = terms["align"].sum() / articles
-                loss = loss + config.align_weight * align
-                parts["loss_align"] = align
-        self._check_finite(parts, article_ids)
-        self.loss_records[phase].add(1 if model.training else articles, **parts)
+            labels = self._teacher_labels(inputs, outputs)
+            terms = self._teacher_terms(outputs, inputs["image_mask"], labels, keys, phase)
+            parts.update({f"loss_{name}": values.sum() / articles for name, values in terms.items()})
+        loss = outputs.loss
+        if "loss_distill" in parts:
+            loss = loss + config.distill_weight * parts["loss_distill"]
+        if "loss_align" in parts:
+            loss = loss + config.align_weight * parts["loss_align"]
+        values = self._check_finite(parts, article_ids)
+        records = self.loss_records[phase]
+        if model.training:
+            records.add(**values)
+        else:
+            records.add(int((inputs["labels"][:, 1:] != -100).sum()), loss_lm=values.pop("loss_lm"))
+            records.add(articles, **values)
         if model.training and self.args.world_size > 1:
             # DDP and FSDP average gradients over the processes, but the terms are already divided by the step's total.
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def _without_repetitions(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """A batch of an evaluation without the articles that only fill the last batches of the processes up.
+    def run_model(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> SpectraSumOutput:
+        """A forward pass on a batch of the collator, with L_lm over its own tokens unless `num_items_in_batch` is given."""
+        inputs = {name: value for name, value in inputs.items() if name not in FOR_THE_LOSSES}
+        # The prompt needs no logits: with a large vocabulary they would take most of the memory.
+        before_a_label = nn.functional.pad(inputs["labels"][:, 1:] != -100, (0, 1))
+        warm = self.state.global_step >= self.base_model.config.vrp_warmup_steps
+        return model(
+            **inputs,
+            logits_to_keep=before_a_label,
+            num_items_in_batch=num_items_in_batch,
+            reduce_by_relevance=not model.training or warm,
+        )
 
-        Whether nothing else is in it comes second. The model runs all the same then, on one article: where its parameters
-        are sharded, all processes gather them together.
-        """
-        state, size = self.accelerator.gradient_state, len(inputs["input_ids"])
-        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
-            return inputs, False
-        count = min(max(state.remainder - self.args.process_index * size, 0), size)
-        return {name: values[: max(count, 1)] for name, values in inputs.items()}, count == 0
+    def total_loss(self, parts: dict[str, float]) -> float:
+        """The loss that `parts`, which are means over all tokens or articles, add up to."""
+        config = self.base_model.config
+        weights = {"loss_lm": 1.0, "loss_align": config.align_weight, "loss_distill": config.distill_weight}
+        return sum(weight * parts[name] for name, weight in weights.items() if name in parts)
 
-    def _check_finite(self, parts: dict[str, torch.Tensor], article_ids: list[str]) -> None:
+    def _teacher_labels(self, inputs: dict[str, Any], outputs: SpectraSumOutput) -> TeacherLabels:
+        if TeacherLabels._fields[0] in inputs:
+            return TeacherLabels(*(inputs[name] for name in TeacherLabels._fields))
+        return self.teacher.label(outputs.image_embeds.detach(), inputs["image_mask"], inputs["summary_sentences"])
+
+    def _check_finite(self, parts: dict[str, torch.Tensor], article_ids: list[str]) -> dict[str, float]:
         """Stop at a loss that is NaN or infinite: the Trainer would leave it out of its log and go on with its gradient.
 
         Raises:
             FloatingPointError: naming the part and the batch's articles.
         """
-        finite = torch.stack([part.detach().float() for part in parts.values()]).isfinite().tolist()
-        broken = [
-            f"{name} is {part.item()}" for (name, part), fine in zip(parts.items(), finite, strict=True) if not fine
-        ]
-        if broken:
+        # One transfer for all of them.
+        values = dict(zip(parts, torch.stack([part.detach() for part in parts.values()]).tolist(), strict=True))
+        if broken := [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]:
             raise self._not_finite(", ".join(broken), article_ids)
+        return values
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | float | None = None) -> torch.Tensor | float:
         """Stop before the optimizer applies a gradient that is NaN or infinite, which finite losses may have."""
@@ -298,48 +313,6 @@ class SpectraTrainer(WholeCheckpointTrainer):
             logs.update({f"gate_{layer}": value for layer, value in self.base_model.gate_openings().items()})
         super().log(logs, start_time)
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """The Trainer's loop for the losses, then summaries and selections of the same articles and their scores."""
-        self.loss_records["eval"].take(self.accelerator)
-        output = super().evaluation_loop(dataloader, description, True, ignore_keys, metric_key_prefix)
-        metrics = self.loss_records["eval"].take(self.accelerator)
-        if self.args.predict_with_generate:
-            records = dataloader.dataset
-            predictions = self.predict_records(records)
-            metrics.update(score_predictions(predictions, records))
-        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
-        return output
-
-    def predict_records(self, records: Any) -> list[dict[str, Any]]:
-        """Summaries and selections for a dataset, split over the processes, in the dataset's order."""
-        rank, world = self.args.process_index, self.args.world_size
-        own = list(range(rank, len(records), world))
-        # Each process has its own number of articles and tokens.
-        with unsharded(self.model), self.autocast_smart_context_manager():
-            predictions = predict_summaries(
-                self.base_model,
-                self.processing_class,
-                records.select(own),
-                batch_size=self.args.per_device_eval_batch_size,
-                max_length=self.eval_max_length,
-                use_images=self.use_images,
-                progress=not self.args.disable_tqdm and rank == 0,
-                max_new_tokens=self.args.generation_max_new_tokens,
-                num_beams=self.args.generation_num_beams,
-                synced_gpus=False,
-            )
-        placed = list(zip(own, predictions, strict=True))
-        if world > 1:
-            placed = sorted(gather_object(placed), key=lambda pair: pair[0])
-        return [prediction for _, prediction in placed]
-
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Prepare pushing; the repository is made by the first push, after its checks. The token is HF_TOKEN's."""
         if self.is_world_process_zero():
@@ -383,9 +356,12 @@ class SpectraTrainer(WholeCheckpointTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         with original_class(self.model):
             super()._save(output_dir, state_dict)
+
+    def complete_model(self, folder: Path, target: Path) -> None:
+        """What an adapter needs beside what PEFT writes."""
         model = self.accelerator.unwrap_model(self.model)
-        if self.args.should_save and isinstance(model, PeftModel):
-            finish_adapter(model, Path(output_dir or self.args.output_dir))
+        if isinstance(model, PeftModel):
+            finish_adapter(model, folder, target, AdapterRun.of(self.args, self.state))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

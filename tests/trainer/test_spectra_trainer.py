@@ -229,7 +229,7 @@ def test_queue_grows_by_the_articles_of_a_step_and_never_in_evaluation(make_trai
 def test_evaluation_scores_what_the_model_writes(make_trainer, records):
     trainer = make_trainer()
     metrics = trainer.evaluate()
-    predictions = trainer.predict_records(records["validation"])
+    predictions = trainer.predict(records["validation"]).articles
     scorer = RougeScorer(["rouge1"], use_stemmer=True)
     references = [" ".join(record["summary"]) for record in records["validation"]]
     scores = [

@@ -114,13 +114,14 @@ class WholeCheckpointTrainer(Trainer):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
-            if (target / "README.md").is_file():
-                # PEFT adds to a card that is there.
-                shutil.copy2(target / "README.md", partial)
             super()._save(str(partial), state_dict)
+            self.complete_model(partial, target)
             _move_over(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def complete_model(self, folder: Path, target: Path) -> None:
+        """Add to the model that was just written into `folder` what belongs to it, before it is moved into `target`."""
 
 
 @contextmanager

@@ -180,7 +180,7 @@ def run_variant(name: str, experiment: Experiment, report: Callable[[float], Non
     seconds = time.perf_counter() - started
     folder = Path(args.output_dir)
     trainer.save_model(str(folder / "model"))
-    predictions = trainer.predict_records(records["test"])
+    predictions = trainer.predict(records["test"]).articles
     model = trainer.base_model
     counted = model if data_args.use_images else model.language_model
     scores = score_predictions(predictions, records["test"])

@@ -26,14 +26,14 @@ class LossRecords:
 
     def __init__(self, warn: bool = False) -> None:
         self._warns = warn and PartialState().is_main_process
-        self._sums: dict[str, torch.Tensor | float] = defaultdict(float)
+        self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._spread, self._articles = 0.0, 0
 
-    def add(self, count: int = 1, **values: torch.Tensor | float) -> None:
-        """Values that are means over `count` (articles, or 1 for a share of a step's sum)."""
+    def add(self, count: int = 1, **values: float) -> None:
+        """Values that are means over `count` (tokens or articles, or 1 for a share of a step's sum)."""
         for name, value in values.items():
-            self._sums[name] += count * (value.detach() if isinstance(value, torch.Tensor) else value)
+            self._sums[name] += count * value
             self._counts[name] += count
 
     def add_teacher(self, logits: torch.Tensor, marginals: torch.Tensor, image_mask: torch.Tensor) -> None:
@@ -66,12 +66,11 @@ class LossRecords:
             steps (`int`, *optional*): Divide losses by so many optimizer steps, since the micro-batches of a step add up;
                 otherwise by their counts.
         """
-        # A process may have had no images since the last call; all of them must reduce the same values.
-        totals = torch.tensor(
-            [[float(self._sums[name]), self._counts[name]] for name in RECORDED], device=accelerator.device
-        )
+        # A process may have had no images since the last call; all of them must reduce the same values. In float64: many
+        # batches add up to what one of them would give.
+        totals = torch.tensor([[self._sums[name], self._counts[name]] for name in RECORDED], dtype=torch.float64)
         if accelerator.num_processes > 1:
-            totals = accelerator.reduce(totals, reduction="sum")
+            totals = accelerator.reduce(totals.to(accelerator.device), reduction="sum")
         self._sums, self._counts = defaultdict(float), defaultdict(int)
         return {
             name: total / (steps if steps and name.startswith("loss") else count)

@@ -21,7 +21,7 @@ def test_losses_are_means_per_step_and_others_per_article(accelerator):
     records = LossRecords()
     # Two micro-batches of one step, each a part of the step's loss, and a second step.
     for value in (0.25, 0.5, 1.25):
-        records.add(loss_lm=torch.tensor(value, requires_grad=True))
+        records.add(loss_lm=value)
     records.add(3, teacher_spread=0.5)
     records.add(1, teacher_spread=0.1)
     assert records.take(accelerator, steps=2) == pytest.approx({"loss_lm": 1.0, "teacher_spread": 0.4}, rel=1e-9)

@@ -1,0 +1,1 @@
+"""Evaluation within the trainer: losses over all tokens and articles, and summaries with their scores."""
