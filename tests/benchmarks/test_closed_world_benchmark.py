@@ -44,6 +44,7 @@ def test_the_result_file_holds_runs_spread_and_differences(run):
         "settings",
         "seconds",
         "hardware",
+        "commit",
         "versions",
     }
     assert content["missing"] == []

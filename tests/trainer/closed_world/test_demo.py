@@ -31,7 +31,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_metrics_have_the_documented_structure(demo):
     output, printed = demo
     metrics = json.loads((output / "metrics.json").read_text())
-    assert set(metrics) == {"variants", "selection", "chance", "seed", "versions", "hardware", "settings"}
+    assert set(metrics) == {"variants", "selection", "chance", "seed", "versions", "commit", "hardware", "settings"}
     assert set(metrics["variants"]) == set(VARIANTS) == {"text-only", "concat", "sampler", "dvp", "mm-dvp"}
     for name, row in metrics["variants"].items():
         assert set(row) == {"rouge1", "rouge2", "rougeL", "text_facts", "visual_facts", "seconds", "parameters"}
