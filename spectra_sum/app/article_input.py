@@ -3,11 +3,12 @@
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectra_sum.documents.local_images import ImageError, open_local_image
+from spectra_sum.documents.local_images import ImageError, check_side, open_local_image
 from spectra_sum.documents.parts import Document, DocumentError, DocumentImage, Problem, printable
 from spectra_sum.documents.reading import DOCUMENT_SUFFIXES, read_document
 
@@ -40,7 +41,8 @@ def read_article(
     """
     The article that a visitor pasted or uploaded, by the same rules as the command line's documents.
 
-    The images that a document names are taken from the uploaded ones, by their file names; all other uploaded images
+    The images that a document names are taken from the uploaded ones, by their file names alone, whatever folder or
+    host the document names; they have the alternative texts and captions that it gives them. All other uploaded images
     follow them in the order of their upload. An image that cannot be used is left out, and stands in `problems`.
 
     Args:
@@ -104,14 +106,12 @@ def _read_upload(
                 # As it will be used: a document that shows it many times then has small files to decode.
                 image.image.save(place, "BMP")
         try:
-            article = read_document(copy)
+            article = read_document(copy, images_by_name=True)
         except DocumentError as error:
             raise DocumentError(str(error).replace(f"{folder}/", "")) from None
     article.source = name
     article.problems = [
-        Problem(problem.kind, f"{problem.detail}; upload it, and name it in the document without a folder")
-        if problem.kind == "missing_image"
-        else problem
+        Problem(problem.kind, f"{problem.detail}; upload it") if problem.kind == "missing_image" else problem
         for problem in article.problems
         # An upload that cannot be used is no missing file; it has a problem of its own.
         if not (problem.kind == "missing_image" and _file_name(problem) in refused)
@@ -122,11 +122,12 @@ def _read_upload(
 def _file_name(problem: Problem) -> str:
     """Of the image that a document names by an address; a problem shows addresses without percent-encoding."""
     address = problem.detail.partition(": ")[0]
-    return str(Path(re.split("[?#]", address)[0]))
+    return unicodedata.normalize("NFC", re.split(r"[/\\]", re.split("[?#]", address)[0])[-1])
 
 
 def _open_images(paths: Sequence[Path], limits: Limits) -> tuple[list[tuple[str, DocumentImage]], dict[str, Problem]]:
-    """The usable images of `paths` with their files' names, and what is wrong with the others, by their shown names."""
+    """The usable images of `paths` with their files' names, and what is wrong with the others, by their shown names in
+    Unicode's form NFC."""
     usable, refused = [], {}
     for path in paths:
         name = printable(path.name)
@@ -136,9 +137,12 @@ def _open_images(paths: Sequence[Path], limits: Limits) -> tuple[list[tuple[str,
                 raise ImageError(
                     "oversized_image", f"it has {_megabytes(size)}; the limit is {_megabytes(limits.image_size)}"
                 )
-            usable.append((path.name, DocumentImage(name, "", open_local_image(path))))
+            image = open_local_image(path)
+            check_side(*image.size)
         except ImageError as error:
-            refused[name] = Problem(error.kind, f"{name}: {error}")
+            refused[unicodedata.normalize("NFC", name)] = Problem(error.kind, f"{name}: {error}")
+        else:
+            usable.append((path.name, DocumentImage(name, "", image)))
     return usable, refused
 
 

@@ -26,6 +26,7 @@ class ShownImage:
     number: int
     name: str
     alt: str
+    caption: str
     uri: str
     thumbnail: str
     pixelated: bool
@@ -100,6 +101,7 @@ def _shown(index: int, image: DocumentImage, probability: float | None, rank: in
         number=index + 1,
         name=image.name,
         alt=image.alt,
+        caption=image.caption,
         uri=_embedded(image.image, IMAGE_SIDE),
         thumbnail=_embedded(image.image, THUMBNAIL_SIDE),
         pixelated=max(image.image.size) <= PIXELATED_SIDE,

@@ -185,7 +185,11 @@ def _report_article(document: Document, summary: "DocumentSummary", folder: Path
         folder.mkdir(exist_ok=True)
         path = folder / f"{index}.png"
         image.image.save(path, compress_level=1)
-        images.append(ReportImage(path, image.alt, probability, index in summary.selected, name=image.name))
+        images.append(
+            ReportImage(
+                path, image.alt, probability, index in summary.selected, name=image.name, caption=image.caption
+            )
+        )
     return ReportArticle(
         id=document.source,
         title=document.title,
@@ -206,7 +210,7 @@ def _shown(document: Document, summary: "DocumentSummary") -> str:
     for index, (image, probability) in enumerate(zip(document.images, summary.probabilities, strict=True)):
         mark = "*" if index in summary.selected else " "
         score = "not scored" if probability is None else f"{probability:.3f}"
-        lines.append(f"  {mark} {score}  {image.name}" + (f" ({image.alt})" if image.alt else ""))
+        lines.append(f"  {mark} {score}  {image.name}" + (f" ({image.description})" if image.description else ""))
     problems = document.problems + summary.problems
     if problems:
         lines.append("Left out, and other remarks:")

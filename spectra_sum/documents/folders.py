@@ -9,7 +9,7 @@ from pathlib import Path
 from .parts import DocumentError, printable
 from .reading import DOCUMENT_SUFFIXES, check_document
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 
 
 @dataclass

@@ -2,61 +2,27 @@
 
 import base64
 import io
-import os
 from pathlib import Path
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
-from PIL import Image
+from PIL import Image, features
 
-# EPS would start Ghostscript, and the rarer formats have the least exercised decoders.
-READABLE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+# EPS would start Ghostscript, and the rarer formats have the least exercised decoders. Pillow has AVIF from 11.3 on,
+# and not in every build.
+READABLE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF") + (
+    ("AVIF",) if "avif" in features.modules and features.check("avif") else ()
+)
+# Smaller ones are spacers, icons, counters of visits, and placeholders of scripts that load the image itself later.
+MIN_IMAGE_SIDE = 24
 
 
 class ImageError(ValueError):
     """An image that cannot be used. `kind` is `"missing_image"`, `"broken_image"`, `"oversized_image"`,
-    `"remote_image"`, `"outside_folder"` or `"unsupported_image"`."""
+    `"small_image"`, `"remote_image"`, `"outside_folder"` or `"unsupported_image"`."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
         self.kind = kind
-
-
-def open_linked_image(source: str, folder: Path) -> Image.Image:
-    """
-    Opens the image file that a document names, as [`open_local_image`] does.
-
-    Args:
-        source (`str`):
-            A URL, percent-encoded: a path from `folder`.
-        folder (`Path`):
-            The document's folder, resolved. No path may leave it, also not by a symbolic link.
-
-    Raises:
-        ImageError: The address is remote, leads out of the folder or is no path, or the file cannot be used.
-    """
-    if source[:5].lower() == "data:":
-        # Before urlsplit, whose cache would keep the image.
-        raise ImageError("unsupported_image", "data: addresses are not read; save it beside the document")
-    try:
-        url = urlsplit(source)
-    except ValueError:
-        raise ImageError("unsupported_image", "this is no valid path") from None
-    if url.scheme in ("http", "https") or url.netloc:
-        raise ImageError("remote_image", "remote images are not fetched; save it beside the document")
-    if url.scheme:
-        raise ImageError("unsupported_image", f"{url.scheme}: addresses are not read; save it beside the document")
-    if not url.path:
-        raise ImageError("missing_image", "the image has no path")
-    try:
-        # realpath follows every symbolic link on the way; an absolute path replaces the folder.
-        path = Path(os.path.realpath(folder / unquote(url.path)))
-        if path.is_relative_to(folder):
-            return open_local_image(path)
-    except ImageError:
-        raise
-    except (OSError, ValueError) as error:  # a name too long, a NUL byte
-        raise ImageError("missing_image", f"this is no usable file name ({error})") from None
-    raise ImageError("outside_folder", "images outside the document's folder are not read; copy it there")
 
 
 def open_data_image(uri: str) -> Image.Image:
@@ -95,6 +61,23 @@ def open_local_image(path: Path) -> Image.Image:
     if not path.is_file():
         raise ImageError("missing_image", "there is no such file")
     return _decoded(path)
+
+
+def check_side(width: float, height: float) -> None:
+    """
+    Holds an image to `MIN_IMAGE_SIDE`.
+
+    Args:
+        width (`float`), height (`float`): Its sides in pixels, as [`open_local_image`] decodes it or a page shows it.
+
+    Raises:
+        ImageError: A side is shorter.
+    """
+    if min(width, height) < MIN_IMAGE_SIDE:
+        raise ImageError(
+            "small_image",
+            f"it has {width:g} × {height:g} pixels; images of less than {MIN_IMAGE_SIDE} a side are not the article's",
+        )
 
 
 def _decoded(file: Path | io.BytesIO) -> Image.Image:

@@ -1,138 +1,111 @@
 """Markdown documents with local images."""
 
 import re
-from collections.abc import Sequence
+import tomllib
 from pathlib import Path
 
 import yaml
-from markdown_it import MarkdownIt
+from bs4 import BeautifulSoup
 from markdown_it.token import Token
-from mdit_py_plugins.front_matter import front_matter_plugin
 
-from .local_images import ImageError
-from .parts import Document, DocumentError, DocumentImage, LinkedImages, Problem, printable, shortened, shown_address
+from .html import counted
+from .html_article import MEDIA, ArticleReader
+from .html_tree import NO_TEXT, parsed
+from .linked_files import LinkedFiles
+from .linked_images import LinkedImages
+from .markdown_syntax import markdown_parser
+from .parts import Document, DocumentError, Problem, printable
 
 # Each may open a link, for which the parser looks again at all that follows, up to its nesting.
 MAX_BRACKETS = 10_000
+# The parsers of front matter take quadratic time.
+MAX_FRONT_MATTER_LENGTH = 20_000
 
-_HTML_IMAGE = re.compile(r"<(?:img|picture|svg)\b", re.IGNORECASE)
-_HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_HTML_TAG = re.compile(r"<[^>]*>")
+_TOML = re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*$", re.DOTALL | re.MULTILINE)
+# One that is left open takes in what follows it.
+_TAKES_IN = re.compile(rf"<({'|'.join(sorted(MEDIA | NO_TEXT))})\b", re.IGNORECASE)
 
 
-def read_markdown(path: Path, text: str) -> Document:
+def read_markdown(path: Path, text: str, *, images_by_name: bool = False) -> Document:
     """
-    Reads CommonMark with tables, strikethrough and front matter.
+    Reads CommonMark with tables, strikethrough, footnotes, and front matter in YAML (between lines `---`) or TOML
+    (`+++`).
 
     The title is the first level-1 heading, else the front matter's `title`, else the first heading, else the file's
-    stem. Images are those of the Markdown syntax.
+    stem. Table rows become paragraphs, their cells parted by `|`. Footnotes stand once, at the end. Attributes in
+    braces (`{width=50%}`) and marks for a table of contents (`[TOC]`) are no text. HTML is read as in a page, without
+    its rule for furniture.
+
+    Images are those of the Markdown syntax, also with spaces in the path, `![[file.png]]`, `![[file.png|300]]`, and
+    `<img>`. The caption is the `<figcaption>`, else an italic line right below the image, else the image's title.
 
     Args:
         path (`Path`):
             The file, whose folder holds the images.
         text (`str`):
             What it says.
+        images_by_name (`bool`, *optional*, defaults to `False`):
+            Look first for a file of the folder with the name at the end of an image's address.
 
     Raises:
-        DocumentError: The text has more than `MAX_BRACKETS` opening brackets.
+        DocumentError: The text has more than `MAX_BRACKETS` opening brackets, is nested too deeply, or makes more tags
+            than a page may have.
     """
     if text.count("[") > MAX_BRACKETS:
         raise DocumentError(
             f"{printable(path)}: the document has more than {MAX_BRACKETS:,} opening brackets; save the article alone."
         )
-    parser = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"]).use(front_matter_plugin)
-    # Nothing is rendered, and a link that the parser rejects (file:, data:) would stay in the body as source text.
-    parser.validateLink = lambda url: True
     document = Document(path.stem, printable(path), "", "")
-    images = LinkedImages(path.parent.resolve(), document)
-
     front_matter_title = ""
-    headings: list[tuple[int, str, int]] = []  # level, text, index of the paragraph
-    paragraphs: list[str] = []
-    level = 0
-    for token in parser.parse(text):
+    toml = _TOML.match(text)
+    if toml:
+        front_matter_title = _front_matter_title(toml[1], "TOML", document.problems)
+        text = text[toml.end() :]
+    parser, env = markdown_parser(), {}
+    try:
+        tokens = parser.parse(text, env)
+    except RecursionError:  # a footnote within a footnote, and so on
+        raise DocumentError(f"{printable(path)}: its footnotes are nested too deeply; take some out.") from None
+    for token in tokens:
         if token.type == "front_matter":
-            front_matter_title = _front_matter_title(token.content, document.problems)
-        elif token.type == "heading_open":
-            level = int(token.tag[1:])
-        elif token.type == "inline":
-            content = " ".join(_inline_text(token.children or [], images, document).split())
-            if level and content:
-                headings.append((level, content, len(paragraphs)))
-            level = 0
-            paragraphs.append(content)
-        elif token.type in ("fence", "code_block"):
-            paragraphs.append(token.content.strip())
+            front_matter_title = _front_matter_title(token.content, "YAML", document.problems)
         elif token.type == "html_block":
-            _note_html(token.content, document.problems)
-    images.report_refused()
+            _close_what_takes_in(token, path)
 
-    main_headings = [heading for heading in headings if heading[0] == 1]
-    if main_headings or (headings and not front_matter_title):
-        _, document.title, index = (main_headings or headings)[0]
-        paragraphs[index] = ""
-    else:
-        document.title = front_matter_title or path.stem
-    document.body = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+    page = parsed(path, parser.renderer.render(tokens, parser.options, env))
+    if not front_matter_title:
+        _mark_headline(page)
+    images = LinkedImages(LinkedFiles(path.parent.resolve(), by_name=images_by_name))
+    reader = ArticleReader(document, images, title_captions=True)
+    reader.read(page)
+    if reader.left_out.total():
+        document.problems.append(Problem("raw_html", f"HTML in the document, not read: {counted(reader.left_out)}"))
+    document.title = document.title or front_matter_title or path.stem
     return document
 
 
-def _front_matter_title(content: str, problems: list[Problem]) -> str:
+def _front_matter_title(content: str, kind: str, problems: list[Problem]) -> str:
+    if len(content) > MAX_FRONT_MATTER_LENGTH:
+        problem = f"it has more than {MAX_FRONT_MATTER_LENGTH:,} characters; its title is not used"
+        problems.append(Problem("front_matter", problem))
+        return ""
     try:
         # The base loader makes strings only: no tags, no dates that fail.
-        values = yaml.load(content, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        problems.append(Problem("front_matter", f"no valid YAML ({type(error).__name__}); its title is not used"))
+        values = tomllib.loads(content) if kind == "TOML" else yaml.load(content, Loader=yaml.BaseLoader)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
+        problems.append(Problem("front_matter", f"no valid {kind} ({type(error).__name__}); its title is not used"))
         return ""
     title = values.get("title") if isinstance(values, dict) else None
     return " ".join(title.split()) if isinstance(title, str) else ""
 
 
-def _inline_text(tokens: Sequence[Token], images: LinkedImages, document: Document) -> str:
-    pieces = []
-    for token in tokens:
-        if token.type == "image":
-            _add_image(str(token.attrs["src"]), _alt_text(token.children or []), images, document)
-        elif token.type in ("softbreak", "hardbreak"):
-            pieces.append(" ")
-        elif token.type == "html_inline":
-            _note_html(token.content, document.problems)
-        else:
-            pieces.append(token.content)
-    return "".join(pieces)
+def _close_what_takes_in(block: Token, path: Path) -> None:
+    if _TAKES_IN.search(block.content):
+        block.content = str(parsed(path, block.content))
 
 
-def _alt_text(tokens: Sequence[Token]) -> str:
-    pieces = []
-    for token in tokens:
-        if token.type == "image":
-            pieces.append(_alt_text(token.children or []))
-        else:
-            pieces.append(" " if token.type in ("softbreak", "hardbreak") else token.content)
-    return " ".join("".join(pieces).split())
-
-
-def _note_html(content: str, problems: list[Problem]) -> None:
-    content = _without(_HTML_COMMENT, "-->", content)
-    for _ in _HTML_IMAGE.findall(content):
-        problems.append(Problem("unsupported_image", "an image in raw HTML; write it as ![alt](path)"))
-    text = " ".join(_without(_HTML_TAG, ">", content).split())
-    if text:
-        problems.append(Problem("raw_html", f"text in an HTML block is not read: {shortened(printable(text))}"))
-
-
-def _without(markup: re.Pattern[str], end: str, content: str) -> str:
-    # After the last end mark, the search would run to the end of the file from each opening.
-    head, mark, tail = content.rpartition(end)
-    return markup.sub(" ", head + mark) + tail
-
-
-def _add_image(source: str, alt: str, images: LinkedImages, document: Document) -> None:
-    if not images.has_room():
-        return
-    try:
-        image = images.open(source)
-    except ImageError as error:
-        document.problems.append(Problem(error.kind, f"{shown_address(source)}: {error}"))
-    else:
-        document.images.append(DocumentImage(shown_address(source), printable(alt), image))
+def _mark_headline(page: BeautifulSoup) -> None:
+    """Makes the first heading the headline where there is none of level 1."""
+    headings = [tag for tag in page.find_all(["h1", "h2", "h3", "h4", "h5", "h6"]) if tag.get_text().strip()]
+    if headings and not any(tag.name == "h1" for tag in headings):
+        headings[0].name = "h1"

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..msmo.layout import parse_article
 from .html import MAX_HTML_BYTES, read_html
 from .html_encoding import decode_html
-from .local_images import ImageError, open_local_image
+from .local_images import ImageError, check_side, open_local_image
 from .markdown import read_markdown
 from .parts import Document, DocumentError, DocumentImage, Problem, printable
 
@@ -74,13 +74,14 @@ def check_document(path: str | Path, images: Sequence[str | Path] = ()) -> None:
         )
 
 
-def read_document(path: str | Path, images: Sequence[str | Path] = ()) -> Document:
+def read_document(path: str | Path, images: Sequence[str | Path] = (), *, images_by_name: bool = False) -> Document:
     """
     Reads a Markdown, HTML or text file.
 
     Markdown and HTML name their images; see [`~spectra_sum.documents.markdown.read_markdown`] and
     [`~spectra_sum.documents.html.read_html`]. A path may not leave the document's folder, also not by a symbolic link;
-    remote images are not fetched. Whatever is left out stands in `problems`.
+    remote images are not fetched. An image of less than 24 pixels a side is not the article's. Whatever is left out
+    stands in `problems`.
 
     Text: the title is the first paragraph when it is one short line without a full stop and more text follows, else
     the file's stem. A text that opens with `@title` or `@body` is an article in the MSMO layout; its `@summary` is
@@ -92,6 +93,9 @@ def read_document(path: str | Path, images: Sequence[str | Path] = ()) -> Docume
             character set.
         images (`Sequence[str | Path]`, *optional*, defaults to `()`):
             Images of a text document. They are the user's own choice and may lie anywhere.
+        images_by_name (`bool`, *optional*, defaults to `False`):
+            For Markdown and HTML: look first for a file of the document's folder that has the name at the end of an
+            image's address, whatever folder or host that names. Uploaded files have names only.
 
     Raises:
         DocumentError: As [`check_document`], and the encoding is not supported, the HTML cannot be parsed, there is no
@@ -103,12 +107,13 @@ def read_document(path: str | Path, images: Sequence[str | Path] = ()) -> Docume
     suffix = path.suffix.lower()
     text = _read_text(path, shown)
     if suffix in MARKDOWN_SUFFIXES:
-        document = read_markdown(path, text)
+        document = read_markdown(path, text, images_by_name=images_by_name)
     elif suffix in HTML_SUFFIXES:
-        document = read_html(path, text)
+        document = read_html(path, text, images_by_name=images_by_name)
     else:
         document = _read_plain_text(path, text)
-    document.images += [_own_image(Path(image)) for image in images]
+    for image in images:
+        _add_own_image(Path(image), document)
     document.id = printable(document.id)
     document.title = printable(document.title)
     document.body = "\n".join(printable(line) for line in document.body.split("\n"))
@@ -138,11 +143,16 @@ def _read_text(path: Path, shown: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _own_image(path: Path) -> DocumentImage:
+def _add_own_image(path: Path, document: Document) -> None:
     try:
-        return DocumentImage(printable(path.name), "", open_local_image(path))
+        image = open_local_image(path)
+        check_side(*image.size)
     except ImageError as error:
-        raise DocumentError(f"{printable(path)}: {error}; mend the image or leave it out of --images.") from None
+        if error.kind != "small_image":
+            raise DocumentError(f"{printable(path)}: {error}; mend the image or leave it out of --images.") from None
+        document.problems.append(Problem(error.kind, f"{printable(path.name)}: {error}"))
+    else:
+        document.images.append(DocumentImage(printable(path.name), "", image))
 
 
 def _read_plain_text(path: Path, text: str) -> Document:

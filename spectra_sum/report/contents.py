@@ -16,11 +16,12 @@ class ReportImage:
 
     Attributes:
         image (`PIL.Image.Image` or `Path`): The image, or a local file.
-        alt (`str`): Alternative text or caption; may be empty.
+        alt (`str`): Alternative text; may be empty.
         probability (`float`, *optional*): The relevance predictor's p̂ in [0, 1]; `None` if it was not scored.
         selected (`bool`, *optional*, defaults to `False`): Whether the image belongs to the summary.
         gold (`bool`, *optional*): Whether the annotators chose it; `None` where there is no annotation.
         name (`str`, *optional*, defaults to `""`): The file's name.
+        caption (`str`, *optional*, defaults to `""`): The caption.
     """
 
     image: Image.Image | Path
@@ -29,6 +30,7 @@ class ReportImage:
     selected: bool = False
     gold: bool | None = None
     name: str = ""
+    caption: str = ""
 
 
 @dataclass

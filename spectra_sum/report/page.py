@@ -64,7 +64,7 @@ class ShownImage:
     @property
     def alt(self) -> str:
         """Alternative text, never empty: images carry information here."""
-        return self.content.alt or f"Image {self.number}, no description"
+        return self.content.alt or self.content.caption or f"Image {self.number}, no description"
 
 
 def write_report(

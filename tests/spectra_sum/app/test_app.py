@@ -12,8 +12,10 @@ from spectra_sum.app.article_input import Limits, read_article
 from spectra_sum.app.interface import make_respond
 from spectra_sum.app.summary_view import render_summary
 from spectra_sum.documents.parts import Document, DocumentError, DocumentImage, Problem
+from tests.spectra_sum.documents.pages import data_uri
 from tests.tiny import picture
 
+SIZE = (28, 24)
 HOSTILE = '<script>alert("x")</script>&<img src=x onerror=alert(1)>'
 
 
@@ -33,7 +35,7 @@ class Page(HTMLParser):
         self.pieces.append(data)
 
 
-def save(folder: Path, name: str, seed: int, size=(20, 14)) -> str:
+def save(folder: Path, name: str, seed: int, size=SIZE) -> str:
     picture(seed, size).save(folder / name)
     return str(folder / name)
 
@@ -53,7 +55,7 @@ def test_pasted_text_and_uploaded_images(tmp_path):
     article = read_article("  A \n title ", "One line\nand another.\n \n\nA second\tparagraph.", None, images)
     assert (article.title, article.body) == ("A title", "One line and another.\n\nA second paragraph.")
     assert [image.name for image in article.images] == ["a.png", "b.jpg"]
-    assert article.images[0].image == picture(1)
+    assert article.images[0].image == picture(1, SIZE)
     assert article.problems == []
 
 
@@ -64,7 +66,7 @@ def test_no_text(text):
 
 
 def test_limits_hold_on_the_server(tmp_path):
-    limits = Limits(text_length=10, title_length=5, images=2, document_size=40, image_size=1_000)
+    limits = Limits(text_length=10, title_length=5, images=2, document_size=40, image_size=3_000)
     assert read_article("12345", "1234567890", None, [], limits).body == "1234567890"
     for title, text, message in [
         ("123456", "text", "The title has 6 characters; shorten it to 5."),
@@ -87,7 +89,7 @@ def test_limits_hold_on_the_server(tmp_path):
         with pytest.raises(DocumentError, match=message):
             read_article("", "", str(document), [], limits)
 
-    # 1,700 random bytes do not shrink below the limit: this image alone is left out.
+    # 3,600 random bytes do not shrink below the limit: this image alone is left out.
     large = save(tmp_path, "large.png", 5, (40, 30))
     article = read_article("", "text", None, [large, images[0]], limits)
     assert [image.name for image in article.images] == ["0.png"]
@@ -108,7 +110,7 @@ def test_broken_images_are_named_and_left_out(tmp_path, monkeypatch):
         ("broken_image", "text.jpg"),
     ]
 
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20 * 14 - 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 28 * 24 - 1)
     article = read_article("", "text", None, [good])
     assert article.images == []
     assert [problem.kind for problem in article.problems] == ["oversized_image"]
@@ -129,7 +131,10 @@ def test_images_of_a_document_come_from_the_uploads(tmp_path):
     article = read_article("", "", str(document), images)
     assert (article.title, article.body, article.source) == ("Harbour", "It reopened.", "news.md")
     assert [(image.name, image.alt) for image in article.images] == [("b.png", "second"), ("a.png", "")]
-    assert [image.image.tobytes() for image in article.images] == [picture(2).tobytes(), picture(1).tobytes()]
+    assert [image.image.tobytes() for image in article.images] == [
+        picture(2, SIZE).tobytes(),
+        picture(1, SIZE).tobytes(),
+    ]
     assert sorted(problem.kind for problem in article.problems) == [
         "broken_image",
         "missing_image",
@@ -138,9 +143,7 @@ def test_images_of_a_document_come_from_the_uploads(tmp_path):
         "remote_image",
     ]
     missing = next(problem for problem in article.problems if problem.kind == "missing_image")
-    assert missing.detail == (
-        "gone.png: there is no such file; upload it, and name it in the document without a folder"
-    )
+    assert missing.detail == ("gone.png: there is no such file (described as: gone); upload it")
     assert read_article("Mine", "", str(document), images).title == "Mine"
 
 
@@ -168,17 +171,64 @@ def test_an_upload_that_cannot_be_read_is_reported_once_and_not_opened_again(tmp
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
-def test_a_document_that_names_too_many_images_is_refused_in_any_encoding(tmp_path, encoding):
-    upload = save(tmp_path, "a.png", 1)
+def test_a_document_that_holds_too_many_images_is_refused_in_any_encoding(tmp_path, encoding):
     document = tmp_path / "a.html"
     for count, message in (
         (21, "^The document shows 21 images; leave at most 20.$"),
-        (400, "^The document shows 200 images; leave at most 20.$"),
+        (300, "^The document shows 200 images; leave at most 20.$"),
     ):
-        page = "<p>Text.</p>" + "".join(f'<img src="a.png?{number}">' for number in range(count))
+        page = "<p>Text.</p>" + "".join(
+            f"<img src='{data_uri((number % 256, number // 256, 0))}'>" for number in range(count)
+        )
         document.write_bytes(("\ufeff" if encoding == "utf-16-be" else "").encode(encoding) + page.encode(encoding))
         with pytest.raises(DocumentError, match=message):
-            read_article("", "", str(document), [upload])
+            read_article("", "", str(document), [], Limits(document_size=1_000_000))
+    # The same upload under many addresses is one image.
+    page = "<p>Text.</p>" + "".join(f'<img src="a.png?{number}">' for number in range(400))
+    document.write_text(page)
+    assert len(read_article("", "", str(document), [save(tmp_path, "a.png", 1)]).images) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "page.html",
+            "<article><p>It reopened.</p><figure><img src='page_files/b.png' alt='A ship'><figcaption>On Monday."
+            "</figcaption></figure><img src='https://example.org/img/caf%C3%A9.png?w=9' alt='The caf\u00e9'></article>",
+        ),
+        (
+            "page.md",
+            "It reopened.\n\n![A ship](pictures\\b.png)\n*On Monday.*\n\n![The caf\u00e9](../img/caf\u00e9.png)\n",
+        ),
+    ],
+)
+def test_uploads_are_matched_by_name_and_keep_the_documents_texts(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    uploads = [save(tmp_path, "a.png", 1), save(tmp_path, "cafe\u0301.png", 2), save(tmp_path, "b.png", 3)]
+    article = read_article("", "", str(tmp_path / name), uploads)
+    assert article.body == "It reopened." and article.problems == []
+    assert [(image.alt, image.caption) for image in article.images] == [
+        ("A ship", "On Monday."),
+        ("The caf\u00e9", ""),
+        ("", ""),
+    ]
+    assert [image.image.tobytes() for image in article.images] == [picture(seed, SIZE).tobytes() for seed in (3, 2, 1)]
+
+
+def test_an_upload_that_is_too_small_is_none_of_the_article(tmp_path):
+    (tmp_path / "page.html").write_text("<p>It reopened.</p><img src='files/pixel.png'><img src='a.png'>")
+    uploads = [
+        save(tmp_path, "pixel.png", 1, (1, 1)),
+        save(tmp_path, "icon.png", 2, (16, 16)),
+        save(tmp_path, "a.png", 3),
+    ]
+    article = read_article("", "", str(tmp_path / "page.html"), uploads)
+    assert [image.name for image in article.images] == ["a.png"]
+    assert [problem.detail.split(";")[0] for problem in article.problems] == [
+        "pixel.png: it has 1 × 1 pixels",
+        "icon.png: it has 16 × 16 pixels",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +265,7 @@ def test_respond_shows_messages_not_errors(tmp_path):
     page = Page(respond("T", "Body.", None, [save(tmp_path, "a.png", 3)]))
     assert page.text == "Nothing was summarized. The model cannot read this: the title leaves <no> room"
     assert asked == [
-        ({"text": "Body.", "title": "T", "images": [picture(3)]}, {"return_evidence": True, "max_new_tokens": 7})
+        ({"text": "Body.", "title": "T", "images": [picture(3, SIZE)]}, {"return_evidence": True, "max_new_tokens": 7})
     ]
     # A message that nobody needs to see: an error of the program is none of the visitor's.
     with pytest.raises(RuntimeError):
@@ -230,7 +280,7 @@ def test_every_text_is_escaped(tmp_path):
     name = "<b onclick=x>.png"
     shutil.copy(save(tmp_path, "a.png", 1), folder / name)
     article = read_article(HOSTILE, "Body.", None, [str(folder / name)])
-    article.images[0] = DocumentImage(name, f'"{HOSTILE}', article.images[0].image)
+    article.images[0] = DocumentImage(name, f'"{HOSTILE}', article.images[0].image, HOSTILE)
     article.problems.append(Problem("broken_image", HOSTILE))
     result = result_for(
         1,
@@ -243,7 +293,7 @@ def test_every_text_is_escaped(tmp_path):
     assert not any(attribute.startswith("on") for _, attributes in page.elements for attribute in attributes)
     sources = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
     assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
-    assert page.text.count(HOSTILE) == 6  # title, summary, two remarks, caption, evidence
+    assert page.text.count(HOSTILE) == 7  # title, summary, two remarks, alternative text, caption, evidence
 
     error = Page(make_respond(lambda *_, **__: None, Limits())("", "", str(tmp_path / "<i>.pdf"), []))
     assert "<i>.pdf" in error.text
@@ -252,7 +302,9 @@ def test_every_text_is_escaped(tmp_path):
 
 def test_what_a_summary_shows():
     article = Document("id", "source", "Title", "Body.")
-    article.images = [DocumentImage(f"{index}.png", f"alt {index}", picture(index)) for index in range(5)]
+    article.images = [DocumentImage(f"{index}.png", f"alt {index}", picture(index)) for index in range(4)]
+    article.images[2] = DocumentImage("2.png", "alt 2", picture(2), "caption 2")
+    article.images.append(DocumentImage("4.png", "", picture(4), "caption 4"))
     result = {
         "summary_text": "One.\nTwo.",
         "selected_images": [{"index": 3, "probability": 0.75}, {"index": 0, "probability": 0.5}],
@@ -266,7 +318,7 @@ def test_what_a_summary_shows():
     assert page.text == (
         "Summary Title One. Two. Images 2 of 5 selected "
         "✓ Selected #1 Image 4 alt 3 75.0 % ✓ Selected #2 Image 1 alt 0 50.0 % "
-        "Image 3 alt 2 25.0 % Image 2 alt 1 1.2 % Image 5 alt 4 not scored "
+        "Image 3 alt 2 caption 2 25.0 % Image 2 alt 1 1.2 % Image 5 caption 4 not scored "
         "The bar is the probability that the image belongs to the summary. "
         "What each sentence looked at One. Image 2 60 % Image 4 25 % Image 3 10 % "
         "Shares of the gated cross-attention of the sentence's tokens, averaged over heads and gates; the three largest."
@@ -274,7 +326,7 @@ def test_what_a_summary_shows():
     widths = [attributes["style"] for tag, attributes in page.elements if "style" in attributes]
     assert widths == [f"width: {width}%" for width in ("75.0", "50.0", "25.0", "1.2", "60.0", "25.0", "10.0")]
     alts = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
-    assert alts == ["alt 3", "alt 0", "alt 2", "alt 1", "alt 4", "Image 2", "Image 4", "Image 3"]
+    assert alts == ["alt 3", "alt 0", "alt 2", "alt 1", "caption 4", "Image 2", "Image 4", "Image 3"]
 
 
 def test_a_summary_without_images_or_text():

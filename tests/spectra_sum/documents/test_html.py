@@ -1,8 +1,5 @@
-import base64
 import codecs
-import io
 import time
-from collections import Counter
 from pathlib import Path
 
 import html5lib
@@ -10,12 +7,11 @@ import pytest
 import webencodings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from spectra_sum.documents import parts
 from spectra_sum.documents.html_encoding import decode_html
 from spectra_sum.documents.parts import DocumentError
 from spectra_sum.documents.reading import read_document
+from tests.spectra_sum.documents.pages import colours, save_image
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The harbour reopens - The Daily</title>
@@ -44,43 +40,12 @@ PAGE = """<!DOCTYPE html>
 <footer>Copyright</footer></body></html>"""
 
 
-def save_image(path, colour, size=(16, 12)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-    return path
-
-
-def data_uri(colour, size=(16, 12), form="PNG"):
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, form)
-    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-@pytest.fixture
-def read(tmp_path):
-    def write_and_read(content, name="page.html"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_document(path)
-
-    return write_and_read
-
-
-def colours(document):
-    return [image.image.getpixel((0, 0)) for image in document.images]
-
-
-def kinds(document):
-    return Counter(problem.kind for problem in document.problems)
-
-
 def test_an_article_with_all_around_it(tmp_path, read):
     save_image(tmp_path / "img" / "red.png", "red")
     save_image(tmp_path / "blue.png", "blue")
     document = read(PAGE)
     assert (document.id, document.title, document.reference) == ("page", "The harbour reopens", None)
     assert document.body.split("\n\n") == [
-        "By A. Writer",
         "Ships came back on Monday & Tuesday.",
         "First line second line",
         "After a break.",
@@ -92,14 +57,15 @@ def test_an_article_with_all_around_it(tmp_path, read):
         "2024 | 17",
         "a  b\n  c",
     ]
-    assert [(image.name, image.alt) for image in document.images] == [
-        ("img/red.png", "A ship – The first ship"),
-        ("blue.png", ""),
+    assert [(image.name, image.alt, image.caption) for image in document.images] == [
+        ("img/red.png", "A ship", "The first ship"),
+        ("blue.png", "", ""),
     ]
     assert colours(document) == [(255, 0, 0), (0, 0, 255)]
     # The images: logo and aside. The words: 5 around <main>, 4 hidden, 2 in the aside, 1 in the form.
     assert [str(problem) for problem in document.problems] == [
-        "page furniture: around the article and not read: 2 img, 12 words"
+        "page furniture: around the article and not read: 2 img, 12 words",
+        "page furniture: not read as the article's text: “By A. Writer”",
     ]
 
 
@@ -210,72 +176,14 @@ def test_nesting_and_unclosed_markup_neither_crash_nor_hang(read, content):
     ],
 )
 def test_repeated_and_nested_tags_take_linear_time(read, content):
-    start = time.perf_counter()
+    start = time.process_time()
     assert read("<p>deep</p>" + content + "<p>end").body in ("deep", "end", "deep\n\nend") or "<figcaption>" in content
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
 
 
 def test_an_endless_base_address_is_refused(read):
     with pytest.raises(DocumentError, match="<base href> has more than 4,096"):
         read(f"<base href={'a' * 4097}/><p>Text.<img src=x>")
-
-
-def test_an_image_shown_again_is_decoded_once_and_images_are_limited(tmp_path, read, monkeypatch):
-    save_image(tmp_path / "a.png", "red")
-    save_image(tmp_path / "b.png", "blue")
-    opened = []
-    open_linked = parts.open_linked_image
-
-    def counted(source, folder):
-        opened.append(source)
-        return open_linked(source, folder)
-
-    monkeypatch.setattr(parts, "open_linked_image", counted)
-    document = read("<p>Text." + "<img src=a.png>" * 199 + "<img src=none.png>" * 3 + "<img src=b.png>" * 801)
-    assert opened == ["a.png", "none.png", "b.png"]
-    assert colours(document) == [(255, 0, 0)] * 199 + [(0, 0, 255)]
-    assert len({id(image.image) for image in document.images}) == 2
-    assert kinds(document) == {"missing_image": 3, "image_limit": 1}
-    assert document.problems[-1].detail == "800 images after the first 203 are not read"
-    assert kinds(read("<p>Text." + "<img src=x>" * 1005)) == {"missing_image": 1000, "image_limit": 1}
-
-
-@pytest.mark.parametrize(
-    "page, body, descriptions",
-    [
-        (
-            "<figure><figure><img src=red.png></figure><figure><img src=red.png><figcaption>Own</figcaption></figure>"
-            "<figcaption>Gallery <i>caption</i></figcaption></figure>",
-            "Gallery caption",
-            ["", "Own"],
-        ),
-        (
-            "<figure><figcaption>One</figcaption><img src=red.png alt=A><figcaption>Two</figcaption></figure>",
-            "Two",
-            ["A – One"],
-        ),
-        ("<figure><img hidden src=red.png><figcaption>Hidden</figcaption></figure>", "Hidden", []),
-        ("<figure><div><figcaption>One</figcaption></div><a><img src=red.png></a></figure>", "", ["One"]),
-        (
-            f"<figure><img src=none.png><figcaption>{'long ' * 20}</figcaption></figure>",
-            " ".join(["long"] * 20),
-            [],
-        ),
-        (
-            f"<figure><img src=red.png><figcaption>{'long ' * 500}</figcaption></figure>",
-            " ".join(["long"] * 500),
-            [""],
-        ),
-        ("<figure><figcaption>Words <img src=red.png></figcaption></figure>", "", ["Words"]),
-        ("<figure><noscript><img src=red.png></noscript><figcaption>One</figcaption></figure>", "", ["One"]),
-        ("<figcaption>Alone</figcaption><img src=red.png>", "Alone", [""]),
-    ],
-)
-def test_no_caption_is_lost(tmp_path, read, page, body, descriptions):
-    save_image(tmp_path / "red.png", "red")
-    document = read(f"<p>Text.</p>{page}")
-    assert document.body == "\n\n".join(["Text.", *([body] if body else [])])
-    assert [image.alt for image in document.images] == descriptions
 
 
 @pytest.mark.parametrize(
@@ -304,9 +212,9 @@ def test_words_outside_the_article_are_counted_without_those_of_the_head(read):
 
 
 def test_a_character_set_declared_a_thousand_times_takes_no_time(read):
-    start = time.perf_counter()
+    start = time.process_time()
     assert read(b"<metacharset=a" * 3600 + b"><p>Text." + b" " * 1_000_000).body == "Text."
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -340,112 +248,6 @@ def test_a_huge_page_is_refused_unread(tmp_path):
         file.truncate(64_000_001)
     with pytest.raises(DocumentError, match="64,000,001 bytes, the limit is 64,000,000"):
         read_document(tmp_path / "page.html")
-
-
-@pytest.mark.parametrize(
-    "image, expected",
-    [
-        ("<img src=red.png>", "red"),
-        ("<img src=red.png srcset='blue.png 2x'>", "red"),
-        ("<img srcset='red.png 100w, blue.png 800w,none.png 20w'>", "blue"),
-        ("<img srcset='red.png 2x,blue.png 1x'>", "red"),
-        ("<img src='{placeholder}' data-src=blue.png>", "blue"),
-        ("<img src=red.png data-src=https://example.org/large.png>", "red"),
-        ("<img src=https://example.org/red.png srcset=blue.png>", "blue"),
-        (
-            "<picture><source srcset='none.avif'><source srcset=blue.png><img src=https://x.org/a.png></picture>",
-            "blue",
-        ),
-        ("<img src='{red}'>", "red"),
-        ("<img src='{red}' data-src=https://example.org/large.png>", "red"),
-        ("<img data-src=blue.png><noscript><img src=blue.png></noscript>", "blue"),
-        ("<noscript><img src=blue.png></noscript>", "blue"),
-        ("<base href=sub/><img src=../red.png>", "red"),
-        ("<base href=sub/><img src=green.png>", "green"),
-        ("<img src='./red.png?width=3#x'>", "red"),
-        ("<IMG SRC = ' red.png '>", "red"),
-    ],
-)
-def test_which_of_several_addresses_is_read(tmp_path, read, image, expected):
-    save_image(tmp_path / "red.png", "red")
-    save_image(tmp_path / "blue.png", "blue")
-    save_image(tmp_path / "sub" / "green.png", (0, 128, 0))
-    image = image.replace("{placeholder}", data_uri("white", (1, 1), "GIF")).replace("{red}", data_uri("red"))
-    document = read(f"<p>Text.{image}")
-    assert colours(document) == [{"red": (255, 0, 0), "blue": (0, 0, 255), "green": (0, 128, 0)}[expected]]
-    assert document.problems == [] and document.body == "Text."
-
-
-def test_an_embedded_image_is_named_by_its_type(read):
-    [image] = read(f"<p>Text.<img alt=Ship src='{data_uri('red', (3000, 10), 'JPEG')}'>").images
-    assert (image.name, image.alt, image.image.width) == ("embedded image image/jpeg", "Ship", 1024)
-
-
-@pytest.mark.parametrize(
-    "image, kind",
-    [
-        ("<img src=https://example.org/a.png>", "remote_image"),
-        ("<img src=//example.org/a.png>", "remote_image"),
-        ("<img src='{placeholder}' data-src=https://example.org/a.png>", "remote_image"),
-        ("<base href=https://example.org/><img src=kept.png>", "remote_image"),
-        ("<base href=//example.org><img src=kept.png>", "remote_image"),
-        ("<base href=file:///etc/><img src=kept.png>", "unsupported_image"),
-        ("<base href=../><img src=secret.png>", "outside_folder"),
-        ("<base href='{outside}/'><img src=secret.png>", "outside_folder"),
-        ("<img src=file://{outside}/secret.png>", "unsupported_image"),
-        ("<img src=file:///etc/passwd>", "unsupported_image"),
-        ("<img src=../secret.png>", "outside_folder"),
-        ("<img src='%2e%2e/secret.png'>", "outside_folder"),
-        ("<img src='&#46;&#46;/secret.png'>", "outside_folder"),
-        ("<img src='{outside}/secret.png'>", "outside_folder"),
-        ("<img srcset='../secret.png 2x'>", "outside_folder"),
-        ("<img data-src=../secret.png>", "outside_folder"),
-        ("<picture><source srcset=../secret.png></picture><picture><img></picture>", "missing_image"),
-        ("<img src=link.png>", "outside_folder"),
-        ("<img src='linked/secret.png'>", "outside_folder"),
-        ("<img src='..\\secret.png'>", "missing_image"),
-        ("<img src='C:\\secret.png'>", "unsupported_image"),
-        ("<img src='a%00b.png'>", "missing_image"),
-        ("<img src='http://[::1'>", "unsupported_image"),
-        ("<img>", "missing_image"),
-        ("<img src=none.png srcset='https://example.org/a.png 2x'>", "missing_image"),
-        ("<img src='data:image/png;base64,iVBORw0KGgo='>", "broken_image"),
-        ("<img src='data:image/png;base64,abc'>", "broken_image"),
-        ("<img src='data:,'>", "broken_image"),
-        ("<img src='data:image/svg+xml,<svg/>'>", "broken_image"),
-        ("<img src=vector.svg>", "broken_image"),
-        ("<svg><image href=kept.png /></svg>", "page_furniture"),
-        ("<iframe src=../secret.html></iframe>", "page_furniture"),
-        ("<video poster=kept.png></video>", "page_furniture"),
-        ("<nav><img src=kept.png></nav>", "page_furniture"),
-    ],
-)
-def test_what_is_not_read_is_a_named_problem(tmp_path, image, kind):
-    folder = tmp_path / "folder"
-    save_image(tmp_path / "secret.png", "red")
-    save_image(folder / "kept.png", "green")
-    (folder / "link.png").symlink_to(tmp_path / "secret.png")
-    (folder / "linked").symlink_to(tmp_path)
-    (folder / "vector.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    image = image.replace("{placeholder}", data_uri("white", (1, 1), "GIF")).replace("{outside}", str(tmp_path))
-    (folder / "page.html").write_text(f"<p>Text.</p>{image}")
-    document = read_document(folder / "page.html")
-    assert kinds(document) == {kind: 1} and document.images == [] and document.body == "Text."
-
-
-def test_the_caption_of_an_image_that_is_not_read_is_kept(read):
-    document = read("<p>Text.<figure><img src=none.png alt=Ship><figcaption>At sea</figcaption></figure>")
-    assert [str(problem) for problem in document.problems] == [
-        "missing image: none.png: there is no such file (described as: Ship – At sea)"
-    ]
-    assert read("<figure><table><tr><td>1</table><figcaption>Of a table</figcaption></figure>").body == (
-        "1\n\nOf a table"
-    )
-
-
-def test_a_bomb_in_the_page_is_refused(read, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert kinds(read(f"<p>Text.<img src='{data_uri('red', (20, 20))}'>")) == {"oversized_image": 1}
 
 
 def test_control_characters_do_not_reach_the_reader(read):

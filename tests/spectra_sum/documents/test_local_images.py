@@ -11,7 +11,8 @@ from PIL import Image
 
 from modeling_spectra.processing_spectra import to_rgb
 from spectra_sum.documents.html import read_html
-from spectra_sum.documents.local_images import ImageError, open_data_image, open_linked_image, open_local_image
+from spectra_sum.documents.linked_files import LinkedFiles
+from spectra_sum.documents.local_images import ImageError, open_data_image, open_local_image
 
 
 def clear_png(colour=(200, 0, 0)):
@@ -23,13 +24,13 @@ def clear_png(colour=(200, 0, 0)):
     return file.getvalue()
 
 
-def test_files_links_and_data_have_the_models_pixels(tmp_path):
+def test_files_and_data_have_the_models_pixels(tmp_path):
     path = tmp_path / "clear.png"
     path.write_bytes(clear_png())
     expected = to_rgb(path)
     assert (expected.getpixel((0, 0)), expected.getpixel((7, 0))) == ((255, 255, 255), (200, 0, 0))
     uri = "data:image/png;base64," + base64.b64encode(clear_png()).decode()
-    for image in (open_local_image(path), open_linked_image("clear.png", tmp_path), open_data_image(uri)):
+    for image in (open_local_image(path), open_data_image(uri)):
         assert (image.mode, image.tobytes()) == ("RGB", expected.tobytes())
 
 
@@ -89,7 +90,7 @@ def test_data_uris_are_kept_in_no_cache(tmp_path):
     urlsplit.cache_clear()
     for uri in ("data:image/png;base64,AAAA", "DATA:,x"):
         with pytest.raises(ImageError, match="data: addresses are not read") as error:
-            open_linked_image(uri, tmp_path)
+            LinkedFiles(tmp_path).find(uri)
         assert error.value.kind == "unsupported_image"
     assert urlsplit.cache_info().currsize == 0
 
