@@ -7,11 +7,10 @@ from urllib.parse import unquote_to_bytes
 
 from PIL import Image, features
 
-# EPS would start Ghostscript, and the rarer formats have the least exercised decoders. Pillow has AVIF from 11.3 on,
-# and not in every build.
-READABLE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF") + (
-    ("AVIF",) if "avif" in features.modules and features.check("avif") else ()
-)
+# EPS would start Ghostscript, and the rarer formats have the least exercised decoders.
+COMMON_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+# Pillow has AVIF from 11.3 on, and not in every build.
+READABLE_FORMATS = COMMON_FORMATS + (("AVIF",) if "avif" in features.modules and features.check("avif") else ())
 # Smaller ones are spacers, icons, counters of visits, and placeholders of scripts that load the image itself later.
 MIN_IMAGE_SIDE = 24
 
@@ -81,7 +80,7 @@ def check_side(width: float, height: float) -> None:
 
 
 def _decoded(file: Path | io.BytesIO) -> Image.Image:
-    # Not at the top: spectra_sum.msmo takes READABLE_FORMATS from here, and must not load torch for them.
+    # Not at the top: spectra_sum.msmo takes COMMON_FORMATS from here, and must not load torch for them.
     from modeling_spectra.rgb_images import DECODING_ERRORS, open_rgb
 
     try:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-from spectra_sum.documents.local_images import READABLE_FORMATS
+from spectra_sum.documents.local_images import COMMON_FORMATS
 from spectra_sum.msmo.integrity import SplitIntegrity
 
 SPLIT_FOLDERS = {"train": "train_data", "validation": "valid_data", "test": "test_data"}
@@ -197,7 +197,7 @@ def image_damage(path: str | Path, verify: str = "header") -> str:
         with warnings.catch_warnings():
             # The limit below is the one that counts.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=READABLE_FORMATS) as image:
+            with Image.open(path, formats=COMMON_FORMATS) as image:
                 if image.width * image.height > MAX_IMAGE_PIXELS:
                     return f"{image.width} x {image.height} pixels, more than {MAX_IMAGE_PIXELS:,}"
                 if verify == "full":
@@ -205,7 +205,7 @@ def image_damage(path: str | Path, verify: str = "header") -> str:
                     image.load()
                     ImageOps.exif_transpose(image, in_place=True)
     except Image.UnidentifiedImageError:
-        return f"no image in one of the formats {', '.join(READABLE_FORMATS)}"
+        return f"no image in one of the formats {', '.join(COMMON_FORMATS)}"
     except Image.DecompressionBombError as error:
         return str(error)
     # What Pillow's decoders raise on damaged data.

@@ -29,7 +29,7 @@ def transformers_logging():
 def place(tmp_path, monkeypatch):
     """The working folder: a document with two good images, a broken, a missing and a remote one."""
     for name, colour in (("red.png", "red"), ("blue.png", "blue")):
-        Image.new("RGB", (20, 12), colour).save(tmp_path / name)
+        Image.new("RGB", (32, 24), colour).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
     (tmp_path / "doc.md").write_text(
         "# The harbour <b>\n\nIt reopened on Monday.\n\n![A red ship](red.png)\n![](broken.png)\n![](blue.png)\n"
@@ -38,7 +38,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "note.txt").write_text("Only a few words.")
     (tmp_path / "empty.md").write_text("")
     (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (20, 12), "green").save(tmp_path / "pictures" / "green.png")
+    Image.new("RGB", (32, 24), "green").save(tmp_path / "pictures" / "green.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

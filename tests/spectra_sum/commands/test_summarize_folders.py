@@ -19,9 +19,12 @@ def corpus(place):
         (folder / name).mkdir(parents=True)
     (folder / "b" / "same.md").write_text("# Second same\n\nWords of b.\n")
     (folder / "a" / "same.md").write_text("# First same\n\nWords of a. ![](green.png)\n")
-    Image.new("RGB", (20, 12), "green").save(folder / "a" / "green.png")
-    (folder / "page.html").write_text("<h1>A page</h1><p>Words of the page.<img src=page_files/blue.png alt=Blue>")
-    Image.new("RGB", (20, 12), "blue").save(folder / "page_files" / "blue.png")
+    Image.new("RGB", (32, 24), "green").save(folder / "a" / "green.png")
+    (folder / "page.html").write_text(
+        "<h1>A page</h1><p>Words of the page.</p>"
+        "<figure><img src=page_files/blue.png alt=Blue><figcaption>Of the page</figcaption></figure>"
+    )
+    Image.new("RGB", (32, 24), "blue").save(folder / "page_files" / "blue.png")
     (folder / "page_files" / "advert.html").write_text("<p>Buy this.")
     (folder / "note.txt").write_text("Words of the note.")
     (folder / "alias.txt").symlink_to("note.txt")
@@ -63,8 +66,16 @@ def test_a_folder_of_documents(place, corpus, model_folder, capsys):
     failure = "corpus/broken.md: byte 3 is not UTF-8; save the document as UTF-8 text."
     assert err.splitlines() == [f"spectra-sum: note: {note}" for note in notes] + [f"spectra-sum: error: {failure}"]
     html = (place / "r.html").read_text()
-    for text in ("Multimodal summary of 4 documents", *notes, f"Not summarized: {failure}", "First same", "Blue"):
+    for text in (
+        "Multimodal summary of 4 documents",
+        *notes,
+        f"Not summarized: {failure}",
+        "First same",
+        "Blue",
+        "Of the page",
+    ):
         assert text in html
+    assert "page_files/blue.png (Blue – Of the page)" in out
     assert html.count("data:image/png;base64,") >= 2
 
 

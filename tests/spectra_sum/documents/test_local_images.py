@@ -12,7 +12,8 @@ from PIL import Image
 from modeling_spectra.processing_spectra import to_rgb
 from spectra_sum.documents.html import read_html
 from spectra_sum.documents.linked_files import LinkedFiles
-from spectra_sum.documents.local_images import ImageError, open_data_image, open_local_image
+from spectra_sum.documents.local_images import READABLE_FORMATS, ImageError, open_data_image, open_local_image
+from spectra_sum.documents.reading import read_document
 
 
 def clear_png(colour=(200, 0, 0)):
@@ -60,6 +61,21 @@ def test_other_formats_are_not_decoded(tmp_path):
     assert to_rgb(tmp_path / "a.png").size == (4, 4)
     with pytest.raises(ImageError, match="no image in one of the formats JPEG, PNG"):
         open_local_image(tmp_path / "a.png")
+
+
+@pytest.mark.skipif("AVIF" not in READABLE_FORMATS, reason="this Pillow reads no AVIF")
+def test_avif_is_read_where_pillow_reads_it(tmp_path):
+    Image.new("RGB", (32, 24), "red").save(tmp_path / "a.avif")
+    (tmp_path / "doc.md").write_text("Text. ![](a.avif)")
+    [image] = read_document(tmp_path / "doc.md").images
+    red, green, blue = image.image.getpixel((9, 9))
+    assert red > 240 and green < 16 and blue < 16
+    (tmp_path / "a.avif").write_bytes((tmp_path / "a.avif").read_bytes()[:-20])
+    assert [problem.kind for problem in read_document(tmp_path / "doc.md").problems] == ["broken_image"]
+
+
+def test_the_formats_are_those_of_this_pillow():
+    assert ("AVIF" in READABLE_FORMATS) == (".avif" in Image.registered_extensions())
 
 
 @pytest.mark.parametrize(

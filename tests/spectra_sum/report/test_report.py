@@ -79,7 +79,7 @@ def full_arguments(text="plain"):
     images = [
         ReportImage(picture("red"), text, 0.9371, True, True, text),
         ReportImage(picture("blue", (2000, 1000)), "", 0.25, False, False),
-        ReportImage(picture("green"), "third", None, False, None),
+        ReportImage(picture("green"), "third", None, False, None, caption=text + " caption"),
     ]
     evidence = [SentenceEvidence(text, [0.625, 0.375, None])]
     return {
@@ -205,6 +205,17 @@ def test_an_image_may_be_a_path(tmp_path):
     _, page = render(tmp_path, articles=[article])
     assert page.all("img", "alt") == ["red"]
     assert "The model generated an empty summary." in page.text
+
+
+def test_a_caption_stands_beside_the_alternative_text_or_for_it(tmp_path):
+    texts = [("A ship", "On Monday."), ("", "The market."), ("Same.", "Same."), ("", "")]
+    images = [ReportImage(picture(), alt, caption=caption) for alt, caption in texts]
+    _, page = render(tmp_path, articles=[ReportArticle("a", "T", "B", images, "S.")])
+    assert page.all("img", "alt") == ["A ship", "The market.", "Same.", "Image 4, no description"]
+    assert (
+        "Image 1 not scored A ship On Monday. Image 2 not scored The market. Image 3 not scored Same. Image 4"
+        in page.text
+    )
 
 
 def test_only_long_bodies_are_collapsed(tmp_path):
