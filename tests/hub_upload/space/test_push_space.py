@@ -181,7 +181,7 @@ def test_a_pushed_space_runs_without_the_project(hub, model, tmp_path, capsys):
     images = []
     for seed in (1, 2):
         images.append(tmp_path / f"photo{seed}.png")
-        picture(seed).save(images[-1])
+        picture(seed, (32, 24)).save(images[-1])
     (tmp_path / "broken.png").write_bytes(b"broken")
     images.append(tmp_path / "broken.png")
     environment = hub.environment(

@@ -33,7 +33,7 @@ def examples(tmp_path_factory):
     for number in (1, 2):
         place = folder / f"{number}"
         place.mkdir()
-        picture(number).save(place / "picture.png")
+        picture(number, (32, 24)).save(place / "picture.png")
         (place / "article.md").write_text(f"# Example {number}\n\nText {number}.\n\n![](picture.png)\n")
     return folder
 
@@ -53,11 +53,13 @@ def test_a_visit(server, pipeline, tmp_path):
     images = []
     for seed in (1, 2):
         images.append(tmp_path / f"photo{seed}.png")
-        picture(seed).save(images[-1])
+        picture(seed, (32, 24)).save(images[-1])
     broken = tmp_path / "broken.png"
     broken.write_bytes(images[0].read_bytes()[:100])
     expected = pipeline(
-        {"text": SENTENCES[0], "title": TITLE, "images": [picture(1), picture(2)]}, return_evidence=True, **OPTIONS
+        {"text": SENTENCES[0], "title": TITLE, "images": [picture(1, (32, 24)), picture(2, (32, 24))]},
+        return_evidence=True,
+        **OPTIONS,
     )
     assert expected["summary_text"] and len(expected["selected_images"]) == 1 and expected["evidence"]
 
