@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 RESUME = "--resume_from_checkpoint"
+# In the environment of what accelerate's and torch's launchers start.
+LAUNCHED = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"}
 
 
 def resume_command(argv: Sequence[str] | None = None) -> str:
@@ -23,8 +25,8 @@ def resume_command(argv: Sequence[str] | None = None) -> str:
     if argv is not None:
         return shlex.join(["python", "trainer/train.py", *_resumed(argv)])
     count = len(sys.argv)
-    launcher = _parent()
-    # accelerate and torchrun take the script and its arguments as the last ones of their own.
+    launcher = _parent() if LAUNCHED & os.environ.keys() else []
+    # They take the script and its arguments as the last ones of their own.
     started = launcher if launcher[-count:] == sys.argv else sys.orig_argv
     return shlex.join([*started[: len(started) - count + 1], *_resumed(sys.argv[1:])])
 
