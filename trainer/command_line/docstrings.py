@@ -51,4 +51,4 @@ def argument_help(docstring: str) -> dict[str, ArgumentHelp]:
 
 def _plain(lines: list[str]) -> str:
     """One line without the marks of code and of references."""
-    return re.sub(r"\[?`+|`+\]?", "", " ".join(" ".join(lines).split()))
+    return re.sub(r"\[`+|`+\]|`+", "", " ".join(" ".join(lines).split()))
