@@ -81,7 +81,7 @@ def test_the_run_s_own_scores_say_of_how_many_articles_they_are_or_that_there_ar
     assert {result.dataset_args["articles"] for result in card.data.eval_results} == {12}
     card = make_card(tmp_path, more={"metrics": METRICS})
     assert "on the test split (48 articles) of its data." in card.text
-    card = make_card(tmp_path, more={"metrics": None})
+    card = make_card(tmp_path / "none", more={"metrics": None})
     assert "## Evaluation\n\nNo evaluation of these weights is recorded." in card.text
 
 
