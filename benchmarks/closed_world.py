@@ -332,7 +332,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The benchmark's options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of all runs; run again to resume")
     parser.add_argument("--result", type=Path, required=True, help="result file (JSON)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")

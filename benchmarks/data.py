@@ -311,7 +311,7 @@ def render(result: dict) -> str:
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     sizes = parser.add_argument("--articles", type=int, nargs="+", default=[1000, 10_000, 100_000], metavar="N")
     sizes.help = "sizes of the copies, rising (default: 1000 10000 100000)"
     parser.add_argument("--num-proc", type=int, default=1, help="processes of the builder (default: 1)")

@@ -75,7 +75,7 @@ def dppy_marginals(kernels: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--sets", type=int, default=10_000, help="how many sets (default: %(default)s)")
     parser.add_argument("--images", type=int, default=9, help="images per set, more than 3 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)

@@ -171,7 +171,9 @@ def measure_sample(
 
 def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; `device` and `dtype` as torch has them, `sizes` and `rows` as they will be measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--size", required=True, choices=SIZES)
     parser.add_argument("--output", type=Path, required=True, help="JSON file of the result")
     parser.add_argument("--markdown", type=Path, help="its table; by default beside it, with the ending .md")

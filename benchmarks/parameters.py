@@ -100,7 +100,7 @@ def render(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output", type=Path, help="write parameters.json and parameters.md into this folder")
     arguments = parser.parse_args()
     if arguments.output is not None and not arguments.output.is_dir():

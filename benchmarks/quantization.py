@@ -144,7 +144,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options, checked as far as that needs no model and no data."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained model or adapter")
     parser.add_argument("--data", required=True, help="folder in the MSMO layout or of save_to_disk")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")

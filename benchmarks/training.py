@@ -223,7 +223,9 @@ def print_peak_memory(options: argparse.Namespace, folder: Path) -> None:
 
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     """The options; `device` as torch has it, `dimensions` as they will be measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--size", required=True, choices=SIZES)
     parser.add_argument("--output", type=Path, required=True, help="JSON file; the table comes beside it as .md")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")

@@ -46,41 +46,50 @@ class SpectraSumConfig(PreTrainedConfig):
         max_selected_images (`int`, *optional*, defaults to `3`): Most images in a multimodal summary.
         num_latents (`int`, *optional*, defaults to `64`): §1, latent queries per image (M).
         sampler_depth (`int`, *optional*, defaults to `2`): §1, blocks of the Vision Sampler.
-        sampler_feed_forward_multiplier (`int`, *optional*, defaults to `4`): §1.
-        sampler_num_heads (`int`, *optional*): Defaults to the language model's number of heads.
+        sampler_feed_forward_multiplier (`int`, *optional*, defaults to `4`):
+            §1, width of the Vision Sampler's feed-forwards, as a multiple of the sampler's own.
+        sampler_num_heads (`int`, *optional*):
+            Attention heads of the Vision Sampler. Defaults to the language model's number of heads.
         patch_position_embedding (`bool`, *optional*, defaults to `True`): §1, learned positions added to the patches.
         visual_norm (`bool`, *optional*, defaults to `True`): RMSNorm on the visual states that the gates read.
         add_pooled_embedding (`bool`, *optional*, defaults to `True`):
             §1, adds a projection of the image's pooled embedding to its latents: a shortcut past the sampler.
         dvp_num_layers (`int`, *optional*, defaults to `24`): §2, blocks of the Deep Visual Processor (K).
-        dvp_feed_forward_multiplier (`int`, *optional*, defaults to `4`): §2.
-        dvp_num_heads (`int`, *optional*): Defaults to the language model's number of heads.
+        dvp_feed_forward_multiplier (`int`, *optional*, defaults to `4`):
+            §2, width of the Deep Visual Processor's feed-forwards, as a multiple of the blocks' own.
+        dvp_num_heads (`int`, *optional*):
+            Attention heads of the Deep Visual Processor. Defaults to the language model's number of heads.
         dvp_output_init_scale (`float`, *optional*, defaults to `0.05`):
             Factor on the initial standard deviation of what a block adds to its input. With 1 the untrained blocks blur
             the latents, and the gates find the images later than without a Deep Visual Processor.
         gate_layers (`list[int]`, *optional*, defaults to `[8, 16, 24]`):
             §3, language-model layers whose input is gated (G), counted from 1.
         gate_init (`float`, *optional*, defaults to `0.0`): §3, initial α; 0 gives the base model's own logits.
-        gate_type (`str`, *optional*, defaults to `"scalar"`): `"scalar"` or `"channel"` (one α per channel).
+        gate_type (`str`, *optional*, defaults to `"scalar"`): §3, `"scalar"` has one α per gate, `"channel"` one per channel.
         gate_feed_forward (`bool`, *optional*, defaults to `False`): A second, gated feed-forward as in Flamingo.
-        cross_attention_num_heads (`int`, *optional*): Defaults to the language model's number of heads.
+        cross_attention_num_heads (`int`, *optional*):
+            Attention heads of the gated cross-attention. Defaults to the language model's number of heads.
         cross_attention_init_scale (`float`, *optional*, defaults to `2.0`):
             Factor on the initial standard deviation of the cross-attention's query and key projections.
         vrp_context (`str`, *optional*, defaults to `"none"`):
             §4, what the Visual Relevance Predictor reads beside the image: `"none"`, `"article"` or `"article_set"`.
-        vrp_hidden_size (`int`, *optional*, defaults to `256`): §4.
-        vrp_dropout (`float`, *optional*, defaults to `0.1`): §4.
+        vrp_hidden_size (`int`, *optional*, defaults to `256`): §4, width of the Visual Relevance Predictor.
+        vrp_dropout (`float`, *optional*, defaults to `0.1`): §4, dropout of the Visual Relevance Predictor.
         vrp_warmup_steps (`int`, *optional*, defaults to `0`):
             Training steps in which the summarizer sees an article's first images instead of the predictor's best.
-        alignment_temperature (`float`, *optional*, defaults to `0.1`): §6, initial τ.
-        align_weight (`float`, *optional*, defaults to `0.1`): §6, λ_align.
-        distill_weight (`float`, *optional*, defaults to `1.0`): §6, λ_distill.
-        distill_count_weight (`float`, *optional*, defaults to `0.01`): §6, γ.
+        alignment_temperature (`float`, *optional*, defaults to `0.1`): §6, initial temperature of the alignment loss (τ).
+        align_weight (`float`, *optional*, defaults to `0.1`): §6, weight of the alignment loss (λ_align); 0: not computed.
+        distill_weight (`float`, *optional*, defaults to `1.0`):
+            §6, weight of the distillation loss (λ_distill); 0: not computed.
+        distill_count_weight (`float`, *optional*, defaults to `0.01`):
+            §6, weight of the difference in set size to the teacher within the distillation loss (γ).
         negative_queue_size (`int`, *optional*, defaults to `1024`): §6, entries of the memory queue of negatives.
-        teacher_beta (`float`, *optional*, defaults to `20.0`): §5, β.
-        teacher_sigma (`float`, *optional*, defaults to `0.8`): §5, σ.
-        teacher_kappa (`float`, *optional*, defaults to `3.0`): §5, κ, the expected size of the teacher's set, at least 1.
-        teacher_epsilon (`float`, *optional*, defaults to `1e-6`): §5, ε, relative to the mean diagonal of the kernel.
+        teacher_beta (`float`, *optional*, defaults to `20.0`):
+            §5, how strongly the relevance of an image enters the teacher's kernel (β).
+        teacher_sigma (`float`, *optional*, defaults to `0.8`): §5, bandwidth of the similarity of two images (σ).
+        teacher_kappa (`float`, *optional*, defaults to `3.0`): §5, expected size of the teacher's set (κ), at least 1.
+        teacher_epsilon (`float`, *optional*, defaults to `1e-6`):
+            §5, what is added to the kernel's diagonal (ε), relative to its mean.
         teacher_long_summary (`str`, *optional*, defaults to `"sentences"`):
             §5, `"sentences"` embeds the summary sentence by sentence, `"truncate"` cuts it at the text tower's limit.
         teacher_max_images (`int`, *optional*, defaults to `3`): §6, the teacher's best images that make up v̄.

@@ -10,6 +10,7 @@ from trl import ModelConfig
 from modeling_spectra import SpectraSumConfig
 from modeling_spectra.configuration_spectra import DERIVED_FIELDS
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
+from spectra_sum.msmo.layout import VERIFY_CHOICES
 
 
 def _optional(annotation: object) -> object:
@@ -23,11 +24,13 @@ def _optional(annotation: object) -> object:
 ArchitectureArguments = dataclasses.make_dataclass(
     "ArchitectureArguments",
     [
-        (name, _optional(annotation), field(default=None, metadata={"help": f"SpectraSumConfig.{name}"}))
+        (name, _optional(annotation), field(default=None))
         for name, annotation in SpectraSumConfig.__annotations__.items()
         if name not in DERIVED_FIELDS
     ],
+    namespace={"__doc__": SpectraSumConfig.__doc__},
 )
+FINAL_EVALUATIONS = ("none", "validation", "test")
 
 
 @dataclass
@@ -48,22 +51,24 @@ class DataArguments:
             there first if they are missing, and stand in for the backbones that are not given.
         use_images (`bool`, *optional*, defaults to `True`): False withholds all images (the text-only baseline).
         max_length (`int`, *optional*, defaults to `2048`): Most text tokens of an example.
-        max_train_articles, max_eval_articles (`int`, *optional*): Use only the first ones of a split.
+        max_train_articles (`int`, *optional*): Use only the first articles of the training split, so many.
+        max_eval_articles (`int`, *optional*): Use only the first articles of validation and of test, so many of each.
         closed_world_articles (`int`, *optional*, defaults to `6000`): Training articles of the closed world.
-        closed_world_eval_articles (`int`, *optional*, defaults to `200`): Its validation and test articles, each.
-        closed_world_seed (`int`, *optional*, defaults to `0`): Seed of its content.
-        closed_world_difficulty (`str`, *optional*, defaults to `"standard"`): Its difficulty: `"standard"`, `"far"`,
-            `"paired"`, `"thin"` or `"counts"`.
+        closed_world_eval_articles (`int`, *optional*, defaults to `200`): Validation and test articles of
+            the closed world, each.
+        closed_world_seed (`int`, *optional*, defaults to `0`): Seed of the closed world's content.
+        closed_world_difficulty (`str`, *optional*, defaults to `"standard"`): The closed world's difficulty:
+            `"standard"`, `"far"`, `"paired"`, `"thin"` or `"counts"`.
         verify (`str`, *optional*, defaults to `"header"`): How a dataset folder's images are checked before training;
             `"full"` decodes each of them, so that none breaks a run in the middle.
         num_proc (`int`, *optional*): Processes that read a dataset folder.
         cache (`str`, *optional*, defaults to `"none"`): What the frozen towers and the teacher give is computed once and
             read from then on: `"embeddings"` of images and summaries with the teacher's labels (a few kilobytes per
             image), or also `"patches"`, the vision tower's whole output (1.7 MB per image of SigLIP so400m in bf16).
-        cache_dir (`str`, *optional*): Where; needed with a `cache`. Runs may share it, also while they fill it.
+        cache_dir (`str`, *optional*): Folder of the cache; needed with one. Runs may share it, also while they fill it.
     """
 
-    dataset: str = field(metadata={"help": "closed_world, or a folder in the MSMO layout"})
+    dataset: str
     vision_backbone: str | None = None
     text_backbone: str | None = None
     llava_onevision: str | None = None
@@ -77,7 +82,7 @@ class DataArguments:
     closed_world_eval_articles: int = 200
     closed_world_seed: int = 0
     closed_world_difficulty: str = field(default="standard", metadata={"choices": list(DIFFICULTIES)})
-    verify: str = "header"
+    verify: str = field(default="header", metadata={"choices": list(VERIFY_CHOICES)})
     num_proc: int | None = None
     cache: str = field(default="none", metadata={"choices": ["none", "embeddings", "patches"]})
     cache_dir: str | None = None
@@ -88,14 +93,12 @@ class SpectraModelConfig(ModelConfig):
     """TRL's `ModelConfig`.
 
     Args:
-        dtype (`str`, *optional*): Of the weights: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`: the checkpoint's, but
+        dtype (`str`, *optional*): Type of the weights: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`: the checkpoint's, but
             float32 with `bf16` or `fp16`, whose trained weights are kept so. Defaults to float32, and to bfloat16 where
             both `load_in_4bit` and `bf16` are set.
     """
 
-    dtype: str | None = field(
-        default=None, metadata={"choices": ["auto", "bfloat16", "float16", "float32"], "help": "of the weights"}
-    )
+    dtype: str | None = field(default=None, metadata={"choices": ["auto", "bfloat16", "float16", "float32"]})
 
 
 @dataclass
@@ -103,14 +106,25 @@ class SpectraTrainingArguments(TrainingArguments):
     """`TrainingArguments` with the learning rates of the new modules and evaluation by generation.
 
     Args:
-        visual_path_learning_rate_factor (`float`, *optional*, defaults to `1.0`): On `learning_rate`, for the visual path.
-        gate_learning_rate_factor (`float`, *optional*, defaults to `10.0`): On the visual path's rate, for the gates' α.
+        visual_path_learning_rate_factor (`float`, *optional*, defaults to `1.0`): Factor on `learning_rate` for the
+            visual path.
+        gate_learning_rate_factor (`float`, *optional*, defaults to `10.0`): Factor on the visual path's rate for the
+            gates' α.
         freeze_language_model (`bool`, *optional*, defaults to `True`): Train the visual path alone; with `use_peft`
             LoRA adapters are trained beside it, with false the whole language model.
         predict_with_generate (`bool`, *optional*, defaults to `True`): Evaluation also writes summaries, selects images
             and reports ROUGE, image precision and, where the data has facts, their accuracy.
-        generation_max_new_tokens (`int`, *optional*, defaults to `128`): Of a summary written in evaluation.
-        generation_num_beams (`int`, *optional*, defaults to `1`): Of a summary written in evaluation.
+        generation_max_new_tokens (`int`, *optional*, defaults to `128`): Most tokens of a summary written in evaluation.
+        generation_num_beams (`int`, *optional*, defaults to `1`): Beams of a summary written in evaluation.
+        final_evaluation (`str`, *optional*, defaults to `"validation"`): What the trained model is evaluated on at the end,
+            into `metrics.json`: `"validation"`, `"test"`, or `"none"`, which writes no `metrics.json`.
+        max_final_articles (`int`, *optional*, defaults to `200`): Most articles of that evaluation: the first ones of the
+            split. `spectra-sum evaluate` takes all of them.
+        remove_unused_columns (`bool`, *optional*, defaults to `False`): Leave it: titles, sentences and images are read by
+            the collator under names that forward() does not know.
+        ddp_find_unused_parameters (`bool`, *optional*, defaults to `False`): Leave it: every trainable parameter is used in
+            every batch, also in one without images.
+        label_names (`list[str]`, *optional*, defaults to `["labels"]`): Leave it: the collator makes these labels.
     """
 
     visual_path_learning_rate_factor: float = 1.0
@@ -119,6 +133,8 @@ class SpectraTrainingArguments(TrainingArguments):
     predict_with_generate: bool = True
     generation_max_new_tokens: int = 128
     generation_num_beams: int = 1
+    final_evaluation: str = field(default="validation", metadata={"choices": list(FINAL_EVALUATIONS)})
+    max_final_articles: int = 200
     # Titles, sentences and images are read by the collator under names that forward() does not know.
     remove_unused_columns: bool = False
     # Every trainable parameter is used in every batch, also in one without images: no search for the others, which DDP

@@ -1,13 +1,17 @@
 """From arguments to a trainer: backbones, model, teacher, collator."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from datasets import DatasetDict
+from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, TrainerCallback, set_seed
 from transformers.utils import logging
 from trl import ModelConfig
@@ -18,8 +22,9 @@ from modeling_spectra import (
     SpectraSumProcessor,
     register_auto_classes,
 )
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.models.loading import save_random_vision
-from spectra_sum.models.sources import find_smollm2
+from spectra_sum.models.sources import ModelError, find_smollm2
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
 from trainer.checkpoints.resuming import resuming_is_asked_for
 from trainer.checkpoints.run_record import write_base_record
@@ -41,6 +46,28 @@ from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import lora_config, set_trainable
 
 logger = logging.get_logger(__name__)
+
+# What transformers and the model's own checks raise for folders and ids that are not there, incomplete, damaged or of
+# another kind, and for fields of the configuration that contradict each other.
+LOADING_ERRORS = (OSError, ValueError, SafetensorError, StrictDataclassError)
+
+
+@contextmanager
+def told_in_one_line(what: str) -> Iterator[None]:
+    """Around loading a pretrained model.
+
+    Args:
+        what (`str`): Folders or ids that are loaded, for the message.
+
+    Raises:
+        ModelError: from what says that they cannot be.
+    """
+    try:
+        yield
+    except SpectraSumError:
+        raise
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{what}: the model cannot be built: {' '.join(str(error).split())}") from error
 
 
 def prepare_backbones(data_args: DataArguments, records: DatasetDict, output: Path) -> tuple[str, str]:
@@ -72,7 +99,11 @@ def build_model(
     model_args: ModelConfig,
     backbones: tuple[str, str] | None,
 ) -> tuple[SpectraSumForConditionalGeneration, SpectraSumProcessor]:
-    """The model to train and its processor: new on `backbones`, or the one of `model_name_or_path`."""
+    """The model to train and its processor: new on `backbones`, or the one of `model_name_or_path`.
+
+    Raises:
+        ModelError: when they cannot be loaded, or cannot be built as the arguments say.
+    """
     fields = {name: value for name, value in vars(architecture).items() if value is not None}
     if model_args.dtype is None:
         # Mixed precision keeps the trained weights in float32; under QLoRA bf16 means the weights, too.
@@ -81,38 +112,47 @@ def build_model(
         dtype = torch.float32 if args.bf16 or args.fp16 else None
     else:
         dtype = getattr(torch, model_args.dtype)
-    if backbones is None:
-        path = model_args.model_name_or_path
-        register_auto_classes()
-        model = SpectraSumForConditionalGeneration.from_pretrained(path, dtype=dtype or "auto", **fields)
-        processor = SpectraSumProcessor.from_pretrained(path)
-        processor.max_images, processor.max_candidate_images = (
-            model.config.max_images,
-            model.config.max_candidate_images,
-        )
-    elif data_args.llava_onevision:
-        vision, llava_onevision = backbones
-        model, processor = SpectraSumForConditionalGeneration.from_llava_onevision(
-            llava_onevision, vision, dtype=dtype, **fields
-        )
-    else:
-        model, processor = SpectraSumForConditionalGeneration.from_backbones(*backbones, dtype=dtype, **fields)
-    if model_args.attn_implementation:
-        model.set_attn_implementation(model_args.attn_implementation)
+    with told_in_one_line(model_args.model_name_or_path if backbones is None else " and ".join(backbones)):
+        if backbones is None:
+            path = model_args.model_name_or_path
+            register_auto_classes()
+            model = SpectraSumForConditionalGeneration.from_pretrained(path, dtype=dtype or "auto", **fields)
+            processor = SpectraSumProcessor.from_pretrained(path)
+            processor.max_images, processor.max_candidate_images = (
+                model.config.max_images,
+                model.config.max_candidate_images,
+            )
+        elif data_args.llava_onevision:
+            vision, llava_onevision = backbones
+            model, processor = SpectraSumForConditionalGeneration.from_llava_onevision(
+                llava_onevision, vision, dtype=dtype, **fields
+            )
+        else:
+            model, processor = SpectraSumForConditionalGeneration.from_backbones(*backbones, dtype=dtype, **fields)
+        if model_args.attn_implementation:
+            model.set_attn_implementation(model_args.attn_implementation)
     return model, processor
 
 
 def build_teacher(vision: str, config: SpectraSumConfig, device: torch.device) -> DPPTeacher:
-    """The DPP teacher of the dual encoder whose vision part gives the model its image embeddings."""
-    dual_encoder = AutoModel.from_pretrained(vision).to(device)
+    """The DPP teacher of the dual encoder whose vision part gives the model its image embeddings.
+
+    Raises:
+        ModelError: when the dual encoder or its tokenizer cannot be loaded.
+        SpectraSumError: when it has no text encoder.
+    """
+    with told_in_one_line(vision):
+        dual_encoder = AutoModel.from_pretrained(vision).to(device)
     if not hasattr(dual_encoder, "get_text_features"):
-        raise ValueError(
+        raise SpectraSumError(
             f"{vision} has no text encoder, which the teacher needs; use a full SigLIP or CLIP model, or set "
             "align_weight and distill_weight to 0."
         )
+    with told_in_one_line(vision):
+        tokenizer = AutoTokenizer.from_pretrained(vision)
     return DPPTeacher(
         dual_encoder,
-        AutoTokenizer.from_pretrained(vision),
+        tokenizer,
         beta=config.teacher_beta,
         sigma=config.teacher_sigma,
         kappa=config.teacher_kappa,
@@ -133,7 +173,7 @@ def find_dual_encoder(
         return None
     vision = backbones[0] if backbones else data_args.vision_backbone
     if vision is None or (backbones and data_args.vision_backbone is None and data_args.random_vision):
-        raise ValueError(
+        raise SpectraSumError(
             "align_weight and distill_weight need the dual encoder of the vision tower as their teacher: pass "
             "vision_backbone, or set both weights to 0."
         )

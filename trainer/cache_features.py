@@ -10,6 +10,7 @@ All processes must share `cache_dir`; a complete one may be read-only.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -20,18 +21,27 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from trainer.building import build_model, cached_features, find_dual_encoder, prepare_backbones
-from trainer.data import load_records
-from trainer.train import check_cache_arguments, parse_arguments
+from trainer.command_line.parsing import check_cache_arguments, parse_arguments
+from trainer.command_line.user_errors import run
+from trainer.train import load_run_records
 from trainer.trainable import set_trainable
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Compute the features that are not in the cache yet: embeddings, where the arguments say nothing else."""
-    data_args, architecture, args, model_args = parse_arguments(argv)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compute the features that are not in the cache yet: embeddings, where the arguments say nothing else.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): Defaults to the arguments of the process.
+
+    Raises:
+        SpectraSumError: for arguments, files and a disk that do not fit.
+    """
+    data_args, architecture, args, model_args = parse_arguments(argv, "cache_features.py")
     if data_args.cache == "none":
         data_args.cache = "embeddings"
         check_cache_arguments(data_args)
-    records = load_records(data_args)
+    # The test articles only where training reads them, for a final evaluation on them.
+    records = load_run_records(data_args, args)
     set_seed(args.seed)
     backbones = None if model_args.model_name_or_path else prepare_backbones(data_args, records, Path(args.output_dir))
     # Again, as in training: a new model must not depend on whether its backbones were there.
@@ -45,4 +55,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main, "cache_features.py", "what is complete stays, and the same command goes on"))

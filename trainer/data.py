@@ -24,7 +24,7 @@ def load_records(args: DataArguments) -> DatasetDict:
     """The splits train, validation and (where there is one) test.
 
     Raises:
-        ValueError: when a split that training needs is missing or empty.
+        SpectraSumError: when the folder cannot be read, or a split that training needs is missing or empty.
     """
     if args.dataset == CLOSED_WORLD:
         count = args.closed_world_eval_articles
@@ -34,10 +34,14 @@ def load_records(args: DataArguments) -> DatasetDict:
             difficulty=args.closed_world_difficulty,
         )
     else:
-        splits = load_msmo(args.dataset, verify=args.verify, num_proc=args.num_proc)
+        try:
+            splits = load_msmo(args.dataset, verify=args.verify, num_proc=args.num_proc)
+        except (OSError, ValueError) as error:
+            # What the layout's reader finds missing or out of place.
+            raise SpectraSumError(f"dataset {args.dataset}: {' '.join(str(error).split())}") from error
     for name in ("train", "validation"):
         if name not in splits or not len(splits[name]):
-            raise ValueError(f"{args.dataset} has no {name} articles; training needs both train and validation.")
+            raise SpectraSumError(f"{args.dataset} has no {name} articles; training needs both train and validation.")
     limits = {"train": args.max_train_articles}
     return DatasetDict(
         {
@@ -62,7 +66,7 @@ def drop_oversized(splits: DatasetDict, processor: SpectraSumProcessor, max_leng
             if processor.room_for_body(title, " ".join(summary), max_length) >= 1
         ]
         if not kept:
-            raise ValueError(
+            raise SpectraSumError(
                 f"no {name} article fits into max_length={max_length} with its summary; raise max_length."
             )
         if len(kept) < len(split):

@@ -16,6 +16,7 @@ from accelerate.utils import parse_flag_from_env
 from trl import ModelConfig, get_quantization_config
 
 from modeling_spectra import SpectraSumForConditionalGeneration
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.models.quantization_choices import check_bitsandbytes
 
 
@@ -28,12 +29,14 @@ def check_quantization_arguments(model_args: ModelConfig) -> None:
     if not model_args.load_in_4bit:
         for name in ("use_bnb_nested_quant", "bnb_4bit_quant_storage"):
             if getattr(model_args, name) != getattr(ModelConfig(), name):
-                raise ValueError(f"{name} belongs to load_in_4bit: true; pass it, too, or leave both out.")
+                raise SpectraSumError(f"{name} belongs to load_in_4bit: true; pass it, too, or leave both out.")
         return
     if not model_args.use_peft:
-        raise ValueError("load_in_4bit freezes the language model for adapters beside it: pass use_peft: true, too.")
+        raise SpectraSumError(
+            "load_in_4bit freezes the language model for adapters beside it: pass use_peft: true, too."
+        )
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        raise ValueError(
+        raise SpectraSumError(
             "load_in_4bit: FSDP2 does not shard 4-bit weights: launch with trainer/configs/accelerate/ddp.yaml, or leave "
             "load_in_4bit out."
         )
@@ -64,7 +67,7 @@ def quantize_language_model(
 
     language_model = model.language_model
     if model.config.text_config.to_dict().get("quantization_config") or hasattr(model.config, "quantization_config"):
-        raise ValueError("load_in_4bit: the language model is quantized already; pass the original weights.")
+        raise SpectraSumError("load_in_4bit: the language model is quantized already; pass the original weights.")
     dtype = str(compute_dtype or language_model.dtype).removeprefix("torch.")
     quantize_linear_layers(
         language_model.get_decoder().layers, get_quantization_config(replace(model_args, dtype=dtype)), device

@@ -9,6 +9,8 @@ from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 
+from spectra_sum.errors import SpectraSumError
+
 # Keys and values of a GatedCrossAttention are projected outside of its forward pass, where FSDP2 would not gather its
 # parameters. It stays in the root's group, which is gathered for the whole forward pass, as do modules too small or too
 # few to be worth a group of their own.
@@ -59,25 +61,27 @@ def prepare_sharding(accelerator: Accelerator, model: nn.Module, optimizer: str)
     if plugin is None:
         return
     if not accelerator.is_fsdp2:
-        raise ValueError(
+        raise SpectraSumError(
             "fsdp_version: only FSDP2 is supported; set fsdp_version: 2 as in configs/accelerate/fsdp2.yaml."
         )
     if plugin.cpu_ram_efficient_loading:
         # The other processes would get uninitialised memory for all pretrained models, the unsharded teacher among them.
-        raise ValueError("fsdp_cpu_ram_efficient_loading: set it to false; the teacher is loaded by every process.")
+        raise SpectraSumError(
+            "fsdp_cpu_ram_efficient_loading: set it to false; the teacher is loaded by every process."
+        )
     if optimizer == "adafactor":
         # Its row and column means of a shard are no means of the matrix, and its state is not sharded.
-        raise ValueError(
+        raise SpectraSumError(
             "optim: Adafactor does not work on the shards of FSDP2: pass --optim adamw_torch_fused, or launch with "
             "configs/accelerate/ddp.yaml."
         )
     if getattr(model, "is_loaded_in_4bit", False):
-        raise ValueError(
+        raise SpectraSumError(
             "FSDP2 does not shard 4-bit weights: launch with configs/accelerate/ddp.yaml, or leave load_in_4bit out."
         )
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
     if accelerator.mixed_precision == "no" and len(dtypes) > 1:
-        raise ValueError(
+        raise SpectraSumError(
             f"FSDP2 shards trainable parameters of one dtype together, and these have {sorted(map(str, dtypes))}: pass "
             "--bf16 true, which trains them in float32, or --dtype float32."
         )

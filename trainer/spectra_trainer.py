@@ -16,6 +16,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
+from spectra_sum.errors import SpectraSumError
 from trainer.arguments import SpectraTrainingArguments
 from trainer.checkpoints.adapter_card import AdapterRun
 from trainer.checkpoints.adapter_files import finish_adapter
@@ -107,7 +108,7 @@ class SpectraTrainer(GeneratingTrainer):
         config = self.base_model.config
         self.uses_teacher = use_images and (config.align_weight > 0 or config.distill_weight > 0)
         if self.uses_teacher and teacher is None and not cached_teacher:
-            raise ValueError(
+            raise SpectraSumError(
                 "align_weight and distill_weight need a teacher: pass a DPPTeacher, or set both to 0 (L_lm alone)."
             )
         self.teacher = teacher
@@ -345,7 +346,7 @@ class SpectraTrainer(GeneratingTrainer):
             ValueError: when the arguments have no `push_to_hub`.
         """
         if not self.args.push_to_hub:
-            raise ValueError("push_to_hub: pass push_to_hub and hub_model_id as training arguments.")
+            raise SpectraSumError("push_to_hub: pass push_to_hub and hub_model_id as training arguments.")
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return True

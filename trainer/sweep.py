@@ -19,6 +19,9 @@ if __name__ == "__main__":
 try:
     import optuna
 except ModuleNotFoundError as error:
+    if __name__ == "__main__":
+        print("sweep.py: error: a sweep needs Optuna: pip install 'spectra-sum[sweep]'", file=sys.stderr)
+        sys.exit(2)
     raise ModuleNotFoundError("a sweep needs Optuna: pip install 'spectra-sum[sweep]'") from error
 from filelock import FileLock, Timeout
 from optuna.trial import TrialState
@@ -26,18 +29,22 @@ from tqdm.auto import tqdm
 from transformers import set_seed
 
 from spectra_sum.commands.arguments import positive
+from spectra_sum.errors import SpectraSumError
 from trainer.building import build_model, make_trainable, prepare_backbones, trainer_parts
+from trainer.command_line.parser import OneLineParser
+from trainer.command_line.parsing import parse_arguments
+from trainer.command_line.user_errors import run
 from trainer.data import load_records
 from trainer.search.results import IF_INTERRUPTED, complete_config, trial_state, write_results
 from trainer.search.space import SearchSpace, load_search_space
 from trainer.search.trial import REASON, TrialFailed, TrialTrainer, check_searchable
-from trainer.train import parse_arguments
 
 # Trials are compared by their loss; the best configuration is trained, saved and evaluated by train.py.
 TRIAL_ARGUMENTS = ("--save_strategy", "no", "--load_best_model_at_end", "false", "--push_to_hub", "false")
 # What may differ between the runs of one study, since no loss depends on it.
 NOT_COMPARED = {"output_dir", "run_name", "report_to", "logging_steps", "logging_strategy", "disable_tqdm"}
 NOT_COMPARED |= {"num_proc", "dataloader_num_workers", "verify", "cache", "cache_dir"}
+NOT_COMPARED |= {"final_evaluation", "max_final_articles"}
 SETTINGS = "settings"
 INTERRUPTED_TWICE = "interrupted at its second attempt, too"
 # Its space may have more combinations than anybody would wait for.
@@ -46,10 +53,9 @@ MOST_TPE_TRIALS_IN_VAIN = 50
 
 def parse_sweep_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """The sweep's own arguments, and those of training."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         "sweep.py",
-        description="Search over training configurations; other arguments go to training.",
-        allow_abbrev=False,
+        description="Search over training configurations; other arguments go to training (train.py --help).",
     )
     parser.add_argument("--config", required=True, help="YAML of the training that every trial varies")
     parser.add_argument("--search", required=True, help="YAML of the search space, see trainer/search/space.py")
@@ -78,7 +84,9 @@ def open_study(
     storage = optuna.storages.RDBStorage(f"sqlite:///{output / 'study.db'}")
     others = [study for study in optuna.get_all_study_names(storage) if study != name]
     if others:
-        raise ValueError(f"{output} holds the study {others[0]}; pass --study {others[0]} or another --output_dir.")
+        raise SpectraSumError(
+            f"{output} holds the study {others[0]}; pass --study {others[0]} or another --output_dir."
+        )
     study = optuna.create_study(storage=storage, study_name=name, direction=space.direction, load_if_exists=True)
     # As they come back from the database.
     settings = json.loads(json.dumps(settings, default=str))
@@ -87,7 +95,7 @@ def open_study(
         study.set_user_attr(SETTINGS, settings)
     elif before != settings:
         changed = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
-        raise ValueError(
+        raise SpectraSumError(
             f"the study {name} in {output} was started with other values of {', '.join(changed)}; its trials cannot be "
             "compared with new ones: pass another --output_dir."
         )
@@ -129,7 +137,7 @@ def run_trials(
     """Train until the study has as many completed trials as wanted, or there is nothing left to try.
 
     Raises:
-        RuntimeError: when as many trials in a row as there are combinations could not be completed (`tpe`: at most
+        SpectraSumError: when as many trials in a row as there are combinations could not be completed (`tpe`: at most
             MOST_TPE_TRIALS_IN_VAIN).
     """
     space, seed = trainer.space, trainer.args.seed
@@ -167,7 +175,7 @@ def run_trials(
             bar.update(completed)
             in_vain = 0 if completed else in_vain + 1
             if in_vain == limit:
-                raise RuntimeError(
+                raise SpectraSumError(
                     f"{in_vain} trials in a row could not be completed; {options.output_dir / 'trials.md'} says why."
                 )
 
@@ -179,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         The content of `trials.json`.
 
     Raises:
-        ValueError: for arguments and files that do not fit; before any long work.
+        SpectraSumError: for arguments and files that do not fit; before any long work.
     """
     options, rest = parse_sweep_arguments(argv)
     space = load_search_space(options.search)
@@ -188,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     loss_only = ("--predict_with_generate", "false") if space.objective.startswith("eval_loss") else ()
     data_args, architecture, args, model_args = parse_arguments([*given, *rest, *TRIAL_ARGUMENTS, *loss_only])
     if args.world_size > 1:
-        raise ValueError("a sweep runs in one process: start it with python, with one visible GPU.")
+        raise SpectraSumError("a sweep runs in one process: start it with python, with one visible GPU.")
     check_searchable(space, architecture, args, model_args)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     output = options.output_dir
@@ -196,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     try:
         lock = FileLock(output / "study.lock").acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"another process works on the study in {output}.") from None
+        raise SpectraSumError(f"another process works on the study in {output}.") from None
     with lock:
         compared = {name: value for name, value in config.items() if name not in NOT_COMPARED}
         search = {"objective": space.objective, "direction": space.direction, "parameters": space.parameters}
@@ -237,4 +245,4 @@ def _completed(study: optuna.Study) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main, "sweep.py", "the same command goes on with the study"))

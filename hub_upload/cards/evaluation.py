@@ -124,9 +124,8 @@ def eval_results(
                 )
             )
     if not evaluations and facts.metrics_split and trained_on:
-        articles = data.get("articles", {}).get(facts.metrics_split)
         results = [
-            _result(name, value, trained_on, facts.metrics_split, articles, dataset_id, None)
+            _result(name, value, trained_on, facts.metrics_split, facts.metrics_articles, dataset_id, None)
             for name, value in facts.metrics.items()
             if trained_selection or name not in SELECTION_SCORES
         ]
@@ -136,7 +135,7 @@ def eval_results(
 def evaluation_section(
     facts: RunFacts, evaluations: Sequence[EvaluationFacts], trained_selection: bool | None, with_images: bool
 ) -> str:
-    """The section's Markdown below its heading; empty where nothing was measured."""
+    """The section's Markdown below its heading; empty where nothing was measured of a model that was not trained."""
     if not evaluations:
         return _own_section(facts, trained_selection, with_images)
     parts = [_measured(evaluation, trained_selection) for evaluation in evaluations]
@@ -266,11 +265,22 @@ def _beside_published(scores: Sequence[Evaluation]) -> str:
     return re.sub(r"^## ", "#### ", text, flags=re.MULTILINE).strip()
 
 
+def _evaluated(facts: RunFacts) -> str:
+    evaluated = facts.metrics_articles
+    whole = facts.record.get("data", {}).get("articles", {}).get(facts.metrics_split)
+    if not evaluated:
+        return ""
+    return (
+        f" ({evaluated:,} articles)"
+        if whole in (None, evaluated)
+        else f" (the first {evaluated:,} of {whole:,} articles)"
+    )
+
+
 def _own_section(facts: RunFacts, trained_selection: bool | None, with_images: bool) -> str:
     if not facts.metrics:
-        return ""
-    articles = facts.record.get("data", {}).get("articles", {}).get(facts.metrics_split)
-    count = f" ({articles:,} articles)" if articles else ""
+        return "No evaluation of these weights is recorded." if facts.was_trained else ""
+    count = _evaluated(facts)
     how = f"Measured by the trainer at the end of the run on the {facts.metrics_split} split{count} of its data."
     if with_images and not trained_selection and SELECTION_SCORES & facts.metrics.keys():
         how += (

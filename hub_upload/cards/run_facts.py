@@ -21,7 +21,7 @@ from ..errors import HubError
 
 SPLITS = ("test", "validation")
 # Beside its scores, the Trainer measures itself.
-NO_SCORES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+NO_SCORES = ("runtime", "samples", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class RunFacts:
             the weights are those of the last step.
         metrics (`Mapping[str, float]`): The run's own scores, by name without the split's prefix, in natural units.
         metrics_split (`str`, *optional*): The split that `metrics` was measured on.
+        metrics_articles (`int`, *optional*): How many of its articles `metrics` was measured on.
         evaluations (`tuple[EvaluationFacts, ...]`): What `spectra-sum evaluate` measured.
         adapter (`Mapping[str, Any]`): `adapter_config.json`; empty for a model that is none.
     """
@@ -68,6 +69,7 @@ class RunFacts:
     last_step: int | None
     metrics: Mapping[str, float]
     metrics_split: str | None
+    metrics_articles: int | None
     evaluations: tuple[EvaluationFacts, ...]
     adapter: Mapping[str, Any]
 
@@ -110,7 +112,10 @@ def read_run_facts(run: Path, evaluations: Sequence[Path] = ()) -> RunFacts:
             f"{printable(run / 'trainer_state.json')}: its log_history is damaged; restore or delete the file."
         )
     steps, last_step = _steps(state, record)
-    metrics, split = _own_metrics(run / "metrics.json")
+    metrics, split, articles = _own_metrics(run / "metrics.json")
+    if split is not None and articles is None:
+        # A run of an earlier version evaluated the whole split.
+        articles = record.get("data", {}).get("articles", {}).get(split)
     config = _read_config(run)
     return RunFacts(
         record=record,
@@ -119,6 +124,7 @@ def read_run_facts(run: Path, evaluations: Sequence[Path] = ()) -> RunFacts:
         last_step=last_step,
         metrics=metrics,
         metrics_split=split,
+        metrics_articles=articles,
         evaluations=_read_evaluations(evaluations, config, run),
         adapter=_read_json(run / "adapter_config.json"),
     )
@@ -225,7 +231,7 @@ def _are_same(evaluated: Any, own: Mapping[str, str], path: Path) -> bool:
     return True
 
 
-def _own_metrics(path: Path) -> tuple[dict[str, float], str | None]:
+def _own_metrics(path: Path) -> tuple[dict[str, float], str | None, int | None]:
     content = _read_json(path)
     for split in SPLITS:
         metrics = {
@@ -236,9 +242,12 @@ def _own_metrics(path: Path) -> tuple[dict[str, float], str | None]:
         for name, value in metrics.items():
             if not _is_number(value):
                 raise HubError(f"{printable(path)}: {name} is {value!r:.40}, where a finite number is needed.")
+        articles = content.get(f"{split}_samples")
+        if articles is not None and (isinstance(articles, bool) or not isinstance(articles, int)):
+            raise HubError(f"{printable(path)}: {split}_samples is {articles!r:.40}, where a whole number is needed.")
         if metrics:
-            return metrics, split
-    return {}, None
+            return metrics, split, articles
+    return {}, None, None
 
 
 def _check_record(record: Mapping[str, Any], path: Path) -> None:

@@ -34,6 +34,7 @@ SETTINGS = {
     "save_strategy": "no",
     "max_steps": 2,
     "learning_rate": 0.01,
+    "final_evaluation": "test",
 }
 
 

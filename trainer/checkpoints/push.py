@@ -11,6 +11,7 @@ from pathlib import Path
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
+from spectra_sum.errors import SpectraSumError
 from trainer.arguments import SpectraTrainingArguments
 from trainer.checkpoints.run_record import RUN_RECORD
 
@@ -33,11 +34,11 @@ def check_hub_arguments(args: SpectraTrainingArguments) -> None:
     if not args.push_to_hub:
         return
     if not args.hub_model_id or "/" not in args.hub_model_id:
-        raise ValueError("push_to_hub needs hub_model_id: namespace/name.")
+        raise SpectraSumError("push_to_hub needs hub_model_id: namespace/name.")
     if args.hub_token is not None:
-        raise ValueError("hub_token would be kept with the run; set HF_TOKEN or run `hf auth login` instead.")
+        raise SpectraSumError("hub_token would be kept with the run; set HF_TOKEN or run `hf auth login` instead.")
     if args.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
-        raise ValueError(
+        raise SpectraSumError(
             f"hub_strategy: {args.hub_strategy.value} would publish local resume files; choose end or every_save."
         )
 

@@ -10,6 +10,7 @@ from accelerate.utils import broadcast_object_list
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
+from spectra_sum.errors import SpectraSumError
 from trainer.arguments import SpectraTrainingArguments
 from trainer.checkpoints.integrity import checkpoint_problem, saved_processes
 
@@ -77,7 +78,7 @@ def _decide(args: SpectraTrainingArguments) -> str | None:
         # One whose writing was cut off lacks the file that the Trainer writes last; it is no reason to refuse.
         complete = [path for path in _newest_first(output) if (path / TRAINER_STATE_NAME).is_file()]
         if complete:
-            raise ValueError(
+            raise SpectraSumError(
                 f"{complete[0]} exists: pass --resume_from_checkpoint latest to go on, or another --output_dir to start "
                 "anew."
             )
@@ -96,11 +97,11 @@ def _decide(args: SpectraTrainingArguments) -> str | None:
 def _named(wanted: Path, output: Path) -> str:
     _restore_replaced(wanted.parent)
     if not wanted.is_dir():
-        raise ValueError(f"resume_from_checkpoint: there is no folder {wanted}.")
+        raise SpectraSumError(f"resume_from_checkpoint: there is no folder {wanted}.")
     problem = checkpoint_problem(wanted)
     if problem is not None:
         sound = newest_sound_checkpoint(wanted.parent)
-        raise ValueError(
+        raise SpectraSumError(
             f"resume_from_checkpoint: {wanted} is damaged: {problem}; "
             + (f"the newest sound one is {sound}." if sound else "there is no sound one beside it.")
         )
@@ -147,11 +148,11 @@ def _latest(output: Path) -> str:
         damaged.append((path, problem))
     if damaged:
         told = ", ".join(f"{path.name} ({problem})" for path, problem in damaged)
-        raise ValueError(
+        raise SpectraSumError(
             f"resume_from_checkpoint: no checkpoint in {output} is sound: {told}; delete them, or pass another "
             "--output_dir, and start anew."
         )
-    raise ValueError(f"resume_from_checkpoint: there is no checkpoint in {output}.")
+    raise SpectraSumError(f"resume_from_checkpoint: there is no checkpoint in {output}.")
 
 
 def _set_aside(path: Path, problem: str) -> str:

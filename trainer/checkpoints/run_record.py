@@ -12,6 +12,7 @@ from trl import ModelConfig
 
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_hardware, describe_versions
+from spectra_sum.errors import SpectraSumError
 from trainer.arguments import DataArguments
 
 RUN_RECORD = "run.json"
@@ -161,7 +162,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: the record of the run is damaged ({error}); restore or delete it.") from None
+        raise SpectraSumError(f"{path}: the record of the run is damaged ({error}); restore or delete it.") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: the record of the run is no JSON object; restore or delete it.")
+        raise SpectraSumError(f"{path}: the record of the run is no JSON object; restore or delete it.")
     return content

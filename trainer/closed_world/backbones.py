@@ -31,6 +31,7 @@ from transformers import (
 
 from modeling_spectra import SpectraSumProcessor
 from modeling_spectra.processing_spectra import PLAIN_PROMPT
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import caption_pairs, generate_articles
 from spectra_sum.msmo.closed_world_images import SIZE
 
@@ -223,7 +224,9 @@ def _new_folder(output: Path, settings: object) -> Iterator[Path | None]:
     if output.exists():
         found = output / _SETTINGS_FILE
         if not found.is_file() or json.loads(found.read_text()) != wanted:
-            raise ValueError(f"{output} exists and was not made with the settings {wanted}: remove it to train anew.")
+            raise SpectraSumError(
+                f"{output} exists and was not made with the settings {wanted}: remove it to train anew."
+            )
         yield None
         return
     temporary = output.with_name(output.name + ".partial")

@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from filelock import FileLock
 
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.sentences import reference_sentences
 from trainer.features.extraction import FeatureExtractor
 from trainer.features.shards import (
@@ -195,7 +196,7 @@ class CachedFeatures:
                         for owner, row in ((first, place[1]), (split, position))
                     ]
                     if contents[0] != contents[1]:
-                        raise ValueError(
+                        raise SpectraSumError(
                             f"the id {identifier!r} stands for two different articles (in {first.name} and {split.name}); "
                             "features are cached by id: give each article its own."
                         )

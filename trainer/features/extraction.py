@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from modeling_spectra.rgb_images import DECODING_ERRORS
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.sentences import reference_sentences
-from trainer.checkpoints.graceful_stop import outlive_sigterm
+from trainer.checkpoints.graceful_stop import outlive_signals
 from trainer.objectives.dpp_teacher import DPPTeacher
 
 
@@ -30,7 +31,7 @@ class Articles:
             return self.records[index]
         except DECODING_ERRORS as error:
             identifier = self.records.select_columns(["id"])[index]["id"]
-            raise ValueError(f"article {identifier}: cannot read one of its images: {error}") from error
+            raise SpectraSumError(f"article {identifier}: cannot read one of its images: {error}") from error
 
 
 class ImageBatches:
@@ -49,7 +50,9 @@ class ImageBatches:
         try:
             batch = self.processor(text=[""] * len(records), images=images)
         except ValueError as error:
-            raise ValueError(f"of the articles {', '.join(record['id'] for record in records)}: {error}") from error
+            raise SpectraSumError(
+                f"of the articles {', '.join(record['id'] for record in records)}: {error}"
+            ) from error
         return {
             "pixel_values": batch.get("pixel_values"),
             "image_mask": batch.get("image_mask", torch.zeros(len(records), 0, dtype=torch.bool)),
@@ -138,7 +141,7 @@ class FeatureExtractor:
             batch_size=self.batch_size,
             collate_fn=self.collate,
             num_workers=self.num_workers,
-            worker_init_fn=partial(outlive_sigterm, None),
+            worker_init_fn=partial(outlive_signals, None),
         )
         enabled = self.autocast is not None
         for batch in loader:

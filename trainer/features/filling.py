@@ -28,6 +28,7 @@ from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum.atomic_write import write_text_atomically
+from spectra_sum.errors import SpectraSumError
 from trainer.arguments import DataArguments, SpectraTrainingArguments
 from trainer.checkpoints.graceful_stop import EXIT_CODE
 from trainer.features.cache import CachedFeatures, SplitFeatures
@@ -69,7 +70,7 @@ def prepare_features(
     """
     towers = [tower for tower in (model.vision_tower, model.embedding_tower) if tower is not None]
     if any(parameter.requires_grad for tower in towers for parameter in tower.parameters()):
-        raise ValueError(
+        raise SpectraSumError(
             f"cache {data_args.cache!r}: the vision tower is trained, so that its features change; freeze it or set cache "
             "to none."
         )
@@ -237,7 +238,7 @@ def _locked(split: SplitFeatures, shard: int) -> Iterator[None]:
     try:
         lock = split.lock(shard).acquire(blocking=False)
     except PermissionError as error:
-        raise ValueError(
+        raise SpectraSumError(
             f"cache_dir {split.folder.parent}: shard {shard} of {split.name} is missing or cannot be used, and {error.filename} "
             "cannot be written; ask its owner to fill the cache, or name a cache_dir of your own."
         ) from error
@@ -257,7 +258,7 @@ def _check_disk(splits: Sequence[SplitFeatures], pending: Sequence[Shard], show:
             flush=True,
         )
     if needed > free:
-        raise ValueError(
+        raise SpectraSumError(
             f"cache_dir {folder}: the features need {needed / 1e9:.2f} GB more, and {free / 1e9:.2f} GB are free; make room, "
             "name another cache_dir, use cache: embeddings instead of patches, or max_train_articles."
         )

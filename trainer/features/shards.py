@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.sentences import reference_sentences
 
 # Shards that a process keeps mapped.
@@ -217,9 +218,9 @@ class ShardReader:
             try:
                 file = safe_open(path, framework="pt")
             except (OSError, SafetensorError) as error:
-                raise ValueError(f"{path} was there at the start and cannot be read now: {error}") from error
+                raise SpectraSumError(f"{path} was there at the start and cannot be read now: {error}") from error
             if shard_content(file.get_tensor("article_digests"), content[0]) != content:
-                raise ValueError(
+                raise SpectraSumError(
                     f"{path} holds other articles than at the start: another run with other data uses the same "
                     "cache_dir; start this one again with a cache_dir of its own."
                 )

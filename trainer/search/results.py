@@ -11,6 +11,7 @@ import yaml
 
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
+from spectra_sum.errors import SpectraSumError
 from trainer.parameter_counts import TRAINED
 from trainer.search.space import SearchSpace
 from trainer.search.trial import PARAMETERS, REASON
@@ -53,7 +54,9 @@ def complete_config(config: str | Path, argv: Sequence[str], arguments: Sequence
         name = token.removeprefix("--").partition("=")[0].replace("-", "_")
         values = [vars(part)[name] for part in arguments if name in vars(part)]
         if not values:
-            raise ValueError(f"{token}: a sweep takes arguments of training by their full name, each with its value.")
+            raise SpectraSumError(
+                f"{token}: a sweep takes arguments of training by their full name, each with its value."
+            )
         content[name] = values[0].value if isinstance(values[0], Enum) else values[0]
     return content
 

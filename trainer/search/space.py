@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from spectra_sum.errors import SpectraSumError
+
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
@@ -81,20 +83,22 @@ def load_search_space(path: str | Path) -> SearchSpace:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"search: there is no file {path}.")
+        raise SpectraSumError(f"search: there is no file {path}.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise SpectraSumError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or set(content) != KEYS:
-        raise ValueError(f"{path}: a search file has exactly the keys {', '.join(sorted(KEYS))}.")
+        raise SpectraSumError(f"{path}: a search file has exactly the keys {', '.join(sorted(KEYS))}.")
     objective, direction, parameters = (content[key] for key in ("objective", "direction", "parameters"))
     if not isinstance(objective, str) or not objective.startswith("eval_"):
-        raise ValueError(f"{path}: objective is {objective!r}; name a metric of the evaluation, such as eval_loss_lm.")
+        raise SpectraSumError(
+            f"{path}: objective is {objective!r}; name a metric of the evaluation, such as eval_loss_lm."
+        )
     if direction not in DIRECTIONS:
-        raise ValueError(f"{path}: direction is {direction!r}; it must be one of {', '.join(DIRECTIONS)}.")
+        raise SpectraSumError(f"{path}: direction is {direction!r}; it must be one of {', '.join(DIRECTIONS)}.")
     if not isinstance(parameters, dict) or not parameters:
-        raise ValueError(f"{path}: parameters must name at least one parameter with its values.")
+        raise SpectraSumError(f"{path}: parameters must name at least one parameter with its values.")
     space = SearchSpace(
         objective, direction, {name: _choices(path, name, entry) for name, entry in parameters.items()}
     )
@@ -105,19 +109,19 @@ def load_search_space(path: str | Path) -> SearchSpace:
     )
     twice = sorted(field for field, count in owners.items() if count > 1)
     if twice:
-        raise ValueError(f"{path}: more than one parameter sets {', '.join(twice)}; choose them jointly in one.")
+        raise SpectraSumError(f"{path}: more than one parameter sets {', '.join(twice)}; choose them jointly in one.")
     return space
 
 
 def _choices(path: Path, name: str, entry: Any) -> dict[Any, dict[str, Any]]:
     values = entry.get("values") if isinstance(entry, dict) and set(entry) == {"values"} else None
     if not isinstance(values, list) or not values:
-        raise ValueError(f"{path}: parameter {name} must be {{values: [...]}} with at least one value.")
+        raise SpectraSumError(f"{path}: parameter {name} must be {{values: [...]}} with at least one value.")
     choices = {_label(value): value if isinstance(value, dict) else {name: value} for value in values}
     if len({str(label) for label in choices}) < len(values):
-        raise ValueError(f"{path}: parameter {name} lists a value twice.")
+        raise SpectraSumError(f"{path}: parameter {name} lists a value twice.")
     if len({frozenset(fields) for fields in choices.values()}) > 1:
-        raise ValueError(f"{path}: all values of parameter {name} must set the same arguments.")
+        raise SpectraSumError(f"{path}: all values of parameter {name} must set the same arguments.")
     return choices
 
 

@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, set_seed
 from trl import ModelConfig
 
+from spectra_sum.errors import SpectraSumError
 from trainer.arguments import ArchitectureArguments, SpectraTrainingArguments
 from trainer.objectives.loss_records import LossRecords
 from trainer.objectives.negative_queue import NegativeQueue
@@ -58,21 +59,23 @@ def check_searchable(
     fields = ArchitectureArguments.__dataclass_fields__
     for name in space.arguments:
         if name in SHARED_ARCHITECTURE or name.startswith("teacher_"):
-            raise ValueError(
+            raise SpectraSumError(
                 f"search: {name} is shared by all trials; set it in the config, one study for each value."
             )
         if name in LORA_ARGUMENTS and not model_args.use_peft:
-            raise ValueError(f"search: {name} needs use_peft: true in the config.")
+            raise SpectraSumError(f"search: {name} needs use_peft: true in the config.")
         if name not in (*fields, *LORA_ARGUMENTS, *OPTIMISATION_ARGUMENTS):
-            raise ValueError(
+            raise SpectraSumError(
                 f"search: {name} cannot be searched; it must be a field of SpectraSumConfig or one of "
                 f"{', '.join((*LORA_ARGUMENTS, *OPTIMISATION_ARGUMENTS))}."
             )
     weights = [name for name in LOSS_WEIGHTS if name in space.arguments]
     if weights and 0.0 in (architecture.align_weight, architecture.distill_weight):
-        raise ValueError(f"search: {', '.join(weights)} can be searched if the config turns both losses on.")
+        raise SpectraSumError(f"search: {', '.join(weights)} can be searched if the config turns both losses on.")
     if weights and space.objective == "eval_loss":
-        raise ValueError("search: eval_loss cannot compare different loss weights; use the objective eval_loss_lm.")
+        raise SpectraSumError(
+            "search: eval_loss cannot compare different loss weights; use the objective eval_loss_lm."
+        )
     for choices in space.parameters.values():
         for name, value in (pair for chosen in choices.values() for pair in chosen.items()):
             # The Trainer casts to the type of the value that it has.
@@ -82,7 +85,7 @@ def check_searchable(
                 except (TypeError, ValueError):
                     same = False
                 if not same:
-                    raise ValueError(
+                    raise SpectraSumError(
                         f"search: {name} cannot be {value!r}; the config gives it the type {type(present).__name__}."
                     )
 
@@ -127,7 +130,7 @@ class TrialTrainer(SpectraTrainer):
             ValueError: when the evaluation has no such metric.
         """
         if self.space.objective not in metrics:
-            raise ValueError(
+            raise SpectraSumError(
                 f"objective: the evaluation reports no {self.space.objective}, but {', '.join(sorted(metrics))}."
             )
         best = min if self.space.direction == "minimize" else max

@@ -75,6 +75,16 @@ def test_the_metadata_as_the_hub_s_client_reads_them(tmp_path):
     assert data.model_name == "spectra-small"
 
 
+def test_the_run_s_own_scores_say_of_how_many_articles_they_are_or_that_there_are_none(tmp_path):
+    card = make_card(tmp_path, more={"metrics": {**METRICS, "test_samples": 12}})
+    assert "at the end of the run on the test split (the first 12 of 48 articles) of its data." in card.text
+    assert {result.dataset_args["articles"] for result in card.data.eval_results} == {12}
+    card = make_card(tmp_path, more={"metrics": METRICS})
+    assert "on the test split (48 articles) of its data." in card.text
+    card = make_card(tmp_path / "none", more={"metrics": None})
+    assert "## Evaluation\n\nNo evaluation of these weights is recorded." in card.text
+
+
 def test_the_model_index_round_trips(tmp_path):
     evaluation = write_evaluation(tmp_path / "evaluation")
     card = make_card(tmp_path, evaluations=[evaluation])

@@ -108,6 +108,19 @@ def test_a_score_that_is_no_number_is_refused(tmp_path):
         read_run_facts(run)
 
 
+def test_how_many_articles_the_run_s_own_scores_are_of(tmp_path):
+    # An earlier version did not say it: it evaluated the whole split.
+    for samples, expected in ((None, 48), (12, 12)):
+        metrics = METRICS | ({} if samples is None else {"test_samples": samples})
+        facts = read_run_facts(write_run(tmp_path / "run", metrics=metrics))
+        assert (facts.metrics_split, facts.metrics_articles) == ("test", expected)
+        assert set(facts.metrics) == {"rouge1", "image_precision", "loss"}
+    for damaged in ("many", 1.5, True):
+        run = write_run(tmp_path / "run", metrics={**METRICS, "test_samples": damaged})
+        with pytest.raises(HubError, match="metrics.json: test_samples is .*, where a whole number is needed"):
+            read_run_facts(run)
+
+
 def test_evaluations_of_something_else_are_refused(tmp_path):
     run = write_run(tmp_path / "run")
     lead = write_evaluation(tmp_path / "lead", source={"kind": "baseline", "name": "lead-3", "text_only": False})

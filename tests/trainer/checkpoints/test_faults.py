@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -201,9 +202,11 @@ def test_sigterm_saves_after_the_running_step_and_publishes_nothing(whole, monke
     assert stopped.value.code == 143
     assert len(workers) == 1
     assert signal.getsignal(signal.SIGTERM) is before
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "SIGTERM" in line]
-    assert f"after step 6 of 8; {output / 'checkpoint-6'} is saved: " in line
-    assert "--resume_from_checkpoint latest" in line
+    told = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in told if "SIGTERM" in line]
+    assert line.endswith(f"after step 6 of 8; {output / 'checkpoint-6'} is saved. To go on from it:")
+    command = shlex.split(told[told.index(line) + 1])
+    assert command[:2] == ["python", "trainer/train.py"] and command[-2:] == ["--resume_from_checkpoint", "latest"]
     assert pushed == ["checkpoint-3"]
     assert checkpoints(output) == {"checkpoint-3", "checkpoint-6"}
     assert not {"model.safetensors", "trainer_state.json", "metrics.json"} & set(os.listdir(output))
@@ -306,7 +309,9 @@ def received():
 def listener(stopped_early: bool) -> SimpleNamespace:
     """What a GracefulStop needs of a trainer that trains nothing."""
     nothing = lambda callback: None  # noqa: E731
-    return SimpleNamespace(add_callback=nothing, remove_callback=nothing, stopped_early=stopped_early)
+    return SimpleNamespace(
+        add_callback=nothing, remove_callback=nothing, stopped_early=stopped_early, is_world_process_zero=lambda: True
+    )
 
 
 def test_sigterm_that_stopped_nothing_is_not_lost(received):
@@ -340,14 +345,15 @@ def test_a_worker_ends_with_its_training_and_by_nobody_else_s_sigterm():
     keep_workers(SimpleNamespace(base_dataloader=loader))
     with GracefulStop(listener(stopped_early=False)):
         batches = iter(loader)
-        next(batches)
+        # One from each worker: both have been started for good.
+        assert [next(batches).item() for _ in range(2)] == [0, 1]
         workers = multiprocessing.active_children()
     assert len(workers) == 2
     for worker in workers:
         subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
         worker.join(0.2)
         assert worker.is_alive()
-    assert next(batches).item() == 1
+    assert next(batches).item() == 2
     # At the end of a process, with an error or without, multiprocessing does this and waits for as long as it takes.
     for worker in workers:
         worker.terminate()
@@ -387,7 +393,7 @@ def test_a_full_disk_ends_the_training_in_one_line_and_keeps_the_last_checkpoint
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
-    assert line.startswith(f"error: the checkpoint could not be written to {output / 'checkpoint-6'} (")
+    assert line.startswith(f"train.py: error: the checkpoint could not be written to {output / 'checkpoint-6'} (")
     assert "GB are free" in line and f"the newest whole checkpoint is {output / 'checkpoint-3'}:" in line
     assert checkpoints(output) == {"checkpoint-3"}
     assert contents(output / "checkpoint-3") == before

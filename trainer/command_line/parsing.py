@@ -1,0 +1,172 @@
+"""From a command line to the arguments of a training, checked together before any long work."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
+from trl import ModelConfig
+
+from spectra_sum.errors import SpectraSumError
+from trainer.arguments import ArchitectureArguments, DataArguments, SpectraModelConfig, SpectraTrainingArguments
+from trainer.checkpoints.push import check_hub_arguments
+from trainer.command_line.parser import TrainingParser
+from trainer.data import CLOSED_WORLD
+from trainer.quantization import check_quantization_arguments
+
+# Of TRL's ModelConfig: 4 bits are NF4, 8 bits are not supported, and what LoRA adapts and saves is decided here.
+UNUSED_MODEL_ARGUMENTS = (
+    "model_revision",
+    "lora_target_parameters",
+    "lora_modules_to_save",
+    "lora_task_type",
+    "load_in_8bit",
+    "bnb_4bit_quant_type",
+)
+# transformers does not look whether these are there.
+UNDETECTED_REPORTS = {"azure_ml", "flyte"}
+OWN_DATACLASSES = (DataArguments, ArchitectureArguments, SpectraTrainingArguments, SpectraModelConfig)
+MODEL_ARGUMENTS = ("model_name_or_path", "vision_backbone", "text_backbone", "llava_onevision", "random_vision")
+MODEL_ARGUMENTS += ("closed_world_backbones", "dtype", "attn_implementation")
+LOSS_PREFIXES = ("align_", "alignment_", "distill_", "negative_queue_", "teacher_")
+
+
+def argument_groups() -> dict[str, list[str]]:
+    """Names of all arguments but the refused ones of TRL, by the group of `--help` that they stand in, in its order."""
+    data, architecture, training, model = (
+        [field.name for field in dataclasses.fields(dataclass) if field.init] for dataclass in OWN_DATACLASSES
+    )
+    inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
+    losses = [name for name in architecture if name.startswith(LOSS_PREFIXES)]
+    return {
+        "data": [name for name in data if name not in MODEL_ARGUMENTS],
+        "model": list(MODEL_ARGUMENTS),
+        "architecture": [name for name in architecture if name not in losses],
+        "losses and teacher": losses,
+        "training": [name for name in training if name not in inherited],
+        "LoRA and 4 bits": [name for name in model if name not in (*MODEL_ARGUMENTS, *UNUSED_MODEL_ARGUMENTS)],
+        "transformers' TrainingArguments": [name for name in training if name in inherited],
+    }
+
+
+def build_parser(program: str = "train.py") -> TrainingParser:
+    """The parser of training.
+
+    Args:
+        program (`str`, *optional*, defaults to `"train.py"`): The script's name in `--help`.
+    """
+    return TrainingParser(
+        OWN_DATACLASSES,
+        groups=argument_groups(),
+        docstrings=[dataclass.__doc__ for dataclass in OWN_DATACLASSES],
+        prog=program,
+        description="Arguments are given by their full names; a boolean is true or false.",
+    )
+
+
+def check_llava_onevision(
+    data_args: DataArguments, architecture: ArchitectureArguments, model_args: ModelConfig
+) -> None:
+    """Check what goes with `llava_onevision`.
+
+    Raises:
+        SpectraSumError: naming the arguments that contradict it, or the one that it needs.
+    """
+    if data_args.llava_onevision is None:
+        return
+    given = {
+        "model_name_or_path": model_args.model_name_or_path,
+        "text_backbone": data_args.text_backbone,
+        "closed_world_backbones": data_args.closed_world_backbones,
+        "random_vision": data_args.random_vision,
+        "vision_feature_layer": architecture.vision_feature_layer,
+        "projector_hidden_act": architecture.projector_hidden_act,
+    }
+    if names := [name for name, value in given.items() if value not in (None, False)]:
+        raise SpectraSumError(f"llava_onevision takes the place of {', '.join(names)}: leave one or the other out.")
+    if data_args.vision_backbone is None:
+        raise SpectraSumError(
+            "llava_onevision needs vision_backbone for its image embeddings and as the teacher: pass the SigLIP that its "
+            "tower was made from."
+        )
+
+
+def parse_arguments(
+    argv: Sequence[str] | None = None, program: str = "train.py"
+) -> tuple[DataArguments, ArchitectureArguments, SpectraTrainingArguments, ModelConfig]:
+    """Arguments from `--config FILE.yaml` and the command line, which wins.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): Defaults to the arguments of the process.
+        program (`str`, *optional*, defaults to `"train.py"`): The script's name in `--help`.
+
+    Raises:
+        SpectraSumError: for what cannot be parsed, and for combinations that cannot be trained; the message names the arguments.
+    """
+    data_args, architecture, args, model_args = build_parser(program).parse(argv)
+    check_llava_onevision(data_args, architecture, model_args)
+    check_cache_arguments(data_args)
+    if model_args.model_name_or_path and (data_args.text_backbone or data_args.closed_world_backbones):
+        raise SpectraSumError(
+            "pass either model_name_or_path (a SPeCTrA-Sum model) or backbones, not both; only vision_backbone may go "
+            "with it, as the teacher."
+        )
+    ignored = [name for name in UNUSED_MODEL_ARGUMENTS if getattr(model_args, name) != getattr(ModelConfig(), name)]
+    if ignored:
+        raise SpectraSumError(f"this trainer has no use for {', '.join(ignored)}; leave them out.")
+    if args.label_smoothing_factor:
+        raise SpectraSumError("L_lm has no label smoothing; leave label_smoothing_factor out.")
+    if args.n_gpu > 1:
+        raise SpectraSumError(
+            f"{args.n_gpu} GPUs are visible to one process, which would split its batches over them (nn.DataParallel): "
+            "start with accelerate launch for a process per GPU, or set CUDA_VISIBLE_DEVICES=0."
+        )
+    if args.max_final_articles < 1:
+        raise SpectraSumError("max_final_articles must be at least 1; pass final_evaluation none for no evaluation.")
+    lacking = set(args.report_to) - UNDETECTED_REPORTS - set(get_available_reporting_integrations())
+    if lacking:
+        raise SpectraSumError(
+            f"report_to: {', '.join(sorted(lacking))} cannot be used here; install it, or pass none."
+        )
+    check_quantization_arguments(model_args)
+    check_hub_arguments(args)
+    if args.enable_jit_checkpoint:
+        raise SpectraSumError(
+            "leave enable_jit_checkpoint out: SIGTERM saves a checkpoint already, at the end of its step."
+        )
+    if model_args.use_peft and not args.freeze_language_model:
+        raise SpectraSumError("use_peft trains adapters on a frozen language model: leave freeze_language_model true.")
+    if data_args.closed_world_backbones and data_args.dataset != CLOSED_WORLD:
+        raise SpectraSumError(
+            "closed_world_backbones belongs to dataset: closed_world; pass vision_ and text_backbone."
+        )
+    has_text = data_args.closed_world_backbones or model_args.model_name_or_path or data_args.text_backbone
+    if not has_text and not data_args.llava_onevision:
+        raise SpectraSumError(
+            "no language model: pass text_backbone, llava_onevision, model_name_or_path or closed_world_backbones."
+        )
+    has_vision = data_args.closed_world_backbones or model_args.model_name_or_path or data_args.vision_backbone
+    if not has_vision and not data_args.random_vision:
+        raise SpectraSumError(
+            "no vision tower: pass vision_backbone, or random_vision to train without a pretrained one."
+        )
+    if data_args.dataset != CLOSED_WORLD and not Path(data_args.dataset).is_dir():
+        raise SpectraSumError(f"dataset {data_args.dataset!r} is neither {CLOSED_WORLD!r} nor a folder.")
+    return data_args, architecture, args, model_args
+
+
+def check_cache_arguments(data_args: DataArguments) -> None:
+    """Check what goes with `cache`.
+
+    Raises:
+        SpectraSumError: naming the argument that is missing or contradicts it.
+    """
+    if data_args.cache == "none":
+        return
+    if data_args.cache_dir is None:
+        raise SpectraSumError(f"cache {data_args.cache!r} needs cache_dir, the folder that it is kept in.")
+    if not data_args.use_images:
+        raise SpectraSumError(
+            f"cache {data_args.cache!r} holds features of images: leave it out with use_images false."
+        )
