@@ -8,9 +8,9 @@ import yaml
 from bs4 import BeautifulSoup
 from markdown_it.token import Token
 
-from .html import counted
-from .html_article import MEDIA, ArticleReader
-from .html_tree import NO_TEXT, parsed
+from .html.article import MEDIA, ArticleReader
+from .html.page import counted
+from .html.tree import NO_TEXT, parsed
 from .linked_files import LinkedFiles
 from .linked_images import LinkedImages
 from .markdown_syntax import markdown_parser

@@ -13,7 +13,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
-from .html_article import MEDIA
+from .html.article import MEDIA
 
 # A list of attributes, as kramdown ("{: .wide}"), Pandoc ("{#id .wide width=50%}") and others have it. The plugin of
 # mdit_py_plugins takes no "50%".
@@ -34,7 +34,7 @@ _MAX_SPACED_PATH = 500
 def markdown_parser() -> MarkdownIt:
     """
     A parser of CommonMark with tables, strikethrough, YAML front matter and footnotes; the HTML that it renders is
-    meant for [`~spectra_sum.documents.html_article.ArticleReader`].
+    meant for [`~spectra_sum.documents.html.article.ArticleReader`].
 
     Footnotes come last, without marks, and also those that nothing refers to. Attributes in braces and marks for a
     table of contents are taken out. `![alt](a path.png)` and `![[file.png|300]]` are images. An image and the italic line

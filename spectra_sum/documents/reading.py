@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..msmo.layout import parse_article
-from .html import MAX_HTML_BYTES, read_html
-from .html_encoding import decode_html
+from .html.encoding import decode_html
+from .html.page import MAX_HTML_BYTES, read_html
 from .local_images import ImageError, check_side, open_local_image
 from .markdown import read_markdown
 from .parts import Document, DocumentError, DocumentImage, Problem, printable
@@ -79,7 +79,7 @@ def read_document(path: str | Path, images: Sequence[str | Path] = (), *, images
     Reads a Markdown, HTML or text file.
 
     Markdown and HTML name their images; see [`~spectra_sum.documents.markdown.read_markdown`] and
-    [`~spectra_sum.documents.html.read_html`]. A path may not leave the document's folder, also not by a symbolic link;
+    [`~spectra_sum.documents.html.page.read_html`]. A path may not leave the document's folder, also not by a symbolic link;
     remote images are not fetched. An image of less than 24 pixels a side is not the article's. Whatever is left out
     stands in `problems`.
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from modeling_spectra.processing_spectra import to_rgb
-from spectra_sum.documents.html import read_html
+from spectra_sum.documents.html.page import read_html
 from spectra_sum.documents.linked_files import LinkedFiles
 from spectra_sum.documents.local_images import READABLE_FORMATS, ImageError, open_data_image, open_local_image
 from spectra_sum.documents.reading import read_document

@@ -6,7 +6,7 @@ from urllib.parse import urljoin, urlsplit
 
 from bs4 import Tag
 
-from .linked_images import MAX_ADDRESSES_OF_IMAGE, Address
+from ..linked_images import MAX_ADDRESSES_OF_IMAGE, Address
 
 # Of the scripts that load images when they are scrolled into view, those in use first; each puts a placeholder in src.
 _LAZY_ATTRIBUTES = (

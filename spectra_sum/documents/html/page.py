@@ -6,13 +6,13 @@ from pathlib import Path
 from bs4 import BeautifulSoup, Tag
 from bs4.element import PageElement
 
-from .html_article import MAX_HEADLINE_LENGTH, ArticleReader
-from .html_captions import mark_named_captions
-from .html_furniture import PageFurniture
-from .html_tree import NO_TEXT, TEXT, ancestors, contents, outermost, parsed
-from .linked_files import LinkedFiles
-from .linked_images import LinkedImages
-from .parts import Document, DocumentError, Problem, printable, shortened
+from ..linked_files import LinkedFiles
+from ..linked_images import LinkedImages
+from ..parts import Document, DocumentError, Problem, printable, shortened
+from .article import MAX_HEADLINE_LENGTH, ArticleReader
+from .captions import mark_named_captions
+from .furniture import PageFurniture
+from .tree import NO_TEXT, TEXT, ancestors, contents, outermost, parsed
 
 # Pages that hold their images as data: URIs are this large; the rest of a page is rarely a hundredth of it.
 MAX_HTML_BYTES = 64_000_000
@@ -28,7 +28,7 @@ def read_html(path: Path, text: str, *, images_by_name: bool = False) -> Documen
     The article is the one `<article>` of the page, else the one of several that holds the only `<h1>`, else `<main>`,
     else the page: the first of them that has body text. Left out are `<nav>`, `<aside>`, `<footer>`, controls and
     hidden elements, and a `<form>` or `<header>` that holds no `<h1>`; their words and images are counted in a
-    problem. So are, by the rule in [`~spectra_sum.documents.html_furniture`], bylines, share lines, teasers and
+    problem. So are, by the rule in [`~spectra_sum.documents.html.furniture`], bylines, share lines, teasers and
     notices within the article; a problem quotes them. Paragraphs, list items, headings, quotes and table rows (cells
     parted by `|`) become paragraphs; scripts, styles, comments and the page's head are no text.
 
@@ -36,7 +36,7 @@ def read_html(path: Path, text: str, *, images_by_name: bool = False) -> Documen
 
     Images are those of `<img>`, with the alt text and the `<figcaption>` of the innermost `<figure>`, or what has
     "caption" in its `class` right below the image; captions that describe no image are paragraphs. Where an image has
-    several addresses, [`~spectra_sum.documents.html_addresses.image_addresses`] says which are tried first; if none can
+    several addresses, [`~spectra_sum.documents.html.addresses.image_addresses`] says which are tried first; if none can
     be read, a problem says why. An image that is named again, as in the `<noscript>` beside it, is the same one. One of
     less than 24 pixels a side, in the file or as the page shows it, is not the article's. Drawings and media (`<svg>`,
     `<video>`, `<iframe>`, …) and backgrounds of style sheets are not images.

@@ -8,7 +8,7 @@ import webencodings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spectra_sum.documents.html_encoding import decode_html
+from spectra_sum.documents.html.encoding import decode_html
 from spectra_sum.documents.parts import DocumentError
 from spectra_sum.documents.reading import read_document
 from tests.spectra_sum.documents.pages import colours, save_image

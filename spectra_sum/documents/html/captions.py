@@ -5,7 +5,7 @@ import re
 from bs4 import BeautifulSoup, Tag
 from bs4.element import PageElement
 
-from .html_tree import TEXT
+from .tree import TEXT
 
 _NAME = re.compile(r"caption", re.IGNORECASE)
 # Around an image and its caption there is no more than this.

@@ -4,7 +4,7 @@ import codecs
 
 from bs4.dammit import EncodingDetector
 
-from .parts import DocumentError, printable
+from ..parts import DocumentError, printable
 
 # Where browsers look for it.
 _PRESCANNED_BYTES = 1024

@@ -6,11 +6,11 @@ from collections import Counter
 from bs4 import NavigableString, Tag
 from bs4.element import PageElement
 
-from .html_addresses import image_addresses, shown_size
-from .html_furniture import PageFurniture, is_furniture_line, is_hidden, is_spoken
-from .html_tree import NO_TEXT, TEXT, contents, outermost
-from .linked_images import LinkedImages
-from .parts import Document, printable
+from ..linked_images import LinkedImages
+from ..parts import Document, printable
+from .addresses import image_addresses, shown_size
+from .furniture import PageFurniture, is_furniture_line, is_hidden, is_spoken
+from .tree import NO_TEXT, TEXT, contents, outermost
 
 # Longer ones are read as text.
 MAX_CAPTION_LENGTH = 2000

@@ -3,8 +3,8 @@
 import pytest
 from bs4 import BeautifulSoup
 
-from spectra_sum.documents.html_furniture import PageFurniture, is_furniture_line
-from spectra_sum.documents.html_tree import ancestors
+from spectra_sum.documents.html.furniture import PageFurniture, is_furniture_line
+from spectra_sum.documents.html.tree import ancestors
 from tests.spectra_sum.documents.pages import colours, data_uri, kinds, save_image
 
 STORY = "The harbour of the town reopened on Monday after two years of work."

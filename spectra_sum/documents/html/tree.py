@@ -8,7 +8,7 @@ from pathlib import Path
 from bs4 import BeautifulSoup, CData, NavigableString, ParserRejectedMarkup, Tag, UnusualUsageWarning
 from bs4.element import PageElement
 
-from .parts import DocumentError, printable, shortened
+from ..parts import DocumentError, printable, shortened
 
 MAX_TAGS = 200_000
 

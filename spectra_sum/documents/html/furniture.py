@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from bs4 import Tag
 from bs4.element import PageElement
 
-from .html_tree import TEXT
+from .tree import TEXT
 
 FURNITURE_NAMES = frozenset(
     "ad ads adslot advert advertisement advertising alertdialog author authorline authors bio breadcrumb breadcrumbs "

@@ -1,0 +1,1 @@
+"""Saved web pages: their article, its images, and what is left out."""
