@@ -81,7 +81,8 @@ def announce_evaluation(final: Any | None, args: SpectraTrainingArguments) -> st
     """What will be evaluated once the training has ended, in one line."""
     if final is None:
         return f"final evaluation: none, and no {METRICS} (--final_evaluation)"
-    how = "losses, summaries and selected images" if args.predict_with_generate else "losses alone"
+    generates = args.predict_with_generate and not args.prediction_loss_only
+    how = "losses, summaries and selected images" if generates else "losses alone"
     return (
         f"final evaluation: {len(final):,} {args.final_evaluation} articles, {how} "
         f"(--final_evaluation {args.final_evaluation}, --max_final_articles {args.max_final_articles})"

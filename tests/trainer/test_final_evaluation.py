@@ -29,20 +29,20 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def evaluated(monkeypatch):
-    """What was announced before the training, and the ids of the articles that summaries were then written for."""
+    """What was announced before the training, and the ids of the articles that were then evaluated."""
     seen = {"before": None, "ids": []}
-    train, predict = SpectraTrainer.train, SpectraTrainer.predict_records
+    train, evaluate = SpectraTrainer.train, SpectraTrainer.evaluate
 
     def keep_output(self, *args, **kwargs):
         seen["before"] = seen["capsys"].readouterr().out
         return train(self, *args, **kwargs)
 
-    def keep_ids(self, records):
+    def keep_ids(self, records, **kwargs):
         seen["ids"].append(list(records["id"]))
-        return predict(self, records)
+        return evaluate(self, records, **kwargs)
 
     monkeypatch.setattr(SpectraTrainer, "train", keep_output)
-    monkeypatch.setattr(SpectraTrainer, "predict_records", keep_ids)
+    monkeypatch.setattr(SpectraTrainer, "evaluate", keep_ids)
     return seen
 
 
