@@ -9,8 +9,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from modeling_spectra.rgb_images import flat_rgb
-
 from ..atomic_write import write_text_atomically
 from ..documents.local_images import open_local_image
 from .charts import LineChart, line_chart
@@ -178,6 +176,9 @@ def _embedded(image: Image.Image, max_side: int) -> EmbeddedImage:
 
 
 def _shown_article(article: ReportArticle) -> dict[str, object]:
+    # Not at the top: the command line describes its report before torch is there.
+    from modeling_spectra.rgb_images import flat_rgb
+
     images = []
     for number, content in enumerate(article.images, start=1):
         # Shown as the model sees it.

@@ -59,7 +59,7 @@ def test_a_mixed_left_padded_batch_equals_each_article_alone(fusion, vision, tex
             torch.testing.assert_close(batch.selection_logits[row, :count], single.selection_logits[0], **EXACT)
             seen = single.summarizer_images[0].tolist()
             assert batch.summarizer_images[row].tolist() == seen + [-1] * (3 - len(seen))
-        assert (batch.selection_logits[row, count:] == torch.finfo(torch.float32).min).all()
+        assert (batch.selection_logits[row, count:] == torch.finfo(batch.selection_logits.dtype).min).all()
         assert (batch.image_embeds[row, count:] == 0).all()
     disturbed = model(**inputs, pixel_values=values + 100.0 * ~mask[..., None, None, None], image_mask=mask)
     real = inputs["attention_mask"].bool()
