@@ -84,7 +84,7 @@ class MSMO(datasets.GeneratorBasedBuilder):
     """
 
     # Belongs to the cache's path: raised when the same files would give other records.
-    VERSION = datasets.Version("1.0.0")
+    VERSION = datasets.Version("1.1.0")
     BUILDER_CONFIG_CLASS = MSMOConfig
 
     def __init__(

@@ -65,8 +65,8 @@ def test_text_without_and_with_images(place, model_folder, capsys):
     assert json.loads((place / "a.jsonl").read_text())["images"] == []
     assert "Images" not in capsys.readouterr().out
     images = ["--images", "blue.png", "red.png"]
-    assert run("note.txt", *images, "--model", model_folder, "--json", "a.jsonl", "--max-new-tokens", 4) == 0
-    assert json.loads((place / "a.jsonl").read_text())["images"] == ["blue.png", "red.png"]
+    assert run("note.txt", *images, "--model", model_folder, "--json", "b.jsonl", "--max-new-tokens", 4) == 0
+    assert json.loads((place / "b.jsonl").read_text())["images"] == ["blue.png", "red.png"]
 
 
 def test_a_bad_document_among_several(place, model_folder, capsys):
@@ -127,6 +127,7 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, model_folder, moved):
         (["doc.md", "note.txt", "--images", "red.png"], "--images belongs to one .txt document"),
         (["pictures", "--images", "red.png"], "--images belongs to one .txt document"),
         (["doc.md", "--resume"], "--resume goes on with the file that --json names"),
+        (["doc.md", "--overwrite"], "--overwrite replaces the file that --json names"),
         (["page.html"], "page.html: there is no such file"),
         (["doc.md", "--output", "none/r.html"], "--output none/r.html: there is no folder none"),
         (["doc.md", "--output", "."], "--output .: this is a folder"),
