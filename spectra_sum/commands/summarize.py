@@ -117,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     failures = list(found.failures)
     articles = []
+    untrained_ranking = arguments.text_model is not None
     done = 0
     lines = None
     with ExitStack() as stack:
@@ -145,12 +146,13 @@ def run(arguments: argparse.Namespace) -> int:
                 _say_failure(str(error))
                 continue
             done += 1
+            untrained_ranking |= any(problem.kind == "untrained_ranking" for problem in summary.problems)
             if folder is not None:
                 articles.append(_report_article(document, summary, folder / str(done)))
         if arguments.output and articles:
             count = "1 document" if done == 1 else f"{done} documents"
             notes = [*found.notes, *(f"Not summarized: {failure}" for failure in failures)]
-            if arguments.text_model:
+            if untrained_ranking:
                 notes.append(
                     "This model's image ranking is untrained: the marks and probabilities of images mean nothing."
                 )

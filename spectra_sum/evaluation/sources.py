@@ -15,6 +15,7 @@ from spectra_sum.evaluation.prediction_files import read_predictions
 from spectra_sum.evaluation.resumable_prediction import predict_resumably
 from spectra_sum.models.loading import LoadedModel
 from spectra_sum.msmo.sources import image_counts
+from spectra_sum.summaries.remarks import predictor_is_trained
 
 
 @dataclass
@@ -143,7 +144,7 @@ def from_model(
         variant=_variant(config) if loaded.trained else None,
         dropped=dropped,
         settings=settings,
-        notes=[] if loaded.trained and config.distill_weight > 0 else [UNTRAINED_PREDICTOR],
+        notes=[] if loaded.trained and predictor_is_trained(config) else [UNTRAINED_PREDICTOR],
     )
 
 
