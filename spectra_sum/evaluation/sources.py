@@ -71,9 +71,9 @@ def from_baseline(name: str, records: datasets.Dataset) -> SystemOutput:
 def from_file(path: Path, records: datasets.Dataset) -> SystemOutput:
     """Another system's predictions, checked against the records."""
     predictions = read_predictions(path, records)
-    return SystemOutput(
-        predictions, SELECTED_IMAGES, settings={"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    )
+    notes = dict.fromkeys(note for prediction in predictions for note in prediction.pop("notes", ()))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return SystemOutput(predictions, SELECTED_IMAGES, settings={"sha256": digest}, notes=list(notes))
 
 
 def model_identity(source: str, loaded: LoadedModel) -> dict[str, Any]:
