@@ -38,10 +38,10 @@ class BrokenImage(NamedTuple):
     damage: str
 
     def __str__(self) -> str:
-        where = f"{self.file}, image {self.index + 1}" if self.file else f"image {self.index + 1}"
+        where = f"{self.file} (image {self.index + 1})" if self.file else f"image {self.index + 1}"
         return (
-            f"article {self.article}: {where}, is broken and left out ({self.damage}); replace or remove it, and start "
-            "again where it must not be missing"
+            f"article {self.article}: {where} is broken and left out: {self.damage}; replace the file and start again, or "
+            "remove it"
         )
 
 
@@ -112,6 +112,12 @@ def read_images(
             images.append(seen if rgb else image)
             indices.append(index)
     return ReadImages(images, indices, broken)
+
+
+def decoded(record: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """The article with its first images decoded once for all who read them; a broken one stays as it is stored."""
+    read = dict(zip(*read_images(record, limit)[1::-1], strict=True))
+    return {**record, "images": [read.get(index, value) for index, value in enumerate(record["images"])]}
 
 
 def count_broken(broken: Iterable[BrokenImage], *, gold: Collection[tuple[str, int]] = ()) -> dict[str, int]:

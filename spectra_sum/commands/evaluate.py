@@ -156,6 +156,7 @@ def shown(metrics: dict[str, Any]) -> str:
         lines.append(f"  {name:<24} {score['value']:8.4f}  {interval}  {score['articles']:>6} articles")
     lines += [f"  not computed: {name} ({reason})" for name, reason in metrics["not_computed"].items()]
     lines += [f"  counted: {count} {name}" for name, count in metrics["dropped"].items()]
+    lines += [f"  found when the folder was read: {count} {kind}" for kind, count in data.get("damage", {}).items()]
     for image in metrics["broken_images"]:
         lines.append(
             f"  broken image: article {image['article']}, {image['file']}, image {image['image'] + 1}: {image['damage']}"

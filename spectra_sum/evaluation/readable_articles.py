@@ -25,6 +25,32 @@ def find_broken_images(records: datasets.Dataset, places: Iterable[int]) -> list
     return [image for index in rows for image in read_images(articles[index]).broken]
 
 
+def without_broken(prediction: dict[str, Any], reference: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    One article's prediction and what it is scored against, both for the images that remain.
+
+    Args:
+        prediction (`dict`): Of [`predict_summaries`]; its `broken_images`, if it has any, are those that are left out.
+        reference (`dict`): With `gold_images` and `captions`, as far as there are any.
+    """
+    broken = {fields[1] for fields in prediction.get("broken_images", ())}
+    if not broken:
+        return prediction, reference
+
+    def moved(indices: Sequence[int]) -> list[int]:
+        return [index - sum(place < index for place in broken) for index in indices if index not in broken]
+
+    def kept(values: Sequence[Any]) -> list[Any]:
+        return [value for index, value in enumerate(values) if index not in broken]
+
+    reference = dict(reference)
+    for name, change in (("gold_images", moved), ("captions", kept)):
+        if name in reference:
+            reference[name] = change(reference[name])
+    selected, probabilities = moved(prediction["selected"]), kept(prediction["probabilities"])
+    return {**prediction, "selected": selected, "probabilities": probabilities}, reference
+
+
 class ReadableArticles:
     """
     The view of the records that scores are computed on: `articles[name]` is a column, with `captions` and `gold_images` of

@@ -39,6 +39,7 @@ from spectra_sum.evaluation.sources import (
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.models.loading import LoadedModel, load_model, load_smollm2, weight_digests
+from spectra_sum.msmo.integrity import stored_damage
 from spectra_sum.msmo.sources import articles_digest
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 from spectra_sum.sentences import reference_sentences
@@ -158,13 +159,15 @@ def evaluate_system(
             seed=options.seed,
             without_choice=without_choice,
         )
+    found_damage = stored_damage(records)
+    damage = {"damage": found_damage} if found_damage else {}
     metrics = {
         "system": options.name,
         "source": {"kind": options.kind, "name": options.source, "text_only": options.generation.text_only},
         "variant": output.variant,
         "weights": weights,
         "selection": options.selection,
-        "data": {**data, "articles": len(records), "articles_sha256": articles},
+        "data": {**data, "articles": len(records), "articles_sha256": articles, **damage},
         "scores": intervals,
         "selections": comparison,
         "not_computed": scores.not_computed,
