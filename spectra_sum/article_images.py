@@ -81,35 +81,27 @@ def undecoded(records: Sequence[dict[str, Any]] | Dataset) -> Sequence[dict[str,
     return UndecodedArticles(records) if isinstance(records, Dataset) else records
 
 
-def read_images(
-    record: Mapping[str, Any], limit: int | None = None, *, skip: Collection[int] = (), rgb: bool = True
-) -> ReadImages:
+def read_images(record: Mapping[str, Any], limit: int | None = None) -> ReadImages:
     """
-    Decodes the images of an article.
+    Decodes the images of an article, as models see them: by [`flat_rgb`], of which what it refuses is broken, too.
 
     Args:
         record (`Mapping[str, Any]`): With `id` and `images`: dicts with `bytes` or `path`, as `datasets` stores them, or PIL
             images.
         limit (`int`, *optional*): Only the first ones are read, broken or not; all by default.
-        skip (`Collection[int]`, *optional*, defaults to `()`): Places of images that are left out unread.
-        rgb (`bool`, *optional*, defaults to `True`): As models see them, by [`flat_rgb`]; otherwise as `datasets` decodes
-            them. What [`flat_rgb`] refuses is broken in both.
     """
     stored = list(record["images"])[:limit]
     images, indices, broken = [], [], []
     for index, value in enumerate(stored):
-        if index in skip:
-            continue
         try:
-            image = value if isinstance(value, Image.Image) else _decoded(value)
-            seen = flat_rgb(image)
+            image = flat_rgb(value if isinstance(value, Image.Image) else _decoded(value))
         except DECODING_ERRORS as error:
             if isinstance(error, OSError) and error.errno in _NOT_THE_FILE:
                 raise
             damage = str(error).strip() or type(error).__name__
             broken.append(BrokenImage(record["id"], index, len(stored), _file_of(value), damage))
         else:
-            images.append(seen if rgb else image)
+            images.append(image)
             indices.append(index)
     return ReadImages(images, indices, broken)
 

@@ -35,7 +35,7 @@ class ShownArticle(NamedTuple):
 def read_article(records: datasets.Dataset, index: int) -> ShownArticle:
     """An article to show, with its images."""
     record = UndecodedArticles(records)[index]
-    read = read_images(record, rgb=False)
+    read = read_images(record)
     return ShownArticle(record, dict(zip(read.indices, read.images, strict=True)), read.broken)
 
 

@@ -11,7 +11,7 @@ from spectra_sum import cli
 from spectra_sum.article_images import BrokenImage
 from spectra_sum.evaluation.curves import calibration, precision_over_k
 from spectra_sum.evaluation.prediction_files import read_predictions
-from spectra_sum.evaluation.readable_articles import ReadableArticles
+from spectra_sum.evaluation.readable_articles import ReadableArticles, without_broken
 from spectra_sum.evaluation.sources import UNTRAINED_PREDICTOR
 from tests import tiny
 
@@ -208,6 +208,17 @@ def test_the_way_to_the_remaining_images_and_back(records):
     assert readable.image_counts()[1] == len(records[1]["images"]) - 2
     captions = records[1]["captions"]
     assert readable["captions"][1] == [captions[i] for i in range(len(captions)) if i not in (1, 3)]
+
+
+def test_one_prediction_and_its_reference_without_the_broken_images():
+    broken = [["a", 1, 4, "x.jpg", "cut"], ["a", 3, 4, "y.jpg", "cut"]]
+    prediction = {"selected": [2, 0], "probabilities": [0.5, None, 0.7, None], "broken_images": broken}
+    reference = {"id": "a", "gold_images": [1, 2, 4], "captions": list("abcde")}
+    left, scored = without_broken(prediction, reference)
+    assert (left["selected"], left["probabilities"]) == ([1, 0], [0.5, 0.7])
+    assert scored == {"id": "a", "gold_images": [1, 2], "captions": ["a", "c", "e"]}
+    assert reference["gold_images"] == [1, 2, 4]
+    assert without_broken({"selected": [0]}, {"id": "b"}) == ({"selected": [0]}, {"id": "b"})
 
 
 def test_an_image_that_was_not_scored_has_no_place_in_the_curves():

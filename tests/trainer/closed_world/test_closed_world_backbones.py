@@ -22,8 +22,8 @@ from modeling_spectra import SpectraSumProcessor
 from modeling_spectra.processing_spectra import PLAIN_PROMPT
 from spectra_sum.msmo.closed_world import caption_pairs, closed_world_dataset, generate_articles
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
-from tests.double_precision import EPSILON
 from spectra_sum.summaries.remarks import closed_world_vocabulary
+from tests.double_precision import EPSILON
 from tests.tiny import tiny_image_processor, tiny_tokenizer
 from trainer.closed_world.backbones import (
     SiglipSettings,
