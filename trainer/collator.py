@@ -62,7 +62,7 @@ class SummarizationCollator:
 
         Raises:
             SpectraSumError: A summary is no list of sentences.
-            ValueError: An article has other images than when its features were cached.
+            SpectraSumError: An article has other images than when its features were cached.
         """
         if texts := [record["id"] for record in records if isinstance(record["summary"], str)]:
             raise SpectraSumError(
@@ -123,7 +123,7 @@ def _common(
     lacking = set(cached.pop("broken_indices", torch.zeros(0)).tolist())
     count = len(cached["image_embeds"]) + len(lacking)
     if count != len(read.images) + len(read.broken):
-        raise ValueError(
+        raise SpectraSumError(
             f"the article {record['id']} has other images than when the features were cached; start again, and the cache "
             "is mended."
         )
