@@ -59,8 +59,9 @@ class DataArguments:
         closed_world_seed (`int`, *optional*, defaults to `0`): Seed of the closed world's content.
         closed_world_difficulty (`str`, *optional*, defaults to `"standard"`): The closed world's difficulty:
             `"standard"`, `"far"`, `"paired"`, `"thin"` or `"counts"`.
-        verify (`str`, *optional*, defaults to `"header"`): How a dataset folder's images are checked before training;
-            `"full"` decodes each of them, so that none breaks a run in the middle.
+        verify (`str`, *optional*, defaults to `"header"`): How a dataset folder's images are checked before any work:
+            `"header"` opens the files, `"full"` decodes each of them. What is broken is left out and counted, also an image
+            whose pixels turn out to be broken when it is read in training.
         num_proc (`int`, *optional*): Processes that read a dataset folder.
         cache (`str`, *optional*, defaults to `"none"`): What the frozen towers and the teacher give is computed once and
             read from then on: `"embeddings"` of images and summaries with the teacher's labels (a few kilobytes per

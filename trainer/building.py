@@ -306,6 +306,7 @@ def trainer_parts(
         "cached_teacher": features is not None and dual_encoder is not None,
         "eval_max_length": data_args.max_length,
         "use_images": data_args.use_images,
+        "broken_images": features.broken_images if features is not None else (),
         "data_collator": SummarizationCollator(processor, data_args.max_length, data_args.use_images, features),
         "train_dataset": train_records,
         "eval_dataset": eval_records,

@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 
 from modeling_spectra import SpectraSumProcessor
+from spectra_sum.article_images import BrokenImage, ReadImages, read_images
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import negative_key
 from spectra_sum.sentences import reference_sentences
 from trainer.features.cache import CachedFeatures
-from trainer.features.shards import id_key
+from trainer.features.shards import PER_IMAGE, id_key
 
 
 def record_key(record: dict[str, Any]) -> int:
@@ -21,6 +22,8 @@ def record_key(record: dict[str, Any]) -> int:
 
 class SummarizationCollator:
     """Batches records with the columns id, title, article, summary (lines), images, and optionally facts.
+
+    Images may come undecoded, as [`UndecodedArticles`] gives them. A broken one is left out, also from the cached features.
 
     Args:
         processor (`SpectraSumProcessor`): Makes the model's inputs and labels.
@@ -51,26 +54,35 @@ class SummarizationCollator:
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Records → the processor's tensors with labels, `summary_sentences` (lists of str, of [`reference_sentences`]),
-        `negative_keys` (B,) and `article_ids` (list of str); with cached features those of [`CachedFeatures.batch`], too.
+        `negative_keys` (B,), `article_ids` (list of str) and `broken_images` (B lists of the fields of a [`BrokenImage`]);
+        with cached features those of [`CachedFeatures.batch`], too.
 
         A batch without any image gets a blank one per article, masked: it changes no output, and the visual path runs in
         every process, which data-parallel training needs.
 
         Raises:
             SpectraSumError: A summary is no list of sentences.
-            ValueError: An article has other images than when its features were cached.
+            SpectraSumError: An article has other images than when its features were cached.
         """
         if texts := [record["id"] for record in records if isinstance(record["summary"], str)]:
             raise SpectraSumError(
                 f"article {texts[0]}: its summary is one text, where the list of its sentences is needed."
             )
         cached, images = None, None
+        broken: list[list[BrokenImage]] = [[] for _ in records]
         if self.features is not None:
             cached = [self.features.read(record["id"]) for record in records]
         if self.features is not None and self.features.patch_shape is not None:
+            for article in cached:
+                article.pop("broken_indices", None)
             images = self._placeholders([len(article["image_embeds"]) for article in cached])
         elif self.use_images:
-            images = [record["images"] for record in records]
+            limit = self.processor.max_candidate_images
+            read = [read_images(record, limit) for record in records]
+            if cached is not None:
+                pairs = [_common(record, *pair) for record, *pair in zip(records, read, cached, strict=True)]
+                read, cached = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            images, broken = [article.images for article in read], [article.broken for article in read]
         batch = self.processor(
             text=[record["article"] for record in records],
             title=[record["title"] for record in records],
@@ -86,17 +98,14 @@ class SummarizationCollator:
             features = self.features.batch(cached)
             if "patches" in features:
                 del batch["pixel_values"]
-            elif not torch.equal(features["image_mask"], batch["image_mask"]):
-                raise ValueError(
-                    f"of the articles {', '.join(record['id'] for record in records)} one has other images than when "
-                    "the features were cached; start again, and the cache is mended."
-                )
             batch.update(features)
         return {
             **batch,
             "summary_sentences": [reference_sentences(record["summary"]) for record in records],
             "negative_keys": torch.tensor([record_key(record) for record in records]),
             "article_ids": [record["id"] for record in records],
+            # Not as named tuples, of which the Trainer would make others of a single field.
+            "broken_images": [list(map(list, images)) for images in broken],
         }
 
     def _placeholders(self, counts: Sequence[int]) -> list[list[Image.Image]] | None:
@@ -105,3 +114,23 @@ class SummarizationCollator:
             return None
         blank = Image.new("RGB", (1, 1))
         return [[blank] * min(count, self.processor.max_images) for count in counts]
+
+
+def _common(
+    record: dict[str, Any], read: ReadImages, cached: dict[str, torch.Tensor]
+) -> tuple[ReadImages, dict[str, torch.Tensor]]:
+    """An article's images and its cached features, both without the images that the other lacks."""
+    lacking = set(cached.pop("broken_indices", torch.zeros(0)).tolist())
+    count = len(cached["image_embeds"]) + len(lacking)
+    if count != len(read.images) + len(read.broken):
+        raise SpectraSumError(
+            f"the article {record['id']} has other images than when the features were cached; start again, and the cache "
+            "is mended."
+        )
+    if not read.broken and not lacking:
+        return read, cached
+    places = [index for index in range(count) if index not in lacking]
+    kept = [index for index in read.indices if index not in lacking]
+    rows = [places.index(index) for index in kept]
+    cached = {name: values[:][rows] if name in PER_IMAGE else values for name, values in cached.items()}
+    return ReadImages([read.images[read.indices.index(index)] for index in kept], kept, read.broken), cached

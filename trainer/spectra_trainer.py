@@ -1,6 +1,7 @@
 """`SpectraTrainer`: the Hugging Face Trainer with L_lm + λ_align L_align + λ_distill L_distill (§6)."""
 
 import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from datasets import Dataset
 from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
@@ -16,8 +18,10 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
+from spectra_sum.article_images import BrokenImage, UndecodedArticles
 from spectra_sum.errors import SpectraSumError
 from trainer.arguments import SpectraTrainingArguments
+from trainer.broken_images import BrokenImages
 from trainer.checkpoints.adapter_card import AdapterRun
 from trainer.checkpoints.adapter_files import finish_adapter
 from trainer.checkpoints.graceful_stop import keep_workers
@@ -36,7 +40,7 @@ from trainer.trainer_checks import check_arguments, check_sets
 logger = logging.get_logger(__name__)
 
 # What the collator adds for the losses; the model does not know it.
-FOR_THE_LOSSES = ("summary_sentences", "negative_keys", "article_ids", *TeacherLabels._fields)
+FOR_THE_LOSSES = ("summary_sentences", "negative_keys", "article_ids", "broken_images", *TeacherLabels._fields)
 
 
 class PushNegatives(TrainerCallback):
@@ -69,6 +73,8 @@ class SpectraTrainer(GeneratingTrainer):
             batch, so that no teacher is needed.
         eval_max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt in evaluation.
         use_images (`bool`, *optional*, defaults to `True`): False evaluates without images.
+        broken_images (`Sequence[BrokenImage]`, *optional*): Images that are known to be broken. Those that are met later are
+            added to the attribute of this name, a [`BrokenImages`]: they are left out, and training goes on.
         compute_metrics (`Callable`, *optional*): Gets an `EvalPrediction` of all articles of an evaluation, on generated
             summaries: `predictions` and `label_ids` are arrays of token ids as [`SummaryPredictionOutput`] describes them.
             What it returns is reported with the prefix, and can be `metric_for_best_model`. Needs `predict_with_generate`.
@@ -96,6 +102,7 @@ class SpectraTrainer(GeneratingTrainer):
         cached_teacher: bool = False,
         eval_max_length: int = 2048,
         use_images: bool = True,
+        broken_images: Sequence[BrokenImage] = (),
         **kwargs: Any,
     ):
         check_arguments(kwargs)
@@ -104,6 +111,7 @@ class SpectraTrainer(GeneratingTrainer):
         sets = (kwargs.get(name) for name in ("train_dataset", "eval_dataset"))
         check_sets(kwargs["args"], kwargs["data_collator"], use_images, *sets)
         super().__init__(**kwargs)
+        self.broken_images = BrokenImages(broken_images)
         self.args: SpectraTrainingArguments
         config = self.base_model.config
         self.uses_teacher = use_images and (config.align_weight > 0 or config.distill_weight > 0)
@@ -150,8 +158,16 @@ class SpectraTrainer(GeneratingTrainer):
             self.optimizer = optimizer_class(groups, **kwargs)
         return self.optimizer
 
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        return keep_workers(super()._get_dataloader(*args, **kwargs))
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, sampler_fn: Callable | None = None, **kwargs: Any
+    ) -> DataLoader:
+        articles, sampler = dataset, sampler_fn
+        if isinstance(dataset, Dataset) and isinstance(self.data_collator, SummarizationCollator):
+            # The collator decodes images: `datasets` would end the training at a broken one.
+            articles = UndecodedArticles(dataset)
+            # A sampler by lengths reads a column.
+            sampler = sampler_fn and (lambda _: sampler_fn(dataset))
+        return keep_workers(super()._get_dataloader(articles, description, batch_size, sampler, **kwargs))
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
@@ -176,6 +192,9 @@ class SpectraTrainer(GeneratingTrainer):
         over the batch. An evaluation's own loss is that of its sums; see [`total_loss`].
         """
         phase = "train" if model.training else "eval"
+        self.broken_images.add(
+            BrokenImage(*fields) for article in inputs.get("broken_images", ()) for fields in article
+        )
         outputs = self.run_model(model, inputs, num_items_in_batch if model.training else None)
         keys, article_ids = inputs["negative_keys"], inputs["article_ids"]
         articles = self._articles_in_step if model.training else len(keys)

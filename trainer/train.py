@@ -16,13 +16,15 @@ from datasets import DatasetDict
 from hub_upload.repository import Target, check_target
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.msmo.integrity import stored_damage
 from trainer.arguments import DataArguments, SpectraTrainingArguments
+from trainer.broken_images import RecordBrokenImages
 from trainer.building import build_trainer
 from trainer.checkpoints.graceful_stop import GracefulStop
 from trainer.checkpoints.push import base_repository
 from trainer.checkpoints.resume_command import resume_command
 from trainer.checkpoints.resuming import checkpoint_to_resume
-from trainer.checkpoints.run_record import write_run_record
+from trainer.checkpoints.run_record import RUN_RECORD, write_run_record
 from trainer.checkpoints.writing import STATE, explained
 from trainer.command_line.parsing import parse_arguments
 from trainer.command_line.user_errors import run
@@ -130,7 +132,10 @@ def main(argv: Sequence[str] | None = None) -> SpectraTrainer:
         print(parameter_table(parameters), flush=True)
         print(announce_evaluation(final, args), flush=True)
     articles = count_articles(trainer, records)
-    write_run_record(data_args, architecture, args, model_args, articles, checkpoint, parameters)
+    damage = {name: counts for name, split in records.items() if (counts := stored_damage(split))}
+    write_run_record(data_args, architecture, args, model_args, articles, checkpoint, parameters, damage)
+    broken_images = RecordBrokenImages(trainer.broken_images, records)
+    trainer.add_callback(broken_images)
     with GracefulStop(trainer, checkpoint, resume_command(argv)) as stop:
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.stopped_early:
@@ -145,11 +150,16 @@ def main(argv: Sequence[str] | None = None) -> SpectraTrainer:
         trainer.save_model(_internal_call=True)
     with explained(args.output_dir, STATE):
         trainer.save_state()
+    metrics = {}
     if final is not None:
         metrics = trainer.evaluate(final, metric_key_prefix=args.final_evaluation)
         metrics[f"{args.final_evaluation}_samples"] = len(final)
-        if trainer.is_world_process_zero():
-            write_json(Path(args.output_dir) / METRICS, metrics)
+    dropped = broken_images.record(args)
+    if trainer.is_world_process_zero():
+        if final is not None:
+            write_json(Path(args.output_dir) / METRICS, {**metrics, **dropped})
+        for name, count in dropped.items():
+            print(f"counted: {count} {name} ({RUN_RECORD} names the images)")
     if args.push_to_hub:
         trainer.push_to_hub()
     return trainer

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from spectra_sum.documents.parts import DocumentError
 from spectra_sum.documents.reading import DOCUMENT_SUFFIXES, read_document
+from spectra_sum.summaries.remarks import model_remarks, summary_remarks
 
 from .article_input import Limits, read_article
 from .request_limit import RequestLimit
@@ -56,8 +57,8 @@ def make_respond(pipeline: Callable[..., Mapping[str, Any]], limits: Limits, **o
         options: Of the pipeline's call, such as `max_new_tokens`.
 
     Returns:
-        A function of title, text, path of a document, and paths of images, that returns HTML: the summary, or a
-        message that says why there is none.
+        A function of title, text, path of a document, and paths of images, that returns HTML: the summary with what must
+        be known of it and of the model, or a message that says why there is none.
     """
 
     def respond(title: str, text: str, document: str | None, images: list[str] | None) -> str:
@@ -78,7 +79,10 @@ def make_respond(pipeline: Callable[..., Mapping[str, Any]], limits: Limits, **o
         except ValueError as error:
             # Of a checked article the pipeline refuses but one whose title leaves no room for the text.
             return render_error(f"The model cannot read this: {error}")
-        return render_summary(article, result, remarks)
+        known = model_remarks(
+            pipeline.model.config, pipeline.processor.tokenizer, with_images=bool(article.images)
+        ) + summary_remarks(result["summary_text"])
+        return render_summary(article, result, [*remarks, *map(str, known)])
 
     return respond
 

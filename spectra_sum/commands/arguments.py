@@ -41,6 +41,17 @@ def add_quantize_argument(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_verify_argument(parser: argparse._ActionsContainer) -> None:
+    """Adds `--verify`."""
+    parser.add_argument(
+        "--verify",
+        choices=("header", "full"),
+        default="header",
+        help="full decodes every image before any work; header opens the files of an MSMO folder, and an image whose pixels "
+        "are broken is left out when it is met (default: header)",
+    )
+
+
 def check_quantize_argument(quantize: str | None, model: str | None) -> None:
     """
     Checks, without loading anything, that `--quantize` can be done.

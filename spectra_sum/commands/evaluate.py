@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..evaluation.choices import BASELINES, DIFFICULTIES, NEED_SIMILARITY, OWN_SELECTION, ROUGE_TOKENIZERS, SELECTIONS
 from ..models.sources import check_model, find_smollm2
-from .arguments import UsageError, add_quantize_argument, check_quantize_argument, natural, positive
+from .arguments import (
+    UsageError,
+    add_quantize_argument,
+    add_verify_argument,
+    check_quantize_argument,
+    natural,
+    positive,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--closed-world-seed", type=natural, default=0, help="default: 0")
     data.add_argument("--closed-world-articles", type=positive, default=200, help="default: 200")
     data.add_argument("--closed-world-difficulty", choices=DIFFICULTIES, default="standard", help="default: standard")
+    add_verify_argument(data)
     data.add_argument("--data-name", help="what the results call the data (default: the folder's name)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--name", help="the system's name in tables (default: from model, file or baseline)")
@@ -126,6 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
             bertscore=_bertscore(arguments),
             rouge_tokenizer=arguments.rouge_tokenizer,
             seed=arguments.seed,
+            verify=arguments.verify,
         )
         arguments.output.mkdir(parents=True, exist_ok=True)
         data = {"name": arguments.data_name or Path(arguments.data).absolute().name, "split": arguments.split}
@@ -147,7 +156,16 @@ def shown(metrics: dict[str, Any]) -> str:
         lines.append(f"  {name:<24} {score['value']:8.4f}  {interval}  {score['articles']:>6} articles")
     lines += [f"  not computed: {name} ({reason})" for name, reason in metrics["not_computed"].items()]
     lines += [f"  counted: {count} {name}" for name, count in metrics["dropped"].items()]
+    lines += [f"  found when the folder was read: {count} {kind}" for kind, count in data.get("damage", {}).items()]
+    for image in metrics["broken_images"]:
+        lines.append(
+            f"  broken image: article {image['article']}, {image['file']}, image {image['image'] + 1}: {image['damage']}"
+        )
     lines += [f"  note: {note}" for note in metrics["notes"]]
+    if metrics["broken_images"]:
+        lines.append(
+            "  Replace or remove the broken images, and evaluate again into another folder, to score them all."
+        )
     return "\n".join(lines)
 
 

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with an interrupted run: documents that the --json file holds are not summarized again",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace the records that the --json file holds")
     parser.add_argument("--max-new-tokens", type=positive, default=128, help="most tokens of a summary (default: 128)")
     parser.add_argument("--num-beams", type=positive, default=1, help="beams of the search (default: 1, greedy)")
     parser.add_argument("--threshold", type=share, help="least probability of a selected image (default: none)")
@@ -66,6 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--images belongs to one .txt document; summarize the others in runs of their own.")
     if arguments.resume and not arguments.json:
         raise UsageError("--resume goes on with the file that --json names; name it.")
+    if arguments.overwrite and not arguments.json:
+        raise UsageError("--overwrite replaces the file that --json names; name it.")
+    if arguments.overwrite and arguments.resume:
+        raise UsageError("--resume keeps the records of the --json file, --overwrite replaces them; choose one.")
     check_quantize_argument(arguments.quantize, arguments.model)
     found = find_documents(arguments.documents, arguments.images)
     inputs = [*found.ids, *map(Path, (*arguments.documents, *arguments.images))]
@@ -74,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
             _check_writable(option, path, inputs)
     if arguments.output and arguments.json and arguments.output.resolve() == arguments.json.resolve():
         raise UsageError("--output and --json name the same file; choose two.")
+    if arguments.json and not (arguments.resume or arguments.overwrite):
+        _check_no_records(arguments.json)
 
     model = arguments.model or find_smollm2()
     summarizer = None
@@ -110,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     failures = list(found.failures)
     articles = []
+    untrained_ranking = arguments.text_model is not None
     done = 0
     lines = None
     with ExitStack() as stack:
@@ -138,12 +146,13 @@ def run(arguments: argparse.Namespace) -> int:
                 _say_failure(str(error))
                 continue
             done += 1
+            untrained_ranking |= any(problem.kind == "untrained_ranking" for problem in summary.problems)
             if folder is not None:
                 articles.append(_report_article(document, summary, folder / str(done)))
         if arguments.output and articles:
             count = "1 document" if done == 1 else f"{done} documents"
             notes = [*found.notes, *(f"Not summarized: {failure}" for failure in failures)]
-            if arguments.text_model:
+            if untrained_ranking:
                 notes.append(
                     "This model's image ranking is untrained: the marks and probabilities of images mean nothing."
                 )
@@ -164,6 +173,14 @@ def _check_writable(option: str, path: Path, inputs: Sequence[Path]) -> None:
         raise UsageError(f"{option} {shown}: the file cannot be written; check the permissions.")
     if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
         raise UsageError(f"{option} {shown}: this is one of the inputs; choose another file.")
+
+
+def _check_no_records(path: Path) -> None:
+    if path.exists() and path.stat().st_size:
+        raise UsageError(
+            f"--json {printable(path)}: the file is not empty; pass --resume to go on with its records, --overwrite to "
+            "replace them, or choose another file."
+        )
 
 
 def _load_summarizer(arguments: argparse.Namespace) -> "Summarizer":

@@ -65,7 +65,7 @@ class Calibration:
 
 
 def precision_over_k(
-    probabilities: Sequence[Sequence[float]], gold: Sequence[Sequence[int]], max_k: int
+    probabilities: Sequence[Sequence[float | None]], gold: Sequence[Sequence[int]], max_k: int
 ) -> list[PrecisionAtK]:
     """
     Image precision of the k most probable images, for k = 1 … `max_k`.
@@ -76,7 +76,8 @@ def precision_over_k(
 
     Args:
         probabilities (`Sequence[Sequence[float]]`):
-            Per article one probability per scored image, in the article's order; any finite scores will do. Of equal
+            Per article one probability per image, in the article's order; any finite scores will do, and None for an
+            image that was not scored. Of equal
             ones the image that comes first in the article ranks first.
         gold (`Sequence[Sequence[int]]`):
             Per article the indices of the gold images; articles without any are left out.
@@ -94,7 +95,8 @@ def precision_over_k(
         raise ValueError(f"precision_over_k: max_k must be at least 1, not {max_k}.")
     rankings = []
     for scores, wanted in _articles_with_gold("precision_over_k", probabilities, gold):
-        ranked = sorted(range(len(scores)), key=lambda index, scores=scores: -scores[index])
+        scored = [index for index, score in enumerate(scores) if score is not None]
+        ranked = sorted(scored, key=lambda index, scores=scores: -scores[index])
         rankings.append([index in wanted for index in ranked])
     return [
         PrecisionAtK(
@@ -108,7 +110,7 @@ def precision_over_k(
 
 
 def calibration(
-    probabilities: Sequence[Sequence[float]], gold: Sequence[Sequence[int]], bins: int = 10
+    probabilities: Sequence[Sequence[float | None]], gold: Sequence[Sequence[int]], bins: int = 10
 ) -> Calibration:
     """
     Compares predicted probabilities with the share of images that are gold, in bins of equal width.
@@ -119,7 +121,7 @@ def calibration(
 
     Args:
         probabilities (`Sequence[Sequence[float]]`):
-            Per article one probability in [0, 1] per scored image, in the article's order.
+            Per article one probability in [0, 1] per image, in the article's order; None for one that was not scored.
         gold (`Sequence[Sequence[int]]`):
             Per article the indices of the gold images; articles without any are left out, as it is unknown which of
             their images are relevant.
@@ -139,6 +141,8 @@ def calibration(
     members: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for scores, wanted in _articles_with_gold("calibration", probabilities, gold):
         for index, probability in enumerate(scores):
+            if probability is None:
+                continue
             if not 0.0 <= probability <= 1.0:
                 raise ValueError(f"calibration: {probability} is no probability; it must lie in [0, 1].")
             members[bisect_right(edges, probability, hi=bins) - 1].append((probability, index in wanted))
@@ -154,16 +158,16 @@ def calibration(
 
 
 def _articles_with_gold(
-    name: str, probabilities: Sequence[Sequence[float]], gold: Sequence[Sequence[int]]
-) -> list[tuple[Sequence[float], set[int]]]:
+    name: str, probabilities: Sequence[Sequence[float | None]], gold: Sequence[Sequence[int]]
+) -> list[tuple[Sequence[float | None], set[int]]]:
     if len(probabilities) != len(gold):
         raise ValueError(f"{name}: {len(probabilities)} articles have probabilities, {len(gold)} have gold images.")
     for index, (scores, wanted) in enumerate(zip(probabilities, gold, strict=True)):
-        if not all(math.isfinite(score) for score in scores):
+        if not all(score is None or math.isfinite(score) for score in scores):
             raise ValueError(f"{name}: article {index} has a probability that is not finite: {list(scores)}.")
         if any(image < 0 for image in wanted):
             raise ValueError(f"{name}: article {index} has a negative gold index: {list(wanted)}.")
     rows = [(scores, set(wanted)) for scores, wanted in zip(probabilities, gold, strict=True) if len(wanted)]
-    if not any(len(scores) for scores, _ in rows):
+    if not any(score is not None for scores, _ in rows for score in scores):
         raise ValueError(f"{name}: no article has both gold images and probabilities; there is nothing to average.")
     return rows

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
+from PIL import Image
 
+from spectra_sum.article_images import BrokenImage, UndecodedArticles, read_images
 from spectra_sum.evaluation.curves import calibration, precision_over_k
+from spectra_sum.evaluation.readable_articles import ReadableArticles
 from spectra_sum.report import (
     CalibrationCurve,
     PrecisionCurve,
@@ -16,8 +19,24 @@ from spectra_sum.report import (
     ScoreTable,
     write_report,
 )
+from spectra_sum.summaries.remarks import summary_remarks
 
 MAX_K = 10
+
+
+class ShownArticle(NamedTuple):
+    """An article with its `images` by their places, without the `broken` ones."""
+
+    record: dict[str, Any]
+    images: dict[int, Image.Image]
+    broken: list[BrokenImage]
+
+
+def read_article(records: datasets.Dataset, index: int) -> ShownArticle:
+    """An article to show, with its images."""
+    record = UndecodedArticles(records)[index]
+    read = read_images(record)
+    return ShownArticle(record, dict(zip(read.indices, read.images, strict=True)), read.broken)
 
 
 def ranking_curves(
@@ -40,9 +59,9 @@ def write_evaluation_report(
     path: Path,
     metrics: dict[str, Any],
     predictions: Sequence[dict[str, Any]],
-    records: datasets.Dataset,
+    records: ReadableArticles,
     *,
-    articles: int,
+    shown: Sequence[ShownArticle],
 ) -> None:
     """
     Writes the report.
@@ -50,9 +69,9 @@ def write_evaluation_report(
     Args:
         path (`Path`): The HTML file.
         metrics (`dict`): The content of `metrics.json`.
-        predictions: In the records' order.
-        records (`Dataset`): The articles.
-        articles (`int`): How many of the first articles it shows.
+        predictions: In the records' order; they count the images that remain.
+        records (`ReadableArticles`): The articles.
+        shown (`Sequence[ShownArticle]`): Its first articles, which the report shows.
     """
     data = metrics["data"]
     gold = list(records["gold_images"])
@@ -70,13 +89,16 @@ def write_evaluation_report(
     write_report(
         path,
         title=f"{metrics['system']} on {data['name']} ({data['split']})",
-        articles=[_article(records[index], predictions[index]) for index in range(min(articles, len(records)))],
+        articles=[
+            _article(article, kept, gold, prediction)
+            for article, kept, gold, prediction in zip(shown, records.kept, gold, predictions, strict=False)
+        ],
         score_tables=[_scores(metrics), *_selections(metrics)],
         trade_off=points,
         relevance_label="Image precision" if relevance == "image_precision" else "MaxSim",
         precision_curves=precision_curves,
         calibration=calibration_curves,
-        notes=[*metrics["notes"], f"The first {min(articles, len(records))} of {len(records)} articles are shown."],
+        notes=[*metrics["notes"], f"The first {len(shown)} of {len(records)} articles are shown."],
     )
 
 
@@ -103,19 +125,21 @@ def _selections(metrics: dict[str, Any]) -> list[ScoreTable]:
     return [ScoreTable("Ways to select images", ["Selection", *names], rows, notes)]
 
 
-def _article(record: dict[str, Any], prediction: dict[str, Any]) -> ReportArticle:
-    probabilities = prediction["probabilities"] + [None] * (len(record["images"]) - len(prediction["probabilities"]))
-    captions = record.get("captions") or [""] * len(record["images"])
-    has_gold = bool(record["gold_images"])
+def _article(
+    shown: ShownArticle, kept: Sequence[int], gold: Sequence[int], prediction: dict[str, Any]
+) -> ReportArticle:
+    record = shown.record
+    probabilities = prediction["probabilities"] + [None] * (len(kept) - len(prediction["probabilities"]))
+    captions = record.get("captions") or [""] * (max(kept, default=0) + 1)
     images = [
         ReportImage(
-            image,
-            captions[index],
+            shown.images[place],
+            captions[place],
             probability=probabilities[index],
             selected=index in prediction["selected"],
-            gold=index in record["gold_images"] if has_gold else None,
+            gold=index in gold if gold else None,
         )
-        for index, image in enumerate(record["images"])
+        for index, place in enumerate(kept)
     ]
     return ReportArticle(
         id=record["id"],
@@ -124,4 +148,5 @@ def _article(record: dict[str, Any], prediction: dict[str, Any]) -> ReportArticl
         images=images,
         summary=prediction["summary"],
         reference=" ".join(record["summary"]),
+        notes=[*map(str, shown.broken), *map(str, summary_remarks(prediction["summary"]))],
     )

@@ -11,9 +11,17 @@ from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.msmo.sources import image_counts
 
 
-def write_predictions(path: Path, predictions: Sequence[dict[str, Any]]) -> None:
-    """Writes one JSON line per prediction; the file is replaced as a whole."""
-    lines = [json.dumps(prediction, ensure_ascii=False) for prediction in predictions]
+def write_predictions(path: Path, predictions: Sequence[dict[str, Any]], *, notes: Sequence[str] = ()) -> None:
+    """Writes one JSON line per prediction; the file is replaced as a whole.
+
+    Args:
+        path (`Path`): The file.
+        predictions: What is written.
+        notes (`Sequence[str]`, *optional*): Remarks on all of them, which each line gets as `notes`: whoever reads
+            the selections of a predictor that was not trained is to know it.
+    """
+    remarks = {"notes": list(notes)} if notes else {}
+    lines = [json.dumps({**prediction, **remarks}, ensure_ascii=False) for prediction in predictions]
     write_text_atomically(path, "\n".join([*lines, ""]))
 
 
@@ -22,8 +30,9 @@ def read_predictions(path: Path, records: datasets.Dataset) -> list[dict[str, An
     Reads predictions and checks them against the articles they belong to.
 
     A line is ``{"id": str, "summary": str, "selected": [int, …], "probabilities": [float, …]}``: the indices of the
-    selected images, best first, and, if the system has them, a probability for each of the article's first images.
-    Lines may stand in any order; other keys are left out.
+    selected images, best first, and, if the system has them, a probability for each of the article's first images (null
+    for one that it did not score). Lines may stand in any order; `notes`, a list of remarks, is kept, other keys are left
+    out.
 
     Returns:
         `list[dict]`: one prediction per record, in the records' order; `probabilities` is empty where there are none.
@@ -90,6 +99,10 @@ def _checked(line: str, place: str, images: dict[str, int]) -> dict[str, Any]:
     if not isinstance(probabilities, list) or len(probabilities) > count:
         raise ValueError(f"{place}: 'probabilities' of {name!r} is no list of at most {count} numbers, one per image.")
     for value in probabilities:
-        if type(value) not in (int, float) or not 0 <= value <= 1:
+        if value is not None and (type(value) not in (int, float) or not 0 <= value <= 1):
             raise ValueError(f"{place}: a probability of {name!r} is {value!r}; it must lie in [0, 1].")
-    return {"id": name, "summary": content["summary"], "selected": selected, "probabilities": probabilities}
+    notes = content.get("notes", [])
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise ValueError(f"{place}: 'notes' of {name!r} is no list of texts.")
+    found = {"id": name, "summary": content["summary"], "selected": selected, "probabilities": probabilities}
+    return {**found, "notes": notes} if notes else found

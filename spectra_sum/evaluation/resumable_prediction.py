@@ -15,6 +15,7 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
+from spectra_sum.article_images import UndecodedArticles
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.models.loading import LoadedModel
 from spectra_sum.seeds import stable_seed
@@ -44,7 +45,7 @@ def predict_resumably(
     """
     state = PartialState()
     model = loaded.model.to(state.device)
-    starts = range(0, len(records), batch_size)
+    starts, articles = range(0, len(records), batch_size), UndecodedArticles(records)
     if state.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         _drop_torn_lines(folder)
@@ -65,7 +66,7 @@ def predict_resumably(
             predictions = predict_summaries(
                 model,
                 loaded.processor,
-                [records[row] for row in rows],
+                [articles[row] for row in rows],
                 batch_size=batch_size,
                 max_length=max_length,
                 use_images=use_images,

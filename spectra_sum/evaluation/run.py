@@ -9,15 +9,24 @@ from typing import Any
 import datasets
 import numpy as np
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
+from spectra_sum.article_images import BrokenImage
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
-from spectra_sum.evaluation.evaluation_report import write_evaluation_report
+from spectra_sum.evaluation.evaluation_report import read_article, write_evaluation_report
 from spectra_sum.evaluation.prediction_files import write_predictions
+from spectra_sum.evaluation.readable_articles import ReadableArticles, find_broken_images
 from spectra_sum.evaluation.result_files import CONFIDENCE, RESAMPLES, interval_scores, write_results
 from spectra_sum.evaluation.scores import ArticleEmbeddings, score_articles
 from spectra_sum.evaluation.selection_comparison import compare_selections
-from spectra_sum.evaluation.similarity import embed_images, embed_texts, reselect, summary_sentences
+from spectra_sum.evaluation.similarity import (
+    ImageEmbeddings,
+    embed_images,
+    embed_texts,
+    reselect,
+    summary_sentences,
+)
 from spectra_sum.evaluation.sources import (
     GenerationSettings,
     SystemOutput,
@@ -30,9 +39,11 @@ from spectra_sum.evaluation.sources import (
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.models.loading import LoadedModel, load_model, load_smollm2, weight_digests
-from spectra_sum.msmo.sources import articles_digest, image_counts
+from spectra_sum.msmo.integrity import stored_damage
+from spectra_sum.msmo.sources import articles_digest
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 from spectra_sum.sentences import reference_sentences
+from spectra_sum.summaries.prediction import met_broken_images
 
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "evaluate", "rouge_score", "bert_score"),
@@ -51,6 +62,7 @@ class EvaluationOptions:
         similarity_model: Folder or Hub id of a dual encoder; None computes no similarity score.
         bertscore: Arguments of the metric `summary_bertscore`; None computes none.
         rouge_tokenizer: Of the metric `summary_rouge`.
+        verify: "full" decodes every image before any work; otherwise a broken one is found when it is read.
     """
 
     kind: str
@@ -68,6 +80,7 @@ class EvaluationOptions:
     rouge_tokenizer: str = "default"
     seed: int = 0
     report_articles: int = 8
+    verify: str = "header"
 
 
 def evaluate_system(
@@ -98,19 +111,28 @@ def evaluate_system(
     if options.bertscore is not None:
         probe = load_metric("summary_bertscore").compute(predictions=["a"], references=["a"], **options.bertscore)
         bertscore = {**options.bertscore, "num_layers": probe["num_layers"], "hashcode": probe["hashcode"]}
+    verified = _verify_images(records) if options.verify == "full" else []
     output, weights = _predict(options, records, articles)
     if not PartialState().is_main_process:
         return None
     if encoder is not None:
         encoder.model.to(PartialState().device)
-    predictions, embeddings, compared = _select(options, output, records, encoder)
-    write_predictions(options.output / "predictions.jsonl", predictions)
+    found = None if encoder is None else embed_images(encoder, records)
+    shown = [read_article(records, index) for index in range(min(options.report_articles, len(records)))]
+    broken = [*verified, *met_broken_images(output.predictions), *(() if found is None else found.broken)]
+    readable = ReadableArticles(records, [*broken, *(image for article in shown for image in article.broken)])
+    lost = readable.counts(output.predictions)
+    # Of the predictor, if it is what selects.
+    notes = output.notes if options.selection in ("vrp", "given") else []
+    output.predictions = readable.remaining(output.predictions)
+    predictions, embeddings, compared = _select(options, output, readable, encoder, found)
+    write_predictions(options.output / "predictions.jsonl", readable.stored(predictions), notes=notes)
     without_choice = []
     if options.selection == "gold":
-        without_choice = [index for index, gold in enumerate(records["gold_images"]) if not gold]
+        without_choice = [index for index, gold in enumerate(readable["gold_images"]) if not gold]
     scores = score_articles(
         predictions,
-        records,
+        readable,
         embeddings=embeddings,
         relevance_threshold=options.relevance_threshold,
         without_choice=without_choice,
@@ -118,7 +140,7 @@ def evaluate_system(
         rouge_tokenizer=options.rouge_tokenizer,
     )
     intervals = interval_scores(scores, seed=options.seed)
-    dropped = {**output.dropped, **scores.counts}
+    dropped = {**output.dropped, **scores.counts, **lost}
     comparison = {}
     if encoder is not None:
         sentences = summary_sentences([prediction["summary"] for prediction in predictions])
@@ -130,25 +152,28 @@ def evaluate_system(
             predictions,
             compared,
             embeddings,
-            list(records["gold_images"]),
+            list(readable["gold_images"]),
             count=options.selection_count or output.selection_count,
             settings=options.selection_settings,
             relevance_threshold=options.relevance_threshold,
             seed=options.seed,
             without_choice=without_choice,
         )
+    found_damage = stored_damage(records)
+    damage = {"damage": found_damage} if found_damage else {}
     metrics = {
         "system": options.name,
         "source": {"kind": options.kind, "name": options.source, "text_only": options.generation.text_only},
         "variant": output.variant,
         "weights": weights,
         "selection": options.selection,
-        "data": {**data, "articles": len(records), "articles_sha256": articles},
+        "data": {**data, "articles": len(records), "articles_sha256": articles, **damage},
         "scores": intervals,
         "selections": comparison,
         "not_computed": scores.not_computed,
         "dropped": dropped,
-        "notes": output.notes if options.selection == "vrp" else [],
+        "broken_images": readable.named(),
+        "notes": [*notes, *readable.notes()],
         "settings": _settings(options, output, bertscore),
         "versions": describe_versions((*PACKAGES, "bitsandbytes") if options.generation.quantize else PACKAGES),
     }
@@ -156,15 +181,20 @@ def evaluate_system(
         "commit": describe_commit(),
         "hardware": describe_hardware(),
         "processes": PartialState().num_processes,
+        **({"dropped": lost} if lost else {}),
         "seconds": time.perf_counter() - started,
     }
     # What differs from run to run of the same evaluation stands apart.
     write_text_atomically(options.output / "run.json", json.dumps(run, indent=2) + "\n")
     write_results(options.output, metrics, records["id"], scores.values)
-    write_evaluation_report(
-        options.output / "report.html", metrics, predictions, records, articles=options.report_articles
-    )
+    write_evaluation_report(options.output / "report.html", metrics, predictions, readable, shown=shown)
     return metrics
+
+
+def _verify_images(records: datasets.Dataset) -> list[BrokenImage]:
+    """The broken images of all articles, which the processes share out."""
+    state = PartialState()
+    return gather_object(find_broken_images(records, range(state.process_index, len(records), state.num_processes)))
 
 
 def _predict(
@@ -193,14 +223,18 @@ def _load(options: EvaluationOptions) -> LoadedModel:
 
 
 def _select(
-    options: EvaluationOptions, output: SystemOutput, records: datasets.Dataset, encoder: DualEncoder | None
+    options: EvaluationOptions,
+    output: SystemOutput,
+    records: ReadableArticles,
+    encoder: DualEncoder | None,
+    found: ImageEmbeddings | None,
 ) -> tuple[list[dict[str, Any]], ArticleEmbeddings | None, ArticleEmbeddings | None]:
     """The predictions with their selections, the embeddings that are scored, and those that selections compare."""
     predictions, method = output.predictions, options.selection
     embeddings = compared = None
     if encoder is not None:
         sentences = summary_sentences([prediction["summary"] for prediction in predictions])
-        embeddings = compared = ArticleEmbeddings(embed_texts(encoder, sentences), embed_images(encoder, records))
+        embeddings = compared = ArticleEmbeddings(embed_texts(encoder, sentences), found.of(records.kept))
         if options.selection_text == "reference":
             references = [reference_sentences(summary) for summary in records["summary"]]
             compared = ArticleEmbeddings(embed_texts(encoder, references), embeddings.images)
@@ -214,7 +248,7 @@ def _select(
         basis = compared
         if method == "random":
             # It looks at no image; only their number counts.
-            ones = [np.ones((images, 1), dtype=np.float32) for images in image_counts(records)]
+            ones = [np.ones((images, 1), dtype=np.float32) for images in records.image_counts()]
             basis = ArticleEmbeddings([np.ones((0, 1), dtype=np.float32)] * len(records), ones)
         predictions = reselect(
             method,

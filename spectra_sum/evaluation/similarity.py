@@ -1,15 +1,14 @@
 """Embeddings of summaries and images by a dual encoder, and image selections that rest on them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset
-from PIL import Image
 from tqdm.auto import tqdm
 
-from modeling_spectra.rgb_images import DECODING_ERRORS, flat_rgb
+from spectra_sum.article_images import BrokenImage, UndecodedArticles, read_images
 from spectra_sum.evaluation.scores import ArticleEmbeddings
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.seeds import stable_seed
@@ -23,25 +22,32 @@ def embed_texts(encoder: DualEncoder, texts: Sequence[Sequence[str]]) -> list[np
     return np.split(rows, np.cumsum([len(sentences) for sentences in texts])[:-1])
 
 
-def embed_images(encoder: DualEncoder, records: Dataset) -> list[np.ndarray]:
-    """Unit vectors (N, D) of every article's images, as the model sees them; (0, D) where there are none.
+class ImageEmbeddings(NamedTuple):
+    """Unit vectors (N, D) of every article's readable images, (0, D) where there are none; their places among the article's
+    images; and the images that are broken."""
 
-    Raises:
-        ValueError: An image cannot be read; it names the article.
-    """
-    records = records.select_columns(["id", "images"])
-    embeddings = []
-    for index in tqdm(range(len(records)), desc="embedding images", unit="article", disable=None):
-        embeddings.append(encoder.embed_images(_images(records, index)))
-    return embeddings
+    rows: list[np.ndarray]
+    indices: list[list[int]]
+    broken: list[BrokenImage]
+
+    def of(self, kept: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """The unit vectors of the images at the given places alone, which must be readable."""
+        return [
+            rows if list(wanted) == indices else rows[[indices.index(index) for index in wanted]]
+            for rows, indices, wanted in zip(self.rows, self.indices, kept, strict=True)
+        ]
 
 
-def _images(records: Dataset, index: int) -> list[Image.Image]:
-    try:
-        return [flat_rgb(image) for image in records[index]["images"]]
-    except DECODING_ERRORS as error:
-        identifier = records.select_columns(["id"])[index]["id"]
-        raise ValueError(f"article {identifier}: cannot read one of its images: {error}") from error
+def embed_images(encoder: DualEncoder, records: Dataset) -> ImageEmbeddings:
+    """Embeds the images of all articles (columns id and images), as models see them."""
+    rows, indices, broken = [], [], []
+    articles = UndecodedArticles(records.select_columns(["id", "images"]))
+    for index in tqdm(range(len(articles)), desc="embedding images", unit="article", disable=None):
+        read = read_images(articles[index])
+        rows.append(encoder.embed_images(read.images))
+        indices.append(read.indices)
+        broken += read.broken
+    return ImageEmbeddings(rows, indices, broken)
 
 
 def summary_sentences(summaries: Sequence[str]) -> list[list[str]]:

@@ -15,6 +15,7 @@ from spectra_sum.evaluation.prediction_files import read_predictions
 from spectra_sum.evaluation.resumable_prediction import predict_resumably
 from spectra_sum.models.loading import LoadedModel
 from spectra_sum.msmo.sources import image_counts
+from spectra_sum.summaries.remarks import predictor_is_trained
 
 
 @dataclass
@@ -70,9 +71,9 @@ def from_baseline(name: str, records: datasets.Dataset) -> SystemOutput:
 def from_file(path: Path, records: datasets.Dataset) -> SystemOutput:
     """Another system's predictions, checked against the records."""
     predictions = read_predictions(path, records)
-    return SystemOutput(
-        predictions, SELECTED_IMAGES, settings={"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    )
+    notes = dict.fromkeys(note for prediction in predictions for note in prediction.pop("notes", ()))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return SystemOutput(predictions, SELECTED_IMAGES, settings={"sha256": digest}, notes=list(notes))
 
 
 def model_identity(source: str, loaded: LoadedModel) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def from_model(
         variant=_variant(config) if loaded.trained else None,
         dropped=dropped,
         settings=settings,
-        notes=[] if loaded.trained and config.distill_weight > 0 else [UNTRAINED_PREDICTOR],
+        notes=[] if loaded.trained and predictor_is_trained(config) else [UNTRAINED_PREDICTOR],
     )
 
 

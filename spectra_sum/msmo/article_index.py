@@ -237,14 +237,16 @@ def _index_line(
     names = [name for name in re.split(r"[\s,;]+", line) if name]
     if not names:
         report.add("annotation_blank_line", where)
-    elif names == ["None"]:
+    elif [name.lower() for name in names] == ["none"]:
         return
     for name in names:
         match = _IMAGE_NAME.fullmatch(name)
         image = (
             match
             and index.execute(
-                "SELECT position FROM article JOIN img USING (position) WHERE name = ? AND ending = ?",
+                # Copies that went through Windows have .JPG in one place and .jpg in the other.
+                "SELECT position, ending FROM article JOIN img USING (position) "
+                "WHERE name = ?1 AND lower(ending) = lower(?2) ORDER BY ending = ?2 DESC, ending",
                 (_key(match["article"]), match["ending"]),
             ).fetchone()
         )
@@ -256,7 +258,7 @@ def _index_line(
             # The name carries the article's hash: it holds where a lost or added line shifts all that follow.
             if image[0] != position:
                 report.add("gold_out_of_order", where, name)
-            if not index.execute("INSERT OR IGNORE INTO gold VALUES (?, ?)", (image[0], match["ending"])).rowcount:
+            if not index.execute("INSERT OR IGNORE INTO gold VALUES (?, ?)", image).rowcount:
                 report.add("gold_repeated", where, name)
 
 

@@ -14,7 +14,7 @@ from datasets.filesystems import is_remote_filesystem
 
 from spectra_sum.msmo.article_index import index_split, read_index
 from spectra_sum.msmo.article_record import read_record
-from spectra_sum.msmo.integrity import IntegrityReport, SplitIntegrity
+from spectra_sum.msmo.integrity import IntegrityReport, SplitIntegrity, report_name
 from spectra_sum.msmo.layout import SPLIT_FOLDERS, VERIFY_CHOICES, find_splits, fingerprint_split
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class MSMO(datasets.GeneratorBasedBuilder):
     """
 
     # Belongs to the cache's path: raised when the same files would give other records.
-    VERSION = datasets.Version("1.0.0")
+    VERSION = datasets.Version("1.1.0")
     BUILDER_CONFIG_CLASS = MSMOConfig
 
     def __init__(
@@ -173,7 +173,7 @@ class MSMO(datasets.GeneratorBasedBuilder):
             for part in self._report_parts(split):
                 report.merge(SplitIntegrity.from_json(self._fs.read_text(part)))
                 self._fs.rm_file(part)
-            self._fs.write_text(posixpath.join(self._output_dir, _report_name(split)), report.to_json())
+            self._fs.write_text(posixpath.join(self._output_dir, report_name(split)), report.to_json())
 
     def download_and_prepare(self, *args, **kwargs) -> None:
         """
@@ -192,7 +192,7 @@ class MSMO(datasets.GeneratorBasedBuilder):
         Raises:
             FileNotFoundError: The dataset has not been prepared.
         """
-        paths = {split: posixpath.join(self._output_dir, _report_name(split)) for split in self.config.splits}
+        paths = {split: posixpath.join(self._output_dir, report_name(split)) for split in self.config.splits}
         if not all(self._fs.exists(path) for path in paths.values()):
             raise FileNotFoundError(f"no report in {self._output_dir}; call download_and_prepare() first")
         return IntegrityReport(
@@ -246,7 +246,3 @@ def position_ranges(articles: int) -> list[tuple[int, int]]:
 
 def _part_prefix(split: str) -> str:
     return f"integrity-{split}-part-"
-
-
-def _report_name(split: str) -> str:
-    return f"integrity-{split}.json"

@@ -4,6 +4,8 @@
 {train,valid,test}_data/img/HASH_N.jpg            also .jpeg and .png
 {train,valid,test}_data/caption/HASH_N.caption    also .txt
 {train,valid,test}_data/image_annotation.txt      a line per article, sorted by hash: gold image names, or None
+
+Image names count without the case of their ending (.JPG is .jpg), and None in any case.
 """
 
 import codecs

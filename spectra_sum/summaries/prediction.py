@@ -9,6 +9,8 @@ from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from modeling_spectra.summarization import with_image_features
 
+from ..article_images import BrokenImage, ReadImages, read_images, undecoded
+
 
 class BatchPredictions(NamedTuple):
     """What [`predict_batch`] makes of B articles.
@@ -73,7 +75,7 @@ def predict_summaries(
     Args:
         model (`SpectraSumForConditionalGeneration`): Set to evaluation here and set back afterwards.
         processor (`SpectraSumProcessor`): The model's own.
-        records: Articles with the columns id, title, article and images.
+        records: Articles with the columns id, title, article and images. A broken image is left out.
         batch_size (`int`, *optional*, defaults to `8`): Articles per batch.
         max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt.
         use_images (`bool`, *optional*, defaults to `True`): False withholds all images.
@@ -81,24 +83,51 @@ def predict_summaries(
         generation: Arguments of `generate`; greedy search unless they say otherwise.
 
     Returns:
-        Per record `{"id", "summary", "selected" (indices, best first), "probabilities" (one per scored image)}`.
+        Per record `{"id", "summary", "selected" (indices, best first), "probabilities" (one per scored image)}`. Where
+        images are broken, their probabilities are `None`, and `"broken_images"` has them as lists of the fields of
+        [`BrokenImage`].
     """
     was_training = model.training
     model.eval()
     predictions: list[dict[str, Any]] = []
+    articles = undecoded(records)
     bar = tqdm(total=len(records), desc="summaries", unit="article", disable=not progress)
     for start in range(0, len(records), batch_size):
-        batch = [records[index] for index in range(start, min(start + batch_size, len(records)))]
+        batch = [articles[index] for index in range(start, min(start + batch_size, len(articles)))]
+        read = [read_images(record, processor.max_candidate_images) for record in batch] if use_images else None
         inputs = processor(
             text=[record["article"] for record in batch],
             title=[record["title"] for record in batch],
-            images=[record["images"] for record in batch] if use_images else None,
+            images=None if read is None else [article.images for article in read],
             max_length=max_length,
         )
-        predictions += predict_batch(
-            model, processor, inputs, [record["id"] for record in batch], **generation
-        ).predictions
+        written = predict_batch(model, processor, inputs, [record["id"] for record in batch], **generation).predictions
+        predictions += written if read is None else map(with_broken_images, written, read)
         bar.update(len(batch))
     bar.close()
     model.train(was_training)
     return predictions
+
+
+def with_broken_images(prediction: dict[str, Any], read: ReadImages) -> dict[str, Any]:
+    """
+    A prediction on the images that could be read → the prediction that counts all images of the article.
+
+    Args:
+        prediction (`dict`): An entry of [`predict_batch`].
+        read (`ReadImages`): What the batch was made of.
+    """
+    if not read.broken:
+        return prediction
+    scores = dict(zip(read.indices, prediction["probabilities"], strict=True))
+    return {
+        **prediction,
+        "selected": [read.indices[place] for place in prediction["selected"]],
+        "probabilities": [scores.get(index) for index in range(len(read.indices) + len(read.broken))],
+        "broken_images": list(map(list, read.broken)),
+    }
+
+
+def met_broken_images(predictions: Sequence[dict[str, Any]]) -> list[BrokenImage]:
+    """The broken images that [`predict_summaries`] met."""
+    return [BrokenImage(*fields) for prediction in predictions for fields in prediction.get("broken_images", ())]

@@ -143,7 +143,7 @@ def summary_of(record: Mapping[str, object], document: Document) -> "DocumentSum
 
     if record["document_hash"] != document_hash(document):
         raise DocumentError(
-            f"{document.source}: it has changed since it was summarized; run without --resume, or remove its line."
+            f"{document.source}: it has changed since it was summarized; run with --overwrite, or remove its line."
         )
     if len(record["probabilities"]) != len(document.images):
         raise DocumentError(f"{document.source}: its line has not one probability per image; remove the line.")
@@ -185,12 +185,13 @@ def read_records(path: Path, settings: str) -> dict[str, dict[str, object]]:
             record = None
         if not _is_record(record):
             raise RecordsError(
-                f"{shown}: line {number} is no record of a summary; run without --resume or choose another file."
+                f"{shown}: line {number} is no record of a summary; choose another file, or replace this one with "
+                "--overwrite in place of --resume."
             )
         if record["settings_hash"] != settings:
             raise RecordsError(
-                f"{shown}: line {number} was made by another model or with other options; run with those, or without "
-                "--resume."
+                f"{shown}: line {number} was made by another model or with other options; run with those, or replace "
+                "the file with --overwrite in place of --resume."
             )
         records[record["path_hash"]] = record
     if len(whole) < len(data):

@@ -11,6 +11,7 @@ from modeling_spectra.summarization import GeneratedSummary, generate_summaries,
 from ..documents.parts import Document, DocumentError, Problem
 from ..models.loading import LoadedModel
 from ..report.contents import SentenceEvidence
+from .remarks import model_remarks, summary_remarks
 
 
 @dataclass
@@ -24,7 +25,7 @@ class DocumentSummary:
         probabilities (`list[float | None]`): p̂ of each image; `None` for images beyond the model's limit.
         evidence (`list[SentenceEvidence]`): For each sentence the images that its tokens attended to; empty for a
             document without images, and for a model without gates or whose gates are closed.
-        problems (`list[Problem]`): What was not read, and other remarks.
+        problems (`list[Problem]`): What was not read, and other remarks: those of `remarks.py` among them.
     """
 
     summary: str
@@ -73,13 +74,14 @@ class Summarizer:
         beyond = len(document.images) - len(images)
         if beyond:
             problems.append(Problem("image_limit", f"{beyond} images after the first {limit} are not scored"))
-        if images and not self.trained:
-            problems.append(Problem("untrained_ranking", "the image ranking is untrained: its order means nothing"))
+        tokenizer = self.processor.tokenizer
+        problems += model_remarks(self.model.config, tokenizer, trained=self.trained, with_images=bool(images))
 
         inputs = self._inputs(document, images, problems)
         summary = self._generate(inputs, problems)
+        problems += summary_remarks(summary.text)
         selection = self.model.select_images(**inputs, threshold=self.threshold)
-        evidence = sentence_evidence(self.model, self.processor.tokenizer, inputs, summary, len(document.images))
+        evidence = sentence_evidence(self.model, tokenizer, inputs, summary, len(document.images))
         return DocumentSummary(
             summary.text.strip(),
             selection.indices[0],

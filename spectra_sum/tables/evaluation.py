@@ -55,6 +55,7 @@ class Evaluation:
             summaries; the system's own is among them.
         not_computed (`Mapping[str, str]`): Reason by name of a score that is missing.
         dropped (`Mapping[str, int]`): What was left out, with its count.
+        notes (`Sequence[str]`): Remarks on the results, such as that the selecting predictor was not trained.
         per_article (`Mapping[str, Mapping[str, float | None]]`): Scores by name, by the article's id.
     """
 
@@ -74,6 +75,7 @@ class Evaluation:
     selections: Mapping[str, Mapping[str, float]]
     not_computed: Mapping[str, str]
     dropped: Mapping[str, int]
+    notes: Sequence[str]
     per_article: Mapping[str, Mapping[str, float | None]]
 
 
@@ -156,6 +158,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         },
         not_computed={name: str(reason) for name, reason in _entry(metrics, "not_computed", dict, shown).items()},
         dropped={what: _entry(dropped, what, int, f"{shown}, dropped") for what in dropped},
+        # Older evaluations have none.
+        notes=[str(note) for note in _entry({"notes": [], **metrics}, "notes", list, shown)],
         per_article=per_article,
     )
 

@@ -205,7 +205,9 @@ class _Builder:
         best: Mapping[str, float],
         selection: bool,
     ) -> list[Row]:
-        head = Cell(f"{OWN_MARK} {evaluation.system}", notes=(table.note(self._described(evaluation, columns)),))
+        remarks = [f"{evaluation.system}: {note}" for note in evaluation.notes]
+        notes = map(table.note, (self._described(evaluation, columns), *remarks))
+        head = Cell(f"{OWN_MARK} {evaluation.system}", notes=tuple(notes))
         values, intervals, differences = [], [], []
         for column in columns:
             score = evaluation.scores.get(column.key)

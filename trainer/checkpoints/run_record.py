@@ -48,17 +48,20 @@ def write_run_record(
     articles: Mapping[str, int],
     checkpoint: str | None,
     parameters: Mapping[str, Mapping[str, int]] | None = None,
+    damage: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
     """
     Writes `run.json` into the output folder, in the main process only.
 
-    A resumed run keeps the time of its first start and gets an entry in `resumed`; everything else is of this start.
+    A resumed run keeps the time of its first start and the broken images that it met, and gets an entry in `resumed`;
+    everything else is of this start.
 
     Args:
         data_args, architecture, args, model_args: As parsed. Tokens are left out.
         articles (`Mapping[str, int]`): Number of articles used, by split.
         checkpoint (`str`, *optional*): The checkpoint that the run goes on from.
         parameters (`Mapping`, *optional*): As [`count_parameters`] returns them.
+        damage (`Mapping`, *optional*): By split how often each kind of damage was found when a dataset folder was read.
 
     Raises:
         ValueError: The run is resumed, and its `run.json` is damaged.
@@ -67,18 +70,22 @@ def write_run_record(
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     path = Path(args.output_dir) / RUN_RECORD
-    started, resumed = now, []
+    started, resumed, kept = now, [], {}
     if checkpoint is not None:
         earlier = _read(path)
         started, resumed = earlier.get("started"), [*earlier.get("resumed", [])]
+        kept = {name: earlier[name] for name in ("broken_images", "dropped") if name in earlier}
         resumed.append({"checkpoint": Path(checkpoint).name, "time": now})
     closed_world = data_args.dataset == "closed_world"
     data = {"name": data_args.dataset if closed_world else Path(data_args.dataset).resolve().name}
     data |= {"source": "closed_world" if closed_world else "folder", "articles": dict(articles)}
+    if damage:
+        data["damage"] = {name: dict(counts) for name, counts in damage.items()}
     if closed_world:
         data |= {"seed": data_args.closed_world_seed, "difficulty": data_args.closed_world_difficulty}
     training = args.to_dict()
     record = {
+        **kept,
         "started": started,
         "resumed": resumed,
         "seed": args.seed,

@@ -34,6 +34,7 @@ from modeling_spectra.processing_spectra import PLAIN_PROMPT
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import caption_pairs, generate_articles
 from spectra_sum.msmo.closed_world_images import SIZE
+from spectra_sum.summaries.remarks import CLOSED_WORLD_ENTRY
 
 PAD_TOKEN, EOS_TOKEN, IMAGE_TOKEN = "<pad>", "<eos>", "<image>"
 SIGLIP_STEPS = {"standard": 240, "far": 240, "paired": 240, "thin": 480, "counts": 480}
@@ -145,9 +146,12 @@ def train_tokenizer(output: Path, settings: TokenizerSettings = TokenizerSetting
             untrained = Qwen2Tokenizer(
                 unk_token=EOS_TOKEN, eos_token=EOS_TOKEN, pad_token=PAD_TOKEN, extra_special_tokens=[IMAGE_TOKEN]
             )
-            untrained.train_new_from_iterator(
+            tokenizer = untrained.train_new_from_iterator(
                 ([text] for article in articles for text in _texts(article)), settings.vocab_size, show_progress=False
-            ).save_pretrained(folder)
+            )
+            # Goes with every model that is built on it: what it writes must not be taken for more than it is.
+            tokenizer.init_kwargs[CLOSED_WORLD_ENTRY] = {"seed": settings.seed, "difficulty": settings.difficulty}
+            tokenizer.save_pretrained(folder)
     return output
 
 

@@ -14,10 +14,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from modeling_spectra import SpectraSumForConditionalGeneration
+from spectra_sum.article_images import BrokenImage, ReadImages
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.evaluation.readable_articles import without_broken
 from spectra_sum.evaluation.scores import score_predictions
-from spectra_sum.summaries.prediction import predict_batch
+from spectra_sum.summaries.prediction import met_broken_images, predict_batch, with_broken_images
 from trainer.arguments import SpectraTrainingArguments
+from trainer.broken_images import BrokenImages
 from trainer.checkpoints.writing import WholeCheckpointTrainer
 from trainer.data import check_articles
 from trainer.evaluation.sets import EvaluationCollator, EvenShare, evaluated_columns, summary_tokens
@@ -36,7 +39,7 @@ class SummaryPredictionOutput(PredictionOutput):
             padded with −100. None where the articles have no summaries.
         metrics (`dict[str, float]`): The losses, the scores, and what `compute_metrics` returned, with their prefix.
         articles (`list[dict]`): Per article `{"id", "summary" (str), "selected" (indices of images, best first),
-            "probabilities" (one per scored image)}`, as `spectra-sum evaluate` writes them.
+            "probabilities" (one per scored image)}` as [`predict_summaries`] gives them, broken images included.
     """
 
     articles: list[dict[str, Any]]
@@ -75,6 +78,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
     eval_max_length: int
     use_images: bool
     loss_records: dict[str, LossRecords]
+    broken_images: BrokenImages
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -175,7 +179,8 @@ class GeneratingTrainer(WholeCheckpointTrainer):
         scores = {}
         if written and progress.have_summaries:
             references = [reference for _, _, _, batch in written for reference in batch]
-            scores = score_predictions(self._predicted, _scored(references))
+            pairs = [without_broken(*pair) for pair in zip(self._predicted, references, strict=True)]
+            scores = score_predictions([pair[0] for pair in pairs], _scored([pair[1] for pair in pairs]))
         scores, losses = (
             {f"{metric_key_prefix}_{name}": value for name, value in values.items()} for values in (scores, losses)
         )
@@ -197,6 +202,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
         """
         inputs = dict(inputs)
         prompts, references = inputs.pop("prompts", None), inputs.pop("references")
+        places = inputs.pop("places", None)
         size, repetitions = len(references), inputs.pop("repetitions")
         own = size - repetitions if repetitions else self._count_own(size)
         self._count(own, size, "labels" in inputs)
@@ -224,6 +230,9 @@ class GeneratingTrainer(WholeCheckpointTrainer):
                 num_beams=self.args.generation_num_beams,
                 synced_gpus=False,
             )
+        read = [ReadImages([], indices, [BrokenImage(*fields) for fields in broken]) for indices, broken in places]
+        predictions = list(map(with_broken_images, predictions, read))
+        self.broken_images.add(met_broken_images(predictions[:own]))
         progress = self._progress
         progress.written.append((progress.batches, self.args.process_index, predictions[:own], references[:own]))
         missing = self.args.generation_max_new_tokens - tokens.shape[1]

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from modeling_spectra import SpectraSumProcessor
+from spectra_sum.article_images import decoded, read_images
 from spectra_sum.errors import SpectraSumError
 from trainer.collator import SummarizationCollator
 
@@ -78,7 +79,8 @@ class EvaluationCollator:
 
         Returns:
             `dict`: What the training's collator makes of them (without summaries, the prompts' `input_ids`), and beside it
-            `prompts` (a dict of the processor's tensors), `references` (per article its id and what it is scored against)
+            `prompts` (a dict of the processor's tensors), `places` (per article those of its images that could be read, and
+            the fields of the [`BrokenImage`]s), `references` (per article its id and what it is scored against)
             and `repetitions` (`int`, how many articles at the batch's end do not count).
 
         Raises:
@@ -86,6 +88,10 @@ class EvaluationCollator:
         """
         repetitions = sum(isinstance(record, Repetition) for record in records)
         records = [record.record if isinstance(record, Repetition) else record for record in records]
+        limit = self.processor.max_candidate_images
+        reads_images = self.with_prompts and self.use_images
+        if reads_images:
+            records = [decoded(record, limit) for record in records]
         without = [record["id"] for record in records if record.get("summary") is None]
         if without and len(without) < len(records):
             raise SpectraSumError(
@@ -93,13 +99,18 @@ class EvaluationCollator:
             )
         batch = {} if without else dict(self.collate(records))
         if self.with_prompts:
+            read = [read_images(record, limit) for record in records] if reads_images else None
             prompts = self.processor(
                 text=[record["article"] for record in records],
                 title=[record["title"] for record in records],
-                images=[record["images"] for record in records] if self.use_images else None,
+                images=None if read is None else [article.images for article in read],
                 max_length=self.max_length,
             )
             batch = {"input_ids": prompts["input_ids"], **batch, "prompts": dict(prompts)}
+            batch["places"] = [
+                ([], []) if read is None else (read[row].indices, list(map(list, read[row].broken)))
+                for row in range(len(records))
+            ]
         batch["references"] = [
             {name: record[name] for name in ("id", *SCORED_COLUMNS) if record.get(name) is not None}
             for record in records

@@ -6,6 +6,7 @@ has locked. The system lets go of the locks of a process that ends, however it e
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow
@@ -13,7 +14,9 @@ import pyarrow.compute
 import torch
 from datasets import Dataset
 from filelock import FileLock
+from safetensors import safe_open
 
+from spectra_sum.article_images import BrokenImage
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.sentences import reference_sentences
 from trainer.features.extraction import FeatureExtractor
@@ -133,9 +136,6 @@ class SplitFeatures:
             shard (`int`): Its number.
             extractor (`FeatureExtractor`): Computes the features.
             advance (`Callable`): Is told how many articles more are done.
-
-        Raises:
-            ValueError: An image cannot be read.
         """
         articles = self.articles(shard)
         # Before anything is read: what is changed meanwhile is found stale.
@@ -147,9 +147,31 @@ class SplitFeatures:
         tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
         tensors["image_starts"] = _starts(len(row["image_embeds"]) for row in rows)
         tensors["sentence_starts"] = _starts(len(row.get("sentence_embeds", ())) for row in rows)
+        tensors["broken_starts"] = _starts(len(row["broken_indices"]) for row in rows)
+        if not len(tensors["broken_indices"]):
+            # As earlier versions write it.
+            del tensors["broken_indices"], tensors["broken_starts"]
         tensors["article_stamps"], tensors["article_digests"] = digest_tensor(stamps), digest_tensor(digests)
         write_shard(self.path(shard), tensors)
         self.contents[shard] = shard_content(tensors["article_digests"], len(articles))
+
+    def broken_images(self) -> list[BrokenImage]:
+        """The images that could not be read when the shards were written, of which there are no features."""
+        broken = []
+        for shard in self.contents:
+            with safe_open(self.path(shard), framework="pt") as file:
+                if "broken_indices" not in file.keys():  # noqa: SIM118
+                    continue
+                starts, indices = file.get_tensor("broken_starts"), file.get_tensor("broken_indices")
+            rows = self.raw_rows(self.articles(shard)).to_pylist()
+            for row, (start, end) in zip(rows, pairwise(starts.tolist()), strict=False):
+                for index in indices[start:end].tolist():
+                    path = row["images"][index]["path"] or ""
+                    count = min(len(row["images"]), self.max_images)
+                    broken.append(
+                        BrokenImage(row["id"], index, count, path, "it was so when its features were cached")
+                    )
+        return broken
 
 
 def _starts(counts: Iterable[int]) -> torch.Tensor:
@@ -165,6 +187,9 @@ class CachedFeatures:
         patch_dtype (`torch.dtype`, *optional*): Theirs.
         embedding_size (`int`): d of images and sentences.
         with_teacher (`bool`): Whether the teacher's labels and sentences are there.
+
+    Attributes:
+        broken_images (`list[BrokenImage]`): Those that could not be read when the features were computed.
 
     Raises:
         ValueError: An id stands for two different articles.
@@ -183,6 +208,7 @@ class CachedFeatures:
         self.with_teacher = with_teacher
         self.patch_shape = patch_shape
         self.patch_dtype = patch_dtype
+        self.broken_images = [image for split in splits for image in split.broken_images()]
         self._layouts = [(split.folder, split.articles_per_shard, dict(split.contents)) for split in splits]
         self._places: dict[str, tuple[int, int]] = {}
         self._reader = ShardReader()
@@ -203,7 +229,7 @@ class CachedFeatures:
 
     def read(self, identifier: str) -> dict[str, torch.Tensor]:
         """One article's `image_embeds` (n, d), with a teacher `marginals` (n,) and `sentence_embeds` (s, d), with patches
-        `patches` (n, P, d_v).
+        `patches` (n, P, d_v); where images of it or of its neighbours were broken also `broken_indices` (x,).
 
         Raises:
             KeyError: The cache was not made for this article.

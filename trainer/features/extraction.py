@@ -8,30 +8,15 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
+from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
-from modeling_spectra.rgb_images import DECODING_ERRORS
-from spectra_sum.errors import SpectraSumError
+from spectra_sum.article_images import UndecodedArticles, read_images
 from spectra_sum.sentences import reference_sentences
 from trainer.checkpoints.graceful_stop import outlive_signals
 from trainer.objectives.dpp_teacher import DPPTeacher
 
-
-class Articles:
-    """The articles of a dataset, one by one; an image that cannot be decoded is an error that names its article."""
-
-    def __init__(self, records: Dataset):
-        self.records = records.select_columns(["id", "summary", "images"])
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        try:
-            return self.records[index]
-        except DECODING_ERRORS as error:
-            identifier = self.records.select_columns(["id"])[index]["id"]
-            raise SpectraSumError(f"article {identifier}: cannot read one of its images: {error}") from error
+logger = logging.get_logger(__name__)
 
 
 class ImageBatches:
@@ -41,19 +26,13 @@ class ImageBatches:
         self.processor = processor
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Records with the columns id, summary and images → `pixel_values`, `image_mask` and the summaries' sentences.
-
-        Raises:
-            ValueError: An image cannot be read; it names the article.
+        """Records with the columns id, summary and images → `pixel_values` and `image_mask` of the images that can be read,
+        `broken_images` (B lists of [`BrokenImage`]) and the summaries' sentences.
         """
-        images = [record["images"][: self.processor.max_candidate_images] for record in records]
-        try:
-            batch = self.processor(text=[""] * len(records), images=images)
-        except ValueError as error:
-            raise SpectraSumError(
-                f"of the articles {', '.join(record['id'] for record in records)}: {error}"
-            ) from error
+        read = [read_images(record, self.processor.max_candidate_images) for record in records]
+        batch = self.processor(text=[""] * len(records), images=[article.images for article in read])
         return {
+            "broken_images": [article.broken for article in read],
             "pixel_values": batch.get("pixel_values"),
             "image_mask": batch.get("image_mask", torch.zeros(len(records), 0, dtype=torch.bool)),
             "summaries": [reference_sentences(record["summary"]) for record in records],
@@ -131,13 +110,11 @@ class FeatureExtractor:
 
         Yields:
             Per article `image_embeds` (n, d) and with a teacher `marginals` (n,), float64, and `sentence_embeds` (s, d); with
-            `patches` also `patches` (n, P, d_v). n counts its images, s the sentences of its summary.
-
-        Raises:
-            ValueError: An image cannot be read.
+            `patches` also `patches` (n, P, d_v). n counts its images that can be read, s the sentences of its summary.
+            `broken_indices` (x,) are the places of the others, which a warning names.
         """
         loader = DataLoader(
-            Articles(records),
+            UndecodedArticles(records.select_columns(["id", "summary", "images"])),
             batch_size=self.batch_size,
             collate_fn=self.collate,
             num_workers=self.num_workers,
@@ -145,6 +122,9 @@ class FeatureExtractor:
         )
         enabled = self.autocast is not None
         for batch in loader:
+            broken = batch["broken_images"]
+            for image in (image for article in broken for image in article):
+                logger.warning(str(image))
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=enabled):
                 features = self._extract_batch(batch)
             counts = batch["image_mask"].sum(1).tolist()
@@ -152,8 +132,11 @@ class FeatureExtractor:
             # Rows are real at their beginning, both of images and of sentences.
             yield [
                 {
-                    name: values[row, : sentences[row] if name == "sentence_embeds" else count].cpu()
-                    for name, values in features.items()
+                    **{
+                        name: values[row, : sentences[row] if name == "sentence_embeds" else count].cpu()
+                        for name, values in features.items()
+                    },
+                    "broken_indices": torch.tensor([image.index for image in broken[row]], dtype=torch.int64),
                 }
                 for row, count in enumerate(counts)
             ]

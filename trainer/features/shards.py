@@ -1,8 +1,9 @@
 """Shards of the feature cache: a safetensors file with what was computed of some consecutive articles of a split.
 
 Per image it holds `image_embeds` (I, d), and where they are cached `marginals` (I,) and `patches` (I, P, d_v); per sentence
-of the reference summaries `sentence_embeds` (S, d); per article `image_starts` and `sentence_starts` (A + 1,), its place in
-those, and `article_stamps` and `article_digests` (A, 32), by which changed articles are told.
+of the reference summaries `sentence_embeds` (S, d); where images were broken, `broken_indices` (X,), their places among the
+images of their article, of which nothing else is held; per article `image_starts`, `sentence_starts` and `broken_starts`
+(A + 1,), its place in those, and `article_stamps` and `article_digests` (A, 32), by which changed articles are told.
 """
 
 import hashlib
@@ -29,6 +30,8 @@ MOST_OPEN = 64
 EDGE_BYTES = 2**16
 PER_IMAGE = ("image_embeds", "marginals", "patches")
 PER_SENTENCE = ("sentence_embeds",)
+PER_BROKEN = ("broken_indices",)
+STARTS = ("image_starts", "sentence_starts", "broken_starts")
 # How many articles a shard begins with, and a digest of what they are.
 Content = tuple[int, bytes]
 
@@ -182,7 +185,7 @@ class ShardReader:
     """
 
     def __init__(self):
-        self._open_files: OrderedDict[Path, tuple[Any, dict[str, torch.Tensor]]] = OrderedDict()
+        self._open_files: OrderedDict[Path, tuple[Any, list[torch.Tensor]]] = OrderedDict()
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -205,13 +208,14 @@ class ShardReader:
         """
         file, index = self._open(path, content)
         slices = {
-            **dict.fromkeys(PER_IMAGE, index["image_starts"][row : row + 2].tolist()),
-            **dict.fromkeys(PER_SENTENCE, index["sentence_starts"][row : row + 2].tolist()),
+            name: starts[row : row + 2].tolist()
+            for group, starts in zip((PER_IMAGE, PER_SENTENCE, PER_BROKEN), index, strict=False)
+            for name in group
         }
         names = set(file.keys())
         return {name: file.get_slice(name)[start:end] for name, (start, end) in slices.items() if name in names}
 
-    def _open(self, path: Path, content: Content) -> tuple[Any, dict[str, torch.Tensor]]:
+    def _open(self, path: Path, content: Content) -> tuple[Any, list[torch.Tensor]]:
         if self._process != os.getpid():
             self.__init__()
         if path not in self._open_files:
@@ -224,7 +228,8 @@ class ShardReader:
                     f"{path} holds other articles than at the start: another run with other data uses the same "
                     "cache_dir; start this one again with a cache_dir of its own."
                 )
-            index = {name: file.get_tensor(name) for name in ("image_starts", "sentence_starts")}
+            # A shard without broken images has no starts of theirs.
+            index = [file.get_tensor(name) for name in STARTS if name in file.keys()]  # noqa: SIM118
             self._open_files[path] = file, index
             if len(self._open_files) > MOST_OPEN:
                 self._open_files.popitem(last=False)

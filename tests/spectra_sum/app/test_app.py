@@ -13,7 +13,7 @@ from spectra_sum.app.interface import make_respond
 from spectra_sum.app.summary_view import render_summary
 from spectra_sum.documents.parts import Document, DocumentError, DocumentImage, Problem
 from tests.spectra_sum.documents.pages import data_uri
-from tests.tiny import picture
+from tests.tiny import picture, tiny_model, tiny_processor
 
 SIZE = (28, 24)
 HOSTILE = '<script>alert("x")</script>&<img src=x onerror=alert(1)>'
@@ -272,6 +272,22 @@ def test_respond_shows_messages_not_errors(tmp_path):
         make_respond(lambda article, **options: (_ for _ in ()).throw(RuntimeError("bug")), Limits())(
             "", "a", None, []
         )
+
+
+def test_respond_says_what_must_be_known_of_model_and_summary(tmp_path):
+    class Pipeline:
+        model = tiny_model(distill_weight=0.0)
+        processor = tiny_processor()
+
+        def __call__(self, article, **options):
+            return result_for(len(article["images"]), "purple picture picture picture")
+
+    respond = make_respond(Pipeline(), Limits())
+    untrained, repeats = "the image ranking is untrained", "the summary repeats itself"
+    page = Page(respond("T", "Body.", None, [save(tmp_path, "a.png", 3)]))
+    assert untrained in page.text and repeats in page.text
+    page = Page(respond("T", "Body.", None, []))
+    assert untrained not in page.text and repeats in page.text
 
 
 def test_every_text_is_escaped(tmp_path):

@@ -204,7 +204,7 @@ def test_too_many_images_and_a_wrong_type(server, tmp_path):
         client.close()
 
 
-def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch, examples):
+def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch, examples, pipeline):
     monkeypatch.setattr("spectra_sum.app.interface.QUEUE_SIZE", 2)
     running, most, done, go_on = [], [], [], threading.Event()
 
@@ -215,6 +215,7 @@ def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch, examples):
         done.append(running.pop())
         return {"summary_text": "S.", "selected_images": [], "image_probabilities": [], "evidence": []}
 
+    slow.model, slow.processor = pipeline.model, pipeline.processor
     interface = build_interface(slow, model="m", examples=examples)
     try:
         place = launch(interface, host="127.0.0.1").rstrip("/") + "/gradio_api/call/summarize"

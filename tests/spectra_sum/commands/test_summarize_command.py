@@ -65,8 +65,8 @@ def test_text_without_and_with_images(place, model_folder, capsys):
     assert json.loads((place / "a.jsonl").read_text())["images"] == []
     assert "Images" not in capsys.readouterr().out
     images = ["--images", "blue.png", "red.png"]
-    assert run("note.txt", *images, "--model", model_folder, "--json", "a.jsonl", "--max-new-tokens", 4) == 0
-    assert json.loads((place / "a.jsonl").read_text())["images"] == ["blue.png", "red.png"]
+    assert run("note.txt", *images, "--model", model_folder, "--json", "b.jsonl", "--max-new-tokens", 4) == 0
+    assert json.loads((place / "b.jsonl").read_text())["images"] == ["blue.png", "red.png"]
 
 
 def test_a_bad_document_among_several(place, model_folder, capsys):
@@ -127,6 +127,7 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, model_folder, moved):
         (["doc.md", "note.txt", "--images", "red.png"], "--images belongs to one .txt document"),
         (["pictures", "--images", "red.png"], "--images belongs to one .txt document"),
         (["doc.md", "--resume"], "--resume goes on with the file that --json names"),
+        (["doc.md", "--overwrite"], "--overwrite replaces the file that --json names"),
         (["page.html"], "page.html: there is no such file"),
         (["doc.md", "--output", "none/r.html"], "--output none/r.html: there is no folder none"),
         (["doc.md", "--output", "."], "--output .: this is a folder"),
@@ -237,6 +238,41 @@ def test_smollm2_says_that_its_ranking_is_untrained(place, capsys):
     assert "untrained_ranking" in [problem["kind"] for problem in record["summary_problems"]]
     assert "the image ranking is untrained" in capsys.readouterr().out
     assert "image ranking is untrained: the marks" in (place / "r.html").read_text()
+
+
+def test_a_model_whose_predictor_was_not_trained_says_so(place, tmp_path, capsys):
+    tiny.tiny_model(gate=0.8, vrp_context="article", distill_weight=0.0).save_pretrained(tmp_path / "model")
+    tiny.tiny_processor(max_candidate_images=6).save_pretrained(tmp_path / "model")
+    options = ["--model", tmp_path / "model", "--json", "r.jsonl", "--output", "r.html", "--max-new-tokens", 3]
+    assert run("doc.md", "note.txt", *options) == 0
+    by_id = {record["id"]: record for record in map(json.loads, (place / "r.jsonl").read_text().splitlines())}
+    kinds = {name: [problem["kind"] for problem in record["summary_problems"]] for name, record in by_id.items()}
+    # Where there is no image nothing is ranked.
+    assert "untrained_ranking" in kinds["doc"] and "untrained_ranking" not in kinds["note"]
+    assert capsys.readouterr().out.count("the image ranking is untrained: its order means nothing") == 1
+    html = (place / "r.html").read_text()
+    assert "the image ranking is untrained: its order means nothing" in html
+    assert "image ranking is untrained: the marks" in html
+    # A report that is made of the records says it, too.
+    assert run("doc.md", "note.txt", *options[:-3], "again.html", "--max-new-tokens", 3, "--resume") == 0
+    assert "image ranking is untrained: the marks" in (place / "again.html").read_text()
+
+
+def test_a_summary_that_repeats_itself_is_flagged(place, model_folder, monkeypatch, capsys):
+    words = "purple picture picture picture"
+    tokens = tiny.tiny_tokenizer()(words)["input_ids"]
+
+    def generate(self, input_ids, **options):
+        return torch.cat([input_ids, torch.tensor([tokens + [1]])], dim=1)
+
+    monkeypatch.setattr(SpectraSumForConditionalGeneration, "generate", generate)
+    assert run("doc.md", "--model", model_folder, "--json", "r.jsonl", "--output", "r.html") == 0
+    record = json.loads((place / "r.jsonl").read_text())
+    assert record["summary"] == words
+    [detail] = [problem["detail"] for problem in record["summary_problems"] if problem["kind"] == "degenerate_summary"]
+    assert detail == 'the summary repeats itself: "picture" again and again makes up 75 % of it'
+    assert detail in capsys.readouterr().out
+    assert "again and again makes up 75 % of it" in (place / "r.html").read_text()
 
 
 def test_hostile_titles_do_not_reach_the_terminal_or_the_page(place, model_folder, capsys):

@@ -202,6 +202,24 @@ def test_a_record_without_a_key_is_named(place, model_folder, capsys, missing):
     assert "error: r.jsonl: line 1 is no record of a summary" in capsys.readouterr().err
 
 
+def test_records_that_are_there_are_replaced_only_with_overwrite(place, model_folder, monkeypatch, capsys):
+    options = ["--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 2]
+    (place / "r.jsonl").touch()
+    assert run("note.txt", *options) == 0
+    before = (place / "r.jsonl").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("spectra_sum.commands.summarize._load_summarizer", None)
+        capsys.readouterr()
+        assert run("doc.md", *options) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("spectra-sum: error: --json r.jsonl: ") and error.count("\n") == 1
+        assert "--resume" in error and "--overwrite" in error
+        assert run("doc.md", *options, "--resume", "--overwrite") == 2
+    assert (place / "r.jsonl").read_bytes() == before
+    assert run("doc.md", *options, "--overwrite") == 0
+    assert [record["id"] for record in records(place / "r.jsonl")] == ["doc"]
+
+
 def test_the_model_is_part_of_the_settings(tmp_path, monkeypatch):
     for name in ("model", "adapter", "base"):
         (tmp_path / name).mkdir()

@@ -67,7 +67,7 @@ def test_files_and_their_structure(model_run, model_folder, records):
     assert result["settings"]["seed"] == 0
     assert result["settings"]["max_new_tokens"] == 6
     assert result["settings"]["selection"]["count"] == 2
-    assert set(json.loads((model_run / "run.json").read_text())) == {"hardware", "processes", "seconds"}
+    assert set(json.loads((model_run / "run.json").read_text())) == {"commit", "hardware", "processes", "seconds"}
 
 
 def test_scores_are_those_of_the_metrics_on_the_written_predictions(model_run, records, encoder_folder):

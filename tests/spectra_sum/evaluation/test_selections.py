@@ -158,7 +158,7 @@ def test_embeddings_stay_with_their_articles(records, encoder_folder):
         embedded[0][1:], encoder.embed_texts(["A bridge was closed."]), rtol=0, atol=8 * EPSILON
     )
     np.testing.assert_allclose(embedded[2], encoder.embed_texts(["Dr. Ash spoke."]), rtol=0, atol=8 * EPSILON)
-    images = embed_images(encoder, records)
+    images = embed_images(encoder, records).rows
     assert [len(part) for part in images] == [len(record["images"]) for record in records]
     np.testing.assert_allclose(images[2], encoder.embed_images(records[2]["images"]), rtol=0, atol=8 * EPSILON)
     assert images[-1].shape == (0, images[0].shape[1])

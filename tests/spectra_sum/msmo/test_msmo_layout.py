@@ -171,6 +171,22 @@ def test_annotation_separators_none_and_order(tmp_path):
     assert report.counts == {"annotation_lines_missing": 1}
 
 
+def test_the_case_of_an_ending_and_of_none_does_not_count(tmp_path):
+    images = ["a_0.jpg", "b_0.JPG", "b_1.JPEG", "e_0.jpg", "e_0.JPG", "e_1.Png"]
+    annotation = "a_0.JPG\nb_0.jpg b_1.jpeg b_0.Jpg\nNONE\nnone\ne_0.JPG e_1.PNG a_0.jpeg\n"
+    files, report = index(write_split(tmp_path / "test_data", "abcde", images, annotation=annotation))
+    assert {name: found.gold for name, found in files.items()} == {
+        "a": ("0.jpg",),
+        "b": ("0.JPG", "1.JPEG"),
+        "c": (),
+        "d": (),
+        # Of two files the one of that very name, and .jpeg is another name than .jpg.
+        "e": ("0.JPG", "1.Png"),
+    }
+    assert report.counts == {"gold_repeated": 1, "gold_image_missing": 1}
+    assert report.examples["gold_image_missing"] == ["test_data/image_annotation.txt, line 5: a_0.jpeg"]
+
+
 def test_annotation_damage_is_counted_and_names_decide(tmp_path):
     images = ["a_0.jpg", "b_0.jpg", "b_1.jpg"]
     annotation = "b_0.jpg\n\nb_0.jpg b_1.jpg ../img/a_0.jpg /a_0.jpg a_5.jpg x_0.jpg strange\nb_1.jpg\n\n"

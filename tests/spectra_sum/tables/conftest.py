@@ -26,6 +26,7 @@ def make_evaluation(tmp_path):
         scores=None,
         not_computed=None,
         dropped=None,
+        notes=None,
     ):
         path = tmp_path / (folder or system)
         path.mkdir()
@@ -50,6 +51,7 @@ def make_evaluation(tmp_path):
             "selections": selections or {},
             "not_computed": not_computed or {},
             "dropped": dropped or {},
+            **({} if notes is None else {"notes": notes}),
             "settings": {
                 "similarity_model": similarity_model,
                 "relevance_threshold": relevance_threshold,

@@ -88,6 +88,17 @@ def test_values_intervals_and_differences_to_the_best_published_row(make_evaluat
     )
 
 
+def test_the_remarks_on_a_selection_stand_under_every_table_that_shows_it(make_evaluation):
+    remark = "the model's relevance predictor was not trained: selections and probabilities by it mean nothing"
+    rows = [{"rouge1": 0.5, "image_precision": 0.5, "pcd_mean": 0.5}] * 3
+    folders = make_evaluation("trained", rows), make_evaluation("fresh", rows, objective="multi", notes=[remark])
+    tables = tables_of(*folders)
+    for name in ("comparison", "multi_objective", "relevance_diversity"):
+        [row] = [row.cells for row in tables[name].rows if row.cells[0].text == "★ fresh"]
+        assert f"fresh: {remark}" in [tables[name].notes[number - 1] for number in row[0].notes]
+        assert f"trained: {remark}" not in tables[name].notes
+
+
 @pytest.mark.parametrize(
     ("data", "articles"),
     [

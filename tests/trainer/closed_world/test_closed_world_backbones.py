@@ -1,5 +1,6 @@
 """The demo's backbones at two steps: their folders load, training moves the weights, and nothing is trained twice."""
 
+import json
 import math
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from transformers import (
     SiglipModel,
 )
 
+from modeling_spectra import SpectraSumProcessor
 from modeling_spectra.processing_spectra import PLAIN_PROMPT
 from spectra_sum.msmo.closed_world import caption_pairs, closed_world_dataset, generate_articles
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
+from spectra_sum.summaries.remarks import closed_world_vocabulary
 from tests.double_precision import EPSILON
+from tests.tiny import tiny_image_processor, tiny_tokenizer
 from trainer.closed_world.backbones import (
     SiglipSettings,
     TextModelSettings,
@@ -74,6 +78,24 @@ def test_each_word_of_the_closed_world_is_one_token(tmp_path, articles):
     for row in articles:
         for word in (row["article"] + " " + " ".join(row["summary"])).replace(".", " ").split():
             assert len(tokenizer(" " + word)["input_ids"]) == 1, word
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_a_model_with_this_tokenizer_is_known_as_one_of_the_closed_world(tmp_path, difficulty):
+    folder = train_tokenizer(tmp_path / "new", TokenizerSettings(seed=1, difficulty=difficulty))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    size = len({*content["model"]["vocab"], *(token["content"] for token in content["added_tokens"])})
+    processor = SpectraSumProcessor(tiny_image_processor(), AutoTokenizer.from_pretrained(folder))
+    processor.save_pretrained(tmp_path / "model")
+    tokenizer = SpectraSumProcessor.from_pretrained(tmp_path / "model").tokenizer
+    assert tokenizer.init_kwargs["closed_world"] == {"seed": 1, "difficulty": difficulty}
+    assert closed_world_vocabulary(tokenizer) == size
+    # As earlier versions saved it.
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["closed_world"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert closed_world_vocabulary(AutoTokenizer.from_pretrained(folder)) == size
+    assert closed_world_vocabulary(tiny_tokenizer()) is None
 
 
 @pytest.mark.parametrize("difficulty", [name for name in DIFFICULTIES if name != "standard"])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from spectra_sum.cli import main as spectra_sum
 from spectra_sum.models.loading import load_model
@@ -76,6 +77,10 @@ def test_the_model_is_mm_dvp_and_summarizes_the_example(demo, tmp_path, capsys):
     assert spectra_sum([*arguments, "--output", str(tmp_path / "report.html")]) == 0
     line = json.loads((tmp_path / "out.jsonl").read_text())
     assert len(line["images"]) == document.read_text().count("![")
+    words = len(AutoTokenizer.from_pretrained(output / "model"))
+    [remark] = [problem["detail"] for problem in line["summary_problems"] if problem["kind"] == "closed_world"]
+    assert f"it knows {words} words" in remark
+    assert remark in capsys.readouterr().out and remark in (tmp_path / "report.html").read_text()
 
 
 def test_the_model_carries_what_a_card_is_made_of(demo):

@@ -69,7 +69,7 @@ def test_a_batch_holds_what_the_losses_the_prompts_and_the_scores_need():
 
 def test_articles_without_summaries_give_prompts_alone():
     batch = collator()([article("a"), article("b", summary=None)])
-    assert batch.keys() == {"input_ids", "prompts", "references", "repetitions"}
+    assert batch.keys() == {"input_ids", "places", "prompts", "references", "repetitions"}
     with pytest.raises(SpectraSumError, match="article b has no summary, and others of its set have one"):
         collator()([article("a", summary=["One."]), article("b")])
 

@@ -330,18 +330,34 @@ def test_sigterm_ends_the_filling_so_that_it_goes_on(setup, capfd):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_an_unreadable_image_is_named(setup):
+def test_a_broken_image_is_named_and_left_out(setup, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     image = Path(setup.split.raw_rows(range(4, 5))["images"].to_pylist()[0][0]["path"])
     original, status = image.read_bytes(), image.stat()
     try:
         image.write_bytes(original[:200])
-        with pytest.raises(ValueError, match=f"article {setup.split.records['id'][4]}: cannot read one of its images"):
-            setup.fill()
+        broken = Setup(tmp_path / "broken", setup.split.records, setup.vision)
+        broken.fill()
+        [met] = broken.features().broken_images
+        identifier = setup.split.records["id"][4]
+        assert met[:4] == (identifier, 0, 3, str(image))
+        assert [name for name in caplog.messages if identifier in name and str(image) in name]
+        article = broken.features().read(identifier)
+        assert (len(article["image_embeds"]), article["broken_indices"].tolist()) == (2, [0])
     finally:
         image.write_bytes(original)
         os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert set(setup.times()) == {"shard-00000.safetensors", "shard-00001.safetensors"}
-    assert not list(setup.split.folder.glob(".*"))
+    # The features of the other images are those that they have beside a sound one; marginals are of the set.
+    setup.fill()
+    whole = setup.features().read(identifier)
+    torch.testing.assert_close(article["image_embeds"], whole["image_embeds"][1:])
+    torch.testing.assert_close(article["patches"], whole["patches"][1:])
+    # Where nothing is broken a shard is written as before, and one that is mended is computed anew.
+    assert "broken_starts" not in setup.shards()["shard-00002.safetensors"]
+    mended = Setup(tmp_path / "broken", setup.split.records, setup.vision)
+    mended.fill()
+    assert mended.features().broken_images == []
+    assert "broken_indices" not in mended.features().read(identifier)
 
 
 @pytest.mark.usefixtures("float64")
