@@ -262,7 +262,7 @@ class _Builder:
         ]
         if tested:
             table.note(
-                f"↑ ↓ significantly above or below {self.reference.system} at the 5 % level (paired bootstrap over the "
+                f"↑ ↓ significantly above or below {self.reference.system} at the 5 % level (paired randomisation test over the "
                 "articles that both scored, not corrected for the number of comparisons)."
             )
         for evaluation in others:
