@@ -9,8 +9,8 @@ from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from spectra_sum.article_images import BrokenImage, count_broken
 from spectra_sum.atomic_write import write_text_atomically
+from spectra_sum.summaries.article_images import BrokenImage, count_broken
 from trainer.checkpoints.run_record import RUN_RECORD
 
 logger = logging.get_logger(__name__)

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from modeling_spectra import SpectraSumProcessor
-from spectra_sum.article_images import BrokenImage, ReadImages, read_images
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import negative_key
 from spectra_sum.sentences import reference_sentences
+from spectra_sum.summaries.article_images import BrokenImage, ReadImages, read_images
 from trainer.features.cache import CachedFeatures
 from trainer.features.shards import PER_IMAGE, id_key
 

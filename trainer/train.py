@@ -16,7 +16,7 @@ from datasets import DatasetDict
 from hub_upload.repository import Target, check_target
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.errors import SpectraSumError
-from spectra_sum.msmo.integrity import stored_damage
+from spectra_sum.msmo.builder import stored_damage
 from trainer.arguments import DataArguments, SpectraTrainingArguments
 from trainer.broken_images import RecordBrokenImages
 from trainer.building import build_trainer

@@ -24,7 +24,8 @@ def check_arguments(kwargs: Mapping[str, Any]) -> None:
     args = kwargs.get("args")
     if not isinstance(args, SpectraTrainingArguments):
         raise SpectraSumError(f"args is a {type(args).__name__}: pass SpectraTrainingArguments.")
-    if not isinstance(kwargs.get("processing_class"), SpectraSumProcessor):
+    has_articles = any(kwargs.get(name) is not None for name in ("train_dataset", "eval_dataset"))
+    if has_articles and not isinstance(kwargs.get("processing_class"), SpectraSumProcessor):
         raise SpectraSumError("processing_class: pass the model's SpectraSumProcessor, which prompts are made with.")
     if kwargs.get("compute_loss_func") is not None:
         raise SpectraSumError("compute_loss_func: the losses are the model's and the teacher's; leave it out.")

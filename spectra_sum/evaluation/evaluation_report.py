@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import datasets
 from PIL import Image
 
-from spectra_sum.article_images import BrokenImage, UndecodedArticles, read_images
 from spectra_sum.evaluation.curves import calibration, precision_over_k
 from spectra_sum.evaluation.readable_articles import ReadableArticles
 from spectra_sum.report import (
@@ -19,6 +18,7 @@ from spectra_sum.report import (
     ScoreTable,
     write_report,
 )
+from spectra_sum.summaries.article_images import BrokenImage, UndecodedArticles, read_images
 from spectra_sum.summaries.remarks import summary_remarks
 
 MAX_K = 10

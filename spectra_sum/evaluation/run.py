@@ -11,7 +11,6 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from spectra_sum.article_images import BrokenImage
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.evaluation_report import read_article, write_evaluation_report
@@ -39,10 +38,11 @@ from spectra_sum.evaluation.sources import (
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.models.loading import LoadedModel, load_model, load_smollm2, weight_digests
-from spectra_sum.msmo.integrity import stored_damage
+from spectra_sum.msmo.builder import stored_damage
 from spectra_sum.msmo.sources import articles_digest
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 from spectra_sum.sentences import reference_sentences
+from spectra_sum.summaries.article_images import BrokenImage
 from spectra_sum.summaries.prediction import met_broken_images
 
 PACKAGES = (

@@ -238,6 +238,15 @@ def load_msmo(
     return builder.as_dataset()
 
 
+def stored_damage(records: datasets.Dataset) -> dict[str, int]:
+    """How often each of `DAMAGE_KINDS` was found when the split was read from its folder; empty for other datasets."""
+    for file in records.cache_files:
+        path = Path(file["filename"]).with_name(report_name(str(records.split)))
+        if path.is_file():
+            return dict(SplitIntegrity.from_json(path.read_text(encoding="utf-8")).counts)
+    return {}
+
+
 def position_ranges(articles: int) -> list[tuple[int, int]]:
     """The positions 0 to `articles` as at most `MAX_RANGES` ranges (start, stop), one after another."""
     size = max(1, -(-articles // MAX_RANGES))

@@ -3,11 +3,6 @@
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 MAX_EXAMPLES = 20
 
@@ -87,15 +82,6 @@ class SplitIntegrity:
 def report_name(split: str) -> str:
     """The file beside a cached split that holds its findings."""
     return f"integrity-{split}.json"
-
-
-def stored_damage(records: "Dataset") -> dict[str, int]:
-    """How often each of `DAMAGE_KINDS` was found when the split was read from its folder; empty for other datasets."""
-    for file in records.cache_files:
-        path = Path(file["filename"]).with_name(report_name(str(records.split)))
-        if path.is_file():
-            return dict(SplitIntegrity.from_json(path.read_text(encoding="utf-8")).counts)
-    return {}
 
 
 @dataclass

@@ -9,7 +9,7 @@ from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from modeling_spectra.summarization import with_image_features
 
-from ..article_images import BrokenImage, ReadImages, read_images, undecoded
+from .article_images import BrokenImage, ReadImages, read_images, undecoded
 
 
 class BatchPredictions(NamedTuple):

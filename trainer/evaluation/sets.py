@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import IterableDataset
 
 from modeling_spectra import SpectraSumProcessor
-from spectra_sum.article_images import decoded, read_images
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.summaries.article_images import decoded, read_images
 from trainer.collator import SummarizationCollator
 
 # What the scores read of an article; the others are optional.

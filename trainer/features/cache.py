@@ -16,9 +16,9 @@ from datasets import Dataset
 from filelock import FileLock
 from safetensors import safe_open
 
-from spectra_sum.article_images import BrokenImage
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.sentences import reference_sentences
+from spectra_sum.summaries.article_images import BrokenImage
 from trainer.features.extraction import FeatureExtractor
 from trainer.features.shards import (
     Content,

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
-from spectra_sum.article_images import UndecodedArticles, read_images
 from spectra_sum.sentences import reference_sentences
+from spectra_sum.summaries.article_images import UndecodedArticles, read_images
 from trainer.checkpoints.graceful_stop import outlive_signals
 from trainer.objectives.dpp_teacher import DPPTeacher
 
