@@ -107,7 +107,9 @@ class SpectraTrainer(GeneratingTrainer):
     ):
         check_arguments(kwargs)
         if kwargs.get("data_collator") is None:
-            kwargs["data_collator"] = SummarizationCollator(kwargs["processing_class"], eval_max_length, use_images)
+            kwargs["data_collator"] = SummarizationCollator(
+                kwargs.get("processing_class"), eval_max_length, use_images
+            )
         sets = (kwargs.get(name) for name in ("train_dataset", "eval_dataset"))
         check_sets(kwargs["args"], kwargs["data_collator"], use_images, *sets)
         super().__init__(**kwargs)
