@@ -215,7 +215,8 @@ def _report_article(document: Document, summary: "DocumentSummary", folder: Path
         summary=summary.summary,
         reference=document.reference,
         evidence=summary.evidence,
-        notes=[str(problem) for problem in document.problems + summary.problems],
+        remarks=[str(problem) for problem in summary.problems],
+        notes=[str(problem) for problem in document.problems],
     )
 
 

@@ -148,5 +148,6 @@ def _article(
         images=images,
         summary=prediction["summary"],
         reference=" ".join(record["summary"]),
-        notes=[*map(str, shown.broken), *map(str, summary_remarks(prediction["summary"]))],
+        remarks=[str(remark) for remark in summary_remarks(prediction["summary"])],
+        notes=[str(image) for image in shown.broken],
     )

@@ -53,7 +53,8 @@ class ReportArticle:
         summary (`str`): The generated summary.
         reference (`str`, *optional*): The reference summary.
         evidence (`list[SentenceEvidence]`): One entry per summary sentence; weights in the order of `images`.
-        notes (`list[str]`): What was left out, and other remarks.
+        remarks (`list[str]`): What must be known of the summary; it stands right below it.
+        notes (`list[str]`): What was left out of the article, and other notes; they stand at its end.
     """
 
     id: str
@@ -63,6 +64,7 @@ class ReportArticle:
     summary: str
     reference: str | None = None
     evidence: list[SentenceEvidence] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 

@@ -75,7 +75,7 @@ def report_article(summarizer: Summarizer, record: dict[str, Any]) -> ReportArti
         summary=summary.summary,
         reference=" ".join(record["summary"]),
         evidence=summary.evidence,
-        notes=[str(problem) for problem in summary.problems],
+        remarks=[str(problem) for problem in summary.problems],
     )
 
 

@@ -218,6 +218,13 @@ def test_a_caption_stands_beside_the_alternative_text_or_for_it(tmp_path):
     )
 
 
+def test_what_must_be_known_of_a_summary_stands_right_below_it(tmp_path):
+    article = ReportArticle("a", "T", "B", [ReportImage(picture(), "A ship")], "S.", remarks=["<b>"], notes=["lost"])
+    html, page = render(tmp_path, articles=[article])
+    assert "S. <b> Images" in page.text and page.text.index("lost") > page.text.index("Image 1")
+    assert "<li>&lt;b&gt;</li>" in html
+
+
 def test_only_long_bodies_are_collapsed(tmp_path):
     articles = [ReportArticle("a", "T", "Short.\n\nTwo.", [], "S"), ReportArticle("b", "T", "long " * 300, [], "S")]
     html, page = render(tmp_path, articles=articles)
