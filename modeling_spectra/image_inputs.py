@@ -19,6 +19,8 @@ IMAGE_ERRORS = (httpx.HTTPError, httpx.InvalidURL, *DECODING_ERRORS)
 FETCH_TIMEOUT = 30.0
 ADDRESS = ("http://", "https://")
 DATA_URI = "data:image/"
+# Of content that comes from elsewhere: of others, such as EPS, Pillow would start other programs.
+EMBEDDED_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 
 
 def open_image(image: Any, timeout: float | None = None) -> Image.Image:
@@ -47,12 +49,12 @@ def open_image(image: Any, timeout: float | None = None) -> Image.Image:
         if timeout is None:
             raise ValueError("it is a URL; images are not fetched unless asked: pass fetch_images=True, or a path")
         response = httpx.get(image, timeout=timeout, follow_redirects=True)
-        return open_rgb(io.BytesIO(response.raise_for_status().content))
+        return open_rgb(io.BytesIO(response.raise_for_status().content), EMBEDDED_FORMATS)
     encoded = image.partition(",")[2] if image.startswith(DATA_URI) else None
     if encoded is None and os.path.isfile(image):
         return open_rgb(image)
     try:
-        return open_rgb(io.BytesIO(base64.decodebytes((encoded or image).encode())))
+        return open_rgb(io.BytesIO(base64.decodebytes((encoded or image).encode())), EMBEDDED_FORMATS)
     except (Image.UnidentifiedImageError, ValueError) as error:
         what = (
             "it is no image" if encoded is not None else "there is no such file, and it is neither a URL nor an image"
@@ -78,7 +80,8 @@ def to_rgb(image: Any, timeout: float | None = None) -> Image.Image:
 
 
 def _from_array(image: np.ndarray | torch.Tensor) -> Image.Image:
-    array = image.detach().cpu().float().numpy() if _is_float_tensor(image) else np.asarray(image)
+    tensor = image.detach().cpu() if isinstance(image, torch.Tensor) else None
+    array = tensor.float().numpy() if _is_float_tensor(image) else np.asarray(image if tensor is None else tensor)
     shape, dtype = tuple(array.shape), image.dtype
     if array.ndim == 3 and shape[-1] not in (1, 3, 4) and shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)

@@ -81,7 +81,7 @@ def drop_oversized(splits: DatasetDict, processor: SpectraSumProcessor, max_leng
 def count_excess_images(records: Dataset, limit: int) -> int:
     """How many images lie beyond the first `limit` of their article, and are therefore never scored."""
     counts = records.with_format("arrow")["images"]
-    return sum(max(0, len(row) - limit) for row in counts)
+    return sum(max(0, len(row) - limit) for row in counts if row.is_valid)
 
 
 def check_articles(articles: Any, name: str, columns: Collection[str]) -> None:

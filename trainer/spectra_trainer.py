@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
@@ -156,6 +156,8 @@ class SpectraTrainer(GeneratingTrainer):
         if self.optimizer is None:
             model = self.model if model is None else model
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
+            if {"params", "model", "optimizer_dict"} & kwargs.keys():
+                raise SpectraSumError(f"optim {self.args.optim}: it makes its own parameter groups; choose another.")
             groups = parameter_groups(model, self.get_decay_parameter_names(model), self.args)
             self.optimizer = optimizer_class(groups, **kwargs)
         return self.optimizer
@@ -164,8 +166,11 @@ class SpectraTrainer(GeneratingTrainer):
         self, dataset: Any, description: str, batch_size: int, sampler_fn: Callable | None = None, **kwargs: Any
     ) -> DataLoader:
         articles, sampler = dataset, sampler_fn
-        if isinstance(dataset, Dataset) and isinstance(self.data_collator, SummarizationCollator):
-            # The collator decodes images: `datasets` would end the training at a broken one.
+        # The collator decodes images: `datasets` would end the training at a broken one.
+        decodes = isinstance(self.data_collator, SummarizationCollator)
+        if decodes and isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):
+            articles = Subset(UndecodedArticles(dataset.dataset), dataset.indices)
+        elif decodes and isinstance(dataset, Dataset):
             articles = UndecodedArticles(dataset)
             # A sampler by lengths reads a column.
             sampler = sampler_fn and (lambda _: sampler_fn(dataset))

@@ -27,6 +27,10 @@ def check_arguments(kwargs: Mapping[str, Any]) -> None:
     has_articles = any(kwargs.get(name) is not None for name in ("train_dataset", "eval_dataset"))
     if has_articles and not isinstance(kwargs.get("processing_class"), SpectraSumProcessor):
         raise SpectraSumError("processing_class: pass the model's SpectraSumProcessor, which prompts are made with.")
+    if kwargs.get("optimizer_cls_and_kwargs") is not None:
+        raise SpectraSumError(
+            "optimizer_cls_and_kwargs: each part has its own learning rate here; set optim, or pass optimizers."
+        )
     if kwargs.get("compute_loss_func") is not None:
         raise SpectraSumError("compute_loss_func: the losses are the model's and the teacher's; leave it out.")
     if args.label_smoothing_factor:

@@ -101,7 +101,8 @@ class LinkedImages:
         if image.image is None:
             room = len(self._by_opened) < MAX_IMAGES and self._tried < MAX_ADDRESSES
             if room:
-                self._open(image, [address for address in addresses if address.link not in self._by_address], shown)
+                known_links = self._by_address.keys() & set(keys)
+                self._open(image, [address for address in addresses if address.link not in known_links], shown)
             if not known:
                 self._refused += not room
                 if not room:

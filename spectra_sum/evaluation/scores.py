@@ -159,7 +159,8 @@ def score_articles(
             predictions=summaries, references=list(records["facts"]), per_example=True
         )
         scores.add(result, list(result["per_example"]), {"articles_without_facts": "articles_without_facts"})
-        scores.values["coverage"] = coverage_by_article(selected, list(records["captions"]), gold)
+        if "captions" in records.column_names:
+            scores.values["coverage"] = coverage_by_article(selected, list(records["captions"]), gold)
     return scores
 
 

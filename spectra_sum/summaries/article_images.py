@@ -17,6 +17,11 @@ from modeling_spectra.rgb_images import DECODING_ERRORS, flat_rgb
 
 # Of the machine or of the process, not of the file.
 _NOT_THE_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+# Of a disk or a mount that fails: a cache would keep its images as broken for good.
+_NOT_THE_FILE |= {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENXIO, errno.EHOSTDOWN}
+
+# Ghostscript.
+_BY_OTHER_PROGRAMS = {"EPS"}
 
 
 class BrokenImage(NamedTuple):
@@ -90,7 +95,7 @@ def read_images(record: Mapping[str, Any], limit: int | None = None) -> ReadImag
             images.
         limit (`int`, *optional*): Only the first ones are read, broken or not; all by default.
     """
-    stored = list(record["images"])[:limit]
+    stored = list(record["images"] or ())[:limit]
     images, indices, broken = [], [], []
     for index, value in enumerate(stored):
         try:
@@ -99,6 +104,9 @@ def read_images(record: Mapping[str, Any], limit: int | None = None) -> ReadImag
             if isinstance(error, OSError) and error.errno in _NOT_THE_FILE:
                 raise
             damage = str(error).strip() or type(error).__name__
+            if isinstance(error, Image.UnidentifiedImageError):
+                # Pillow names the object in memory, which is another one in each run.
+                damage = "it is no image in a format that is read"
             broken.append(BrokenImage(record["id"], index, len(stored), _file_of(value), damage))
         else:
             images.append(image)
@@ -138,14 +146,25 @@ def count_broken(broken: Iterable[BrokenImage], *, gold: Collection[tuple[str, i
 
 def _decoded(value: Mapping[str, Any]) -> Image.Image:
     """As the feature `datasets.Image` does, but from this machine only."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"it is neither a PIL image nor a dict with bytes or a path, but {type(value).__name__}")
     if value["bytes"] is None and value["path"] is None:
         raise ValueError("it has neither bytes nor a path")
-    with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as file:
+    source = value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])
+    with Image.open(source, formats=_stored_formats()) as file:
         file.load()
         return ImageOps.exif_transpose(file)
+
+
+def _stored_formats() -> list[str]:
+    """All that Pillow reads, as `datasets` stores images in many, but those for which it starts another program."""
+    Image.init()
+    return [name for name in Image.OPEN if name not in _BY_OTHER_PROGRAMS]
 
 
 def _file_of(value: Any) -> str:
     if isinstance(value, Image.Image):
         return str(getattr(value, "filename", ""))
+    if not isinstance(value, Mapping):
+        return ""
     return str(value["path"] if value["bytes"] is None else Path(value["path"] or "").name)

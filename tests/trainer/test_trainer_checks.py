@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
@@ -51,6 +52,7 @@ def no_metrics(prediction):
     [
         ((), {"processing_class": None}, "processing_class: pass the model's SpectraSumProcessor"),
         ((), {"compute_loss_func": no_metrics}, "compute_loss_func: the losses are"),
+        ((), {"optimizer_cls_and_kwargs": (torch.optim.SGD, {})}, "optimizer_cls_and_kwargs: each part has its own"),
         (("--remove_unused_columns", "true"), {}, "remove_unused_columns must stay false"),
         (("--average_tokens_across_devices", "false"), {}, "average_tokens_across_devices must stay true"),
         (("--predict_with_generate", "false"), {"compute_metrics": no_metrics}, "compute_metrics reads generated"),

@@ -122,6 +122,9 @@ def parse_arguments(
             f"{args.n_gpu} GPUs are visible to one process, which would split its batches over them (nn.DataParallel): "
             "start with accelerate launch for a process per GPU, or set CUDA_VISIBLE_DEVICES=0."
         )
+    for name in ("max_train_articles", "max_eval_articles"):
+        if (limit := getattr(data_args, name)) is not None and limit < 1:
+            raise SpectraSumError(f"{name} is {limit}; pass at least 1, or leave it out for all articles.")
     if args.max_final_articles < 1:
         raise SpectraSumError("max_final_articles must be at least 1; pass final_evaluation none for no evaluation.")
     lacking = set(args.report_to) - UNDETECTED_REPORTS - set(get_available_reporting_integrations())

@@ -124,7 +124,10 @@ class GeneratingTrainer(WholeCheckpointTrainer):
         collate = EvaluationCollator(
             self.data_collator, self.processing_class, self.eval_max_length, self.use_images, with_prompts
         )
-        shared = isinstance(dataset, IterableDataset) and args.world_size > 1
+        stream = isinstance(dataset, IterableDataset)
+        shared = stream and args.world_size > 1
+        # Each worker would read a stream from its beginning.
+        workers = 0 if stream else args.dataloader_num_workers
         if shared:
             dataset = EvenShare(dataset, batch_size, args.process_index, args.world_size)
         # The order of the set, whatever train_sampling_strategy says, and all of it.
@@ -132,11 +135,11 @@ class GeneratingTrainer(WholeCheckpointTrainer):
             dataset,
             batch_size=batch_size,
             collate_fn=collate,
-            num_workers=args.dataloader_num_workers,
+            num_workers=workers,
             pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            multiprocessing_context=args.dataloader_multiprocessing_context,
-            prefetch_factor=args.dataloader_prefetch_factor,
+            persistent_workers=args.dataloader_persistent_workers and workers > 0,
+            multiprocessing_context=args.dataloader_multiprocessing_context if workers else None,
+            prefetch_factor=args.dataloader_prefetch_factor if workers else None,
             in_order=args.dataloader_in_order,
         )
         if shared:

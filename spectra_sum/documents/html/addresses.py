@@ -43,8 +43,9 @@ def image_addresses(image: Tag, sources: Sequence[Tag], base: str) -> list[Addre
     written = [*lazy, src]
     for text in sets:
         written += [address for address, _ in sorted(_srcset(text), key=lambda entry: -entry[1])]
-    # Beside an address of a lazy loader, src is a placeholder, which many images share.
-    placeholder = src if lazy or lazy_sets else None
+    later = {*lazy, *(address for text in lazy_sets for address, _ in _srcset(text))}
+    # Beside another address of a lazy loader, src is a placeholder, which many images share.
+    placeholder = src if later and src not in later else None
     addresses = [
         Address(address, resolved(address, base), address != placeholder)
         for address in list(dict.fromkeys(filter(None, written)))[:MAX_ADDRESSES_OF_IMAGE]

@@ -86,7 +86,7 @@ def test_batches_are_the_articles_one_by_one(records):
 @pytest.mark.parametrize(
     ("value", "damage"),
     [
-        ({"bytes": b"", "path": None}, "cannot identify"),
+        ({"bytes": b"", "path": None}, "it is no image in a format that is read"),
         ({"bytes": bomb(), "path": "bomb.png"}, "decompression bomb"),
         ({"bytes": None, "path": None}, "neither bytes nor a path"),
         (Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)), "no shades of grey"),
@@ -125,3 +125,39 @@ def test_counts():
         "articles_made_text_only": 1,
     }
     assert count_broken([]) == {}
+
+
+def eps() -> bytes:
+    buffer = io.BytesIO()
+    picture(3).save(buffer, "EPS")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("image", "damage"),
+    [
+        ({"bytes": b"no image", "path": "a.png"}, "it is no image in a format that is read"),
+        # Pillow would start Ghostscript for it.
+        ({"bytes": eps(), "path": "a.png"}, "it is no image in a format that is read"),
+        (None, "neither a PIL image nor a dict with bytes or a path, but NoneType"),
+        ("a.png", "neither a PIL image nor a dict with bytes or a path, but str"),
+    ],
+)
+def test_what_is_no_image_is_said_in_the_same_words_each_time(image, damage):
+    read = read_images({"id": "a", "images": [image]})
+    (broken,) = read.broken
+    assert damage in broken.damage and "0x" not in str(broken)
+    assert read.images == []
+
+
+def test_an_article_without_images_has_none():
+    assert read_images({"id": "a", "images": None}) == ([], [], [])
+
+
+def test_a_disk_that_fails_is_no_broken_image(monkeypatch):
+    def fail(*args, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_images({"id": "a", "images": [{"bytes": jpeg(), "path": None}]})

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from torch.utils.data import IterableDataset, Subset
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
@@ -17,6 +17,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import closed_world_dataset
+from spectra_sum.summaries.article_images import UndecodedArticles
 from tests.double_precision import double_precision
 from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import trainer_parts
@@ -142,6 +143,25 @@ def test_every_kind_of_set_gives_the_same(trainer):
     }
     for name, articles in sets.items():
         assert comparable(trainer.evaluate(articles)) == expected, name
+
+
+def test_a_stream_is_read_once_whatever_the_workers(trainer, monkeypatch):
+    articles = list(trainer.eval_dataset)
+    monkeypatch.setattr(trainer.args, "dataloader_num_workers", 2)
+    output = trainer.predict(Stream(articles))
+    assert [article["id"] for article in output.articles] == [article["id"] for article in articles]
+
+
+def test_a_broken_image_of_a_subset_ends_no_evaluation(trainer):
+    dataset = trainer.eval_dataset
+    articles = UndecodedArticles(dataset)
+    rows = [articles[0], articles[1]]
+    rows[0]["images"][0] = {"bytes": rows[0]["images"][0]["bytes"][:40], "path": None}
+    broken = Dataset.from_list(rows, features=dataset.features)
+    with pytest.raises(OSError):
+        broken[0]
+    output = trainer.predict(Subset(broken, [1, 0]))
+    assert [article["id"] for article in output.articles] == [rows[1]["id"], rows[0]["id"]]
 
 
 def test_several_sets_are_told_apart_by_their_names(trainer, articles):

@@ -265,3 +265,19 @@ def test_captions_and_furniture_are_found_in_linear_time(read, content):
     start = time.process_time()
     read("<p>The text of the page.</p>" + content)
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<noscript><img src="a.png"></noscript><img class="lazyload" data-src="a.png" src="a.png">',
+        '<img src="a.png"><picture><source data-srcset="a.png"><img src="a.png"></picture>',
+    ],
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_lazy_loader_that_has_done_its_work(tmp_path, read, markup, exists):
+    if exists:
+        save_image(tmp_path / "a.png", (7, 0, 0))
+    document = read(f"<p>Text.{markup}")
+    assert colours(document) == ([(7, 0, 0)] if exists else [])
+    assert kinds(document) == ({} if exists else {"missing_image": 1})
