@@ -35,6 +35,14 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """As in a terminal: a job that a shell starts in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class InStep(TrainerCallback):
     """Does something within the second step."""
 
