@@ -141,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> SpectraTrainer:
     if trainer.stopped_early:
         if trainer.is_world_process_zero():
             print(stop.message(), file=sys.stderr, flush=True)
+        # Left to the interpreter's end, the threads of gloo may abort a process that has stopped in order.
+        PartialState().destroy_process_group()
         raise SystemExit(stop.exit_code)
     if trainer.is_world_process_zero():
         # Of the model that was here before.
