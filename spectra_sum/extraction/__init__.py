@@ -1,0 +1,1 @@
+"""The sentences that carry a document, chosen by their embeddings."""
