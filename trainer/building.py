@@ -241,7 +241,9 @@ def make_trainable(
     if model_args.load_in_4bit:
         quantize_language_model(model, model_args, args.device, torch.bfloat16 if args.bf16 else None)
     trainable = {name for name, value in model.visual_path.named_parameters() if value.requires_grad}
-    model = get_peft_model(model, lora_config(model_args))
+    model = get_peft_model(model, lora_config(model_args, train_visual_path=data_args.use_images))
+    if not data_args.use_images:
+        return model
     for name, value in model.get_base_model().visual_path.modules_to_save["default"].named_parameters():
         value.requires_grad_(name in trainable)
     return model

@@ -14,6 +14,7 @@ from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from trainer.arguments import DataArguments
+from trainer.features.extracts import select_bodies
 
 logger = logging.get_logger(__name__)
 
@@ -21,7 +22,7 @@ CLOSED_WORLD = "closed_world"
 
 
 def load_records(args: DataArguments) -> DatasetDict:
-    """The splits train, validation and (where there is one) test.
+    """The splits train, validation and (where there is one) test, with extracts for long bodies if these are asked for.
 
     Raises:
         SpectraSumError: when the folder cannot be read, or a split that training needs is missing or empty.
@@ -43,12 +44,15 @@ def load_records(args: DataArguments) -> DatasetDict:
         if name not in splits or not len(splits[name]):
             raise SpectraSumError(f"{args.dataset} has no {name} articles; training needs both train and validation.")
     limits = {"train": args.max_train_articles}
-    return DatasetDict(
+    records = DatasetDict(
         {
             name: split.select(range(min(len(split), limits.get(name, args.max_eval_articles) or len(split))))
             for name, split in splits.items()
         }
     )
+    if args.long_documents == "cut":
+        return records
+    return select_bodies(records, args.text_encoder, args.extract_words, args.cache_dir)
 
 
 def drop_oversized(splits: DatasetDict, processor: SpectraSumProcessor, max_length: int) -> DatasetDict:

@@ -33,14 +33,15 @@ def set_trainable(model: SpectraSumForConditionalGeneration, *, train_language_m
         model.visual_path.alignment_head.requires_grad_(False)
 
 
-def lora_config(model_args: ModelConfig) -> LoraConfig:
-    """LoRA on the language model alone, the visual path trained and saved whole.
+def lora_config(model_args: ModelConfig, *, train_visual_path: bool = True) -> LoraConfig:
+    """LoRA on the language model alone; the visual path is trained and saved whole, or not at all.
 
     PEFT matches plain names by suffix and would adapt the vision tower and the cross-attention too; hence the regex.
 
     Args:
         model_args (`ModelConfig`): `lora_r`, `lora_alpha`, `lora_dropout`, and `lora_target_modules` (names of linear
             layers inside the language model; all of its decoder's by default).
+        train_visual_path (`bool`, *optional*, defaults to `True`): False leaves it to the base.
     """
     layers = model_args.lora_target_modules or LORA_LAYERS
     # TRL makes a list of one name that name.
@@ -52,7 +53,7 @@ def lora_config(model_args: ModelConfig) -> LoraConfig:
         use_rslora=model_args.use_rslora,
         use_dora=model_args.use_dora,
         target_modules=rf"language_model\..*\.({names})",
-        modules_to_save=["visual_path"],
+        modules_to_save=["visual_path"] if train_visual_path else None,
     )
 
 
