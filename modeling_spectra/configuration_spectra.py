@@ -99,6 +99,10 @@ class SpectraSumConfig(PreTrainedConfig):
             §5, what is added to the kernel's diagonal (ε), relative to its mean.
         teacher_long_summary (`str`, *optional*, defaults to `"sentences"`):
             §5, `"sentences"` embeds the summary sentence by sentence, `"truncate"` cuts it at the text tower's limit.
+        teacher_text_scale (`float`, *optional*):
+            The teacher counts an image as relevant by its pixels or by its caption, whichever is more, both counted from their
+            mean over the article; this is what a difference between cosines of the summary and two captions is worth, as a
+            difference between cosines of the summary and two images. By default captions do not count.
         teacher_max_images (`int`, *optional*, defaults to `3`): §6, the teacher's best images that make up v̄.
         projector_hidden_act (`str`, *optional*, defaults to `"gelu"`): Activation of the `"concat"` projector.
         hidden_act (`str`, *optional*, defaults to `"gelu"`): Activation of all other new feed-forwards.
@@ -170,6 +174,7 @@ class SpectraSumConfig(PreTrainedConfig):
     teacher_kappa: float = 3.0
     teacher_epsilon: float = 1e-6
     teacher_long_summary: Literal["sentences", "truncate"] = "sentences"
+    teacher_text_scale: float | None = None
     teacher_max_images: int = 3
 
     projector_hidden_act: str = "gelu"
@@ -260,6 +265,10 @@ class SpectraSumConfig(PreTrainedConfig):
         for name in ("alignment_temperature", "teacher_sigma"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+        if self.teacher_text_scale is not None and not self.teacher_text_scale > 0:
+            raise ValueError(
+                f"teacher_text_scale is {self.teacher_text_scale}; it must be positive, or None for a teacher without captions."
+            )
         if not self.teacher_kappa >= 1:
             raise ValueError(
                 f"teacher_kappa is {self.teacher_kappa}; it is the number of images that the teacher expects to choose: set "
