@@ -15,6 +15,7 @@ from spectra_sum.evaluation.prediction_files import read_predictions
 from spectra_sum.evaluation.resumable_prediction import predict_resumably
 from spectra_sum.models.loading import LoadedModel
 from spectra_sum.msmo.sources import image_counts
+from spectra_sum.summaries.image_texts import image_texts, texts_digest
 from spectra_sum.summaries.remarks import predictor_is_trained
 
 
@@ -124,6 +125,8 @@ def from_model(
     if generation.quantize is None:
         # What was predicted before there was a choice goes on.
         del settings["quantize"]
+    if processor.reads_captions:
+        settings["captions_sha256"] = texts_digest(records)
     dropped = _count_dropped(processor, records, max_length, use_images=not generation.text_only)
     keep_to_settings(folder / "settings.json", {**settings, **identity})
     predictions = predict_resumably(
@@ -174,8 +177,8 @@ def keep_to_settings(file: Path, settings: dict[str, Any]) -> None:
 
 
 def _count_dropped(processor: Any, records: datasets.Dataset, max_length: int, *, use_images: bool) -> dict[str, int]:
-    """How many bodies are cut at `max_length`, and how many images lie beyond the scored ones."""
-    cut = 0
+    """How many bodies and caption lines are cut at `max_length`, and how many images lie beyond the scored ones."""
+    cut = lines_cut = 0
     for identifier, title, body in zip(records["id"], records["title"], records["article"], strict=True):
         room = processor.room_for_body(title, max_length=max_length)
         if room < 1:
@@ -188,4 +191,14 @@ def _count_dropped(processor: Any, records: datasets.Dataset, max_length: int, *
         cut += len(tokens["input_ids"]) > room
     counts = image_counts(records) if use_images else []
     beyond = sum(max(0, count - processor.max_candidate_images) for count in counts)
-    return {name: count for name, count in (("bodies_cut", cut), ("images_not_scored", beyond)) if count}
+    if processor.captions == "prompt":
+        columns = [
+            name for name in ("id", "title", "article", "captions", "alt_texts") if name in records.column_names
+        ]
+        rows = zip(records.select_columns(columns), counts or [0] * len(records), strict=True)
+        for record, count in rows:
+            article = record["article"], record["title"], count, image_texts(record)
+            lines_cut += processor.num_caption_lines(*article)
+            lines_cut -= processor.num_caption_lines(*article, max_length=max_length)
+    dropped = {"bodies_cut": cut, "caption_lines_cut": lines_cut, "images_not_scored": beyond}
+    return {name: count for name, count in dropped.items() if count}

@@ -1,7 +1,11 @@
 """What is written about the images of a record: for each image its caption, or else its alternative text."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from datasets import Dataset
 
 from modeling_spectra import SpectraSumProcessor
 
@@ -25,7 +29,7 @@ def image_texts(record: Mapping[str, Any], indices: Sequence[int] | None = None)
     Raises:
         SpectraSumError: There are not as many texts as images.
     """
-    columns = [list(record[name]) for name in COLUMNS if record.get(name)]
+    columns = [list(record[name]) for name in COLUMNS if any(record.get(name) or ())]
     counts = [len(texts) for texts in columns]
     counts += [len(record["images"])] if record.get("images") is not None and columns else []
     if len(set(counts)) > 1:
@@ -53,3 +57,12 @@ def captions_for(
         return None
     places = [None] * len(records) if read is None else [article.indices for article in read]
     return [image_texts(record, indices) for record, indices in zip(records, places, strict=True)]
+
+
+def texts_digest(records: Dataset) -> str:
+    """SHA-256 of the texts of all articles, which are no part of [`articles_digest`]: most systems read none."""
+    rows = records.select_columns(["id", *(name for name in COLUMNS if name in records.column_names)])
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(image_texts(row), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -226,7 +226,8 @@ def select_images(loaded: LoadedModel, experiment: Experiment, records: DatasetD
     embedded = embed_articles(model, processor, teacher, train, max_length=max_length)
     predictors = {JOINT_PREDICTOR: model.visual_path.relevance_predictor}
     for vrp_context in ("none", "article", "article_set"):
-        config = type(model.config).from_dict({**model.config.to_dict(), "vrp_context": vrp_context})
+        fields = {"vrp_context": vrp_context, "vrp_image_texts": False}
+        config = type(model.config).from_dict({**model.config.to_dict(), **fields})
         predictors[f"vrp_{vrp_context}"] = train_predictor(
             config, embedded, steps=experiment.predictor_steps, seed=experiment.seed
         )

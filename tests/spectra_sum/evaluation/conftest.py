@@ -53,7 +53,7 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-_IMAGES = ("images", "captions", "gold_images")
+_IMAGES = ("images", "captions", "alt_texts", "gold_images")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Predicting a split in batches that survive a kill, and the guard of the settings that they belong to."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -129,6 +130,28 @@ def test_model_counts_what_it_did_not_read(loaded, records, tmp_path):
     # No image was offered, so none was left out.
     assert "images_not_scored" not in output.dropped
     assert output.predictions[0]["selected"] == output.predictions[0]["probabilities"] == []
+
+
+def test_caption_lines_that_were_not_read_are_counted(loaded, records, tmp_path):
+    processor = copy.copy(loaded.processor)
+    processor.captions = "prompt"
+    reading, plain = loaded._replace(processor=processor), GenerationSettings(batch_size=4, max_new_tokens=4)
+    whole = from_model(reading, {}, records, tmp_path / "whole", plain, seed=0)
+    assert whole.dropped == {"images_not_scored": sum(max(0, len(record["images"]) - 4) for record in records)}
+    # Within 120 tokens some bodies fit with some of their lines.
+    short = GenerationSettings(batch_size=4, max_new_tokens=4, max_length=120)
+    cut = from_model(reading, {}, records, tmp_path / "cut", short, seed=0)
+    expected = 0
+    for record in records:
+        inputs = processor(record["article"], title=record["title"], captions=record["captions"][:3], max_length=120)
+        expected += len(record["captions"][:3]) - processor.tokenizer.decode(inputs["input_ids"][0]).count("Figure ")
+    assert cut.dropped["caption_lines_cut"] == expected > 0
+    # Captions belong to the settings of a model that reads them, and to no other's.
+    assert "captions_sha256" not in from_model(loaded, {}, records, tmp_path / "plain", plain, seed=0).settings
+    captions = [["Another."] * len(record["captions"]) for record in records]
+    changed = records.remove_columns("captions").add_column("captions", captions)
+    with pytest.raises(ValueError, match=r"other settings \(captions_sha256\)"):
+        from_model(reading, {}, changed, tmp_path / "whole", plain, seed=0)
 
 
 def test_title_that_fills_the_prompt(loaded, records, tmp_path):
