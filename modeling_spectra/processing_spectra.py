@@ -202,11 +202,11 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
             if checked.return_tensors != TensorType.PYTORCH:
                 data["pixel_values"] = list(pixel_values.numpy())
             shown = [row[: len(scored)] for row, scored in zip(captions, kept, strict=True)]
-            texts = self.imagetexts_of(shown, image_mask.shape[1])
+            texts = self.image_texts(shown, image_mask.shape[1])
             data.update({name: values.tolist() for name, values in texts.items()})
         return BatchFeature(data, tensor_type=checked.return_tensors)
 
-    def imagetexts_of(self, captions: Sequence[Sequence[str]], num_images: int) -> dict[str, torch.Tensor]:
+    def image_texts(self, captions: Sequence[Sequence[str]], num_images: int) -> dict[str, torch.Tensor]:
         """What the relevance predictor reads of captions.
 
         Args:
