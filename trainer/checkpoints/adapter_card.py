@@ -103,22 +103,28 @@ def adapter_card(settings: Mapping[str, Any], run: AdapterRun) -> str:
         *("from peft import AutoPeftModel", ""),
         'model = AutoPeftModel.from_pretrained("ADAPTER", trust_remote_code=True)',
         *("```", "", "`spectra-sum push model ADAPTER --adapter` publishes it, with a card of its own."),
-        *("", "## Training", "", *_table(["", "value"], _facts(settings, run), ["---", "---"])),
+        *("", "## Training", "", *markdown_table(["", "value"], adapter_facts(settings, run), ["---", "---"])),
     ]
-    losses = _losses(run)
+    losses = losses_table(run)
     if losses:
-        names = [name for name in LOSSES if any(name in values for _, values in losses)]
-        rows = [
-            [f"{step:,}", *(f"{values[name]:.4f}" if name in values else "" for name in names)]
-            for step, values in losses
-        ]
-        lines += ["", "### Losses", ""]
-        lines += _table(["step", *(LOSSES[name] for name in names)], rows, ["---:"] * (len(names) + 1))
-        lines += [
-            "",
-            "Training losses are means since the entry before; the parts are shown before they are weighted.",
-        ]
+        lines += ["", "### Losses", "", *losses]
     return "\n".join(lines) + "\n"
+
+
+def losses_table(run: AdapterRun) -> list[str]:
+    """Some of the losses of a run as lines of Markdown; none where nothing was logged."""
+    losses = _losses(run)
+    if not losses:
+        return []
+    names = [name for name in LOSSES if any(name in values for _, values in losses)]
+    rows = [
+        [f"{step:,}", *(f"{values[name]:.4f}" if name in values else "" for name in names)] for step, values in losses
+    ]
+    return [
+        *markdown_table(["step", *(LOSSES[name] for name in names)], rows, ["---:"] * (len(names) + 1)),
+        "",
+        "Training losses are means since the entry before; the parts are shown before they are weighted.",
+    ]
 
 
 def _base(settings: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
@@ -139,7 +145,8 @@ def _base(settings: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _facts(settings: Mapping[str, Any], run: AdapterRun) -> list[list[str]]:
+def adapter_facts(settings: Mapping[str, Any], run: AdapterRun) -> list[list[str]]:
+    """What a run was made of, as rows of label and value."""
     record = run.record
     arguments = record.get("arguments", {})
     training, architecture = arguments.get("training", {}), arguments.get("architecture", {})
@@ -192,5 +199,6 @@ def _text(value: Any) -> str:
     return escape_markdown(printable(str(value)))
 
 
-def _table(columns: list[str], rows: list[list[str]], rules: list[str]) -> list[str]:
+def markdown_table(columns: list[str], rows: list[list[str]], rules: list[str]) -> list[str]:
+    """The lines of a table; `rules` are the cells under its head."""
     return [f"| {' | '.join(cells)} |" for cells in (columns, rules, *rows)]
