@@ -82,7 +82,9 @@ def _results(results: Mapping[str, Any]) -> list[str]:
             f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
             for score in (system["scores"][key] for key in ("rouge1", "rouge2", "rougeL"))
         ]
-        rows.append([name, *scores, f"{system['repeating']:.2f}", f"{system['novelty']:.2f}", f"{system['support']:.2f}"])
+        rows.append(
+            [name, *scores, f"{system['repeating']:.2f}", f"{system['novelty']:.2f}", f"{system['support']:.2f}"]
+        )
     head = ["system", "ROUGE-1", "ROUGE-2", "ROUGE-L", "a 4-gram three times", "new 4-grams", "support"]
     count, commit = results["data"]["articles"], results["commit"]
     return [

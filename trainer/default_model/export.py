@@ -28,7 +28,17 @@ WEIGHTS, CONFIG, LOSSES, CARD = "adapter_model.safetensors", "adapter_config.jso
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "default_model.json"
 # Of PEFT's settings those that say what the adapter is; the others name files of the training, or are empty.
-_SETTINGS = ("peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "bias", "use_rslora", "use_dora")
+_SETTINGS = (
+    "peft_type",
+    "task_type",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "bias",
+    "use_rslora",
+    "use_dora",
+)
 MOST_BYTES = 15_000_000
 
 
