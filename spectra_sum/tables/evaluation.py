@@ -39,7 +39,7 @@ class Evaluation:
 
     Args:
         system (`str`): The system's name.
-        source (`str`): What was evaluated, in words, such as `"model runs/demo/model"`.
+        source (`str`): What was evaluated, in words, such as `"model runs/experiment/model"`.
         objective (`str`, *optional*): `"lm"` or `"multi"` for a trained variant; `None` for baselines and peers.
         selection (`str`): How the images were selected.
         data_name (`str`): Name of the data set.

@@ -121,7 +121,7 @@ def test_local_paths_are_taken_out(tmp_path, monkeypatch):
     (tmp_path / "runs" / "text").mkdir(parents=True)
     content = {
         "_name_or_path": "/data/models/x",
-        "text_config": {"_name_or_path": "runs/demo/backbones/text", "hidden_size": 4},
+        "text_config": {"_name_or_path": "runs/experiment/backbones/text", "hidden_size": 4},
         "vision_config": {"_name_or_path": "google/siglip-base"},
         "list": [{"name_or_path": "runs/text"}, "kept"],
         "local_files_only": True,

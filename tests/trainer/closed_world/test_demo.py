@@ -10,14 +10,14 @@ from transformers import AutoTokenizer
 
 from spectra_sum.cli import main as spectra_sum
 from spectra_sum.models.loading import load_model
-from trainer.demo import VARIANTS
+from trainer.closed_world.demo import VARIANTS
 
 ROOT = Path(__file__).parents[3]
 OPTIONS = "--steps 2 --backbone-steps 2 --articles 40 --eval-articles 4 --predictor-articles 10 --predictor-steps 2"
 
 
 def run_demo(output: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "trainer.demo", "--output", str(output), *OPTIONS.split(), *more]
+    command = [sys.executable, "-m", "trainer.closed_world.demo", "--output", str(output), *OPTIONS.split(), *more]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

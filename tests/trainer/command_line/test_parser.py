@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from modeling_spectra import SpectraSumConfig
 from spectra_sum.errors import SpectraSumError
-from trainer import demo
+from trainer.closed_world import demo
 from trainer.arguments import (
     DERIVED_FIELDS,
     ArchitectureArguments,
@@ -199,8 +199,8 @@ def test_no_parser_takes_abbreviations():
                     seen += 1
     assert seen >= 9
     with pytest.raises(SystemExit):
-        demo.parse_options(["--output", "runs/demo", "--step", "3"])
-    assert demo.parse_options(["--output", "runs/demo", "--steps", "3"]).steps == 3
+        demo.parse_options(["--output", "runs/experiment", "--step", "3"])
+    assert demo.parse_options(["--output", "runs/experiment", "--steps", "3"]).steps == 3
 
 
 def test_the_parser_of_one_line_raises_and_takes_no_abbreviations():
