@@ -10,10 +10,11 @@ IMAGE_KEYS = ("image", "path", "url", "base64")
 
 
 class MessageArticle(NamedTuple):
-    """The text of a user message and its images, in order."""
+    """The text of a user message, its images in order, and their captions, `""` for none."""
 
     text: str
     images: list[Any]
+    captions: list[str]
 
 
 def articles_of(conversation: Any) -> tuple[list[MessageArticle], bool]:
@@ -41,10 +42,10 @@ def _article(turns: Any, name: str) -> MessageArticle:
         )
     content = turns[0].get("content")
     if isinstance(content, str):
-        return MessageArticle(content, [])
+        return MessageArticle(content, [], [])
     if not isinstance(content, Sequence) or not content or not all(isinstance(part, Mapping) for part in content):
         raise ValueError(f"{name}: the content of its message must be a string or a list of text and image parts.")
-    texts, images = [], []
+    texts, images, captions = [], [], []
     for index, part in enumerate(content):
         # Data sets fill in the keys of the other parts with None.
         part = {key: value for key, value in part.items() if value is not None}
@@ -52,12 +53,15 @@ def _article(turns: Any, name: str) -> MessageArticle:
             texts.append(part["text"])
         elif part.get("type") in ("image", "image_url"):
             images.append(_image(part, f"{name}: part {index}"))
+            captions.append(part.get("caption", ""))
+            if not isinstance(captions[-1], str):
+                raise ValueError(f"{name}: part {index}: its caption must be a string.")
         else:
             raise ValueError(
                 f'{name}: part {index} is of type {part.get("type")!r}; an article has {{"type": "text", "text": …}} and '
                 '{"type": "image", …} parts.'
             )
-    return MessageArticle("\n\n".join(texts), images)
+    return MessageArticle("\n\n".join(texts), images, captions)
 
 
 def _image(part: Mapping[str, Any], name: str) -> Any:

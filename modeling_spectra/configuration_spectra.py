@@ -45,6 +45,9 @@ class SpectraSumConfig(PreTrainedConfig):
         max_images (`int`, *optional*, defaults to `5`): Most images of an article that the summarizer sees.
         max_candidate_images (`int`, *optional*, defaults to `20`): Most images that predictor and teacher score.
         max_selected_images (`int`, *optional*, defaults to `3`): Most images in a multimodal summary.
+        captions (`str`, *optional*, defaults to `"none"`):
+            `"prompt"` writes a line `Figure N: caption` behind the article's body for each image that the summarizer sees.
+            The processor does it, whose option of this name must be the same.
         num_latents (`int`, *optional*, defaults to `64`): §1, latent queries per image (M).
         sampler_depth (`int`, *optional*, defaults to `2`): §1, blocks of the Vision Sampler.
         sampler_feed_forward_multiplier (`int`, *optional*, defaults to `4`):
@@ -74,6 +77,10 @@ class SpectraSumConfig(PreTrainedConfig):
             Factor on the initial standard deviation of the cross-attention's query and key projections.
         vrp_context (`str`, *optional*, defaults to `"none"`):
             §4, what the Visual Relevance Predictor reads beside the image: `"none"`, `"article"` or `"article_set"`.
+        vrp_image_texts (`bool`, *optional*, defaults to `False`):
+            The Visual Relevance Predictor also reads each image's caption (or alternative text); needs
+            `vrp_context="article_set"`.
+        vrp_image_text_length (`int`, *optional*, defaults to `128`): Most tokens of a caption that it reads.
         vrp_hidden_size (`int`, *optional*, defaults to `256`): §4, width of the Visual Relevance Predictor.
         vrp_dropout (`float`, *optional*, defaults to `0.1`): §4, dropout of the Visual Relevance Predictor.
         vrp_warmup_steps (`int`, *optional*, defaults to `0`):
@@ -93,6 +100,10 @@ class SpectraSumConfig(PreTrainedConfig):
             §5, what is added to the kernel's diagonal (ε), relative to its mean.
         teacher_long_summary (`str`, *optional*, defaults to `"sentences"`):
             §5, `"sentences"` embeds the summary sentence by sentence, `"truncate"` cuts it at the text tower's limit.
+        teacher_text_scale (`float`, *optional*):
+            The teacher counts an image as relevant by its pixels or by its caption, whichever is more, both counted from their
+            mean over the article; this is what a difference between cosines of the summary and two captions is worth, as a
+            difference between cosines of the summary and two images. By default captions do not count.
         teacher_max_images (`int`, *optional*, defaults to `3`): §6, the teacher's best images that make up v̄.
         projector_hidden_act (`str`, *optional*, defaults to `"gelu"`): Activation of the `"concat"` projector.
         hidden_act (`str`, *optional*, defaults to `"gelu"`): Activation of all other new feed-forwards.
@@ -124,6 +135,7 @@ class SpectraSumConfig(PreTrainedConfig):
     max_images: int = 5
     max_candidate_images: int = 20
     max_selected_images: int = 3
+    captions: Literal["none", "prompt"] = "none"
 
     num_latents: int = 64
     sampler_depth: int = 2
@@ -146,6 +158,8 @@ class SpectraSumConfig(PreTrainedConfig):
     cross_attention_init_scale: float = 2.0
 
     vrp_context: Literal["none", "article", "article_set"] = "none"
+    vrp_image_texts: bool = False
+    vrp_image_text_length: int = 128
     vrp_hidden_size: int = 256
     vrp_dropout: float = 0.1
     vrp_warmup_steps: int = 0
@@ -161,6 +175,7 @@ class SpectraSumConfig(PreTrainedConfig):
     teacher_kappa: float = 3.0
     teacher_epsilon: float = 1e-6
     teacher_long_summary: Literal["sentences", "truncate"] = "sentences"
+    teacher_text_scale: float | None = None
     teacher_max_images: int = 3
 
     projector_hidden_act: str = "gelu"
@@ -234,7 +249,13 @@ class SpectraSumConfig(PreTrainedConfig):
                     f"{name} is {getattr(self, name)}, which does not divide the language model's width {width}; "
                     f"set {name} to a divisor of {width}."
                 )
-        for name in ("max_images", "max_selected_images", "num_latents", "sampler_depth", "dvp_num_layers"):
+        if self.vrp_image_texts and self.vrp_context != "article_set":
+            raise ValueError(
+                f"vrp_image_texts is true and vrp_context {self.vrp_context!r}; set vrp_context to 'article_set', the predictor "
+                "that compares images with the article and with each other."
+            )
+        positive = ("max_images", "max_selected_images", "num_latents", "sampler_depth", "dvp_num_layers")
+        for name in (*positive, "vrp_image_text_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.max_candidate_images < max(self.max_images, self.max_selected_images):
@@ -245,6 +266,10 @@ class SpectraSumConfig(PreTrainedConfig):
         for name in ("alignment_temperature", "teacher_sigma"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+        if self.teacher_text_scale is not None and not self.teacher_text_scale > 0:
+            raise ValueError(
+                f"teacher_text_scale is {self.teacher_text_scale}; it must be positive, or None for a teacher without captions."
+            )
         if not self.teacher_kappa >= 1:
             raise ValueError(
                 f"teacher_kappa is {self.teacher_kappa}; it is the number of images that the teacher expects to choose: set "
@@ -271,6 +296,16 @@ class SpectraSumConfig(PreTrainedConfig):
     def num_image_tokens(self) -> int:
         """Placeholders of one image in the prompt: its patches and a newline for `"concat"`, otherwise 0."""
         return self.num_patches + 1 if self.fusion == "concat" else 0
+
+    def processor_options(self) -> dict[str, Any]:
+        """The options of [`SpectraSumProcessor`] that are the model's: what it makes must be what the model reads."""
+        return {
+            "num_image_tokens": self.num_image_tokens,
+            "max_images": self.max_images,
+            "max_candidate_images": self.max_candidate_images,
+            "captions": self.captions,
+            "image_text_length": self.vrp_image_text_length if self.vrp_image_texts else 0,
+        }
 
 
 __all__ = ["SpectraSumConfig"]

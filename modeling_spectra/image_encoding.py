@@ -126,6 +126,7 @@ class ImageEncodingMixin:
         image_embeds: torch.Tensor | None = None,
         patches: torch.Tensor | None = None,
         rank_images: bool = True,
+        image_text_embeds: torch.Tensor | None = None,
     ) -> EncodedImages:
         """Everything that is computed from an article's images, once per article.
 
@@ -142,6 +143,7 @@ class ImageEncodingMixin:
             patches: (B, N, P, d_v), what [`patch_images`] gave for these images.
             rank_images: False where nobody reads embeddings and logits, as in generation: without a reduction and without
                 `add_pooled_embedding` there is then no use for an embedding tower, which does not run.
+            image_text_embeds: (B, N, d), what [`image_text_embeddings`] gives, for a predictor with `vrp_image_texts`.
 
         Raises:
             ValueError: for no or too many images, for inputs of different shapes (B, N), or when a reduction needs
@@ -152,7 +154,11 @@ class ImageEncodingMixin:
         if pixel_values is None and ((embeds and image_embeds is None) or patches is None):
             raise ValueError("pass pixel_values, or both image_embeds and patches.")
         image_mask = self._checked_mask(
-            image_mask, pixel_values=pixel_values, image_embeds=image_embeds, patches=patches
+            image_mask,
+            pixel_values=pixel_values,
+            image_embeds=image_embeds,
+            patches=patches,
+            image_text_embeds=image_text_embeds,
         )
         count = image_mask.shape[1]
         reduced = count > config.max_images and reduce_by_relevance and embeds
@@ -162,7 +168,7 @@ class ImageEncodingMixin:
             image_embeds = self.pool_images(pixel_values, image_mask)
         predictor, logits = self.visual_path.relevance_predictor, None
         if image_embeds is not None and (predictor.context == "none" or article_embeds is not None):
-            logits = predictor(image_embeds, image_mask, article_embeds).to(image_mask.device)
+            logits = predictor(image_embeds, image_mask, article_embeds, image_text_embeds).to(image_mask.device)
             logits = logits.masked_fill(~image_mask, torch.finfo(logits.dtype).min)
 
         order = torch.where(image_mask, 0.0, -torch.inf)
@@ -221,6 +227,31 @@ class ImageEncodingMixin:
             return (weights[:, None] @ embeds.to(self.dtype)).squeeze(1) / weights.sum(1, keepdim=True).clamp(min=1)
 
     @torch.no_grad()
+    def image_text_embeddings(
+        self, image_text_ids: torch.Tensor | None, image_text_mask: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """Mean input embedding (B, N, d) of the tokens of each image's text (c_i of §12), 0 for an image without any.
+
+        Args:
+            image_text_ids: (B, N, S).
+            image_text_mask: (B, N, S), true on real tokens; all by default.
+
+        Returns:
+            None without ids, and for a predictor that reads no image texts.
+        """
+        if image_text_ids is None or not self.config.vrp_image_texts:
+            return None
+        mask = torch.ones_like(image_text_ids) if image_text_mask is None else image_text_mask
+        if mask.shape != image_text_ids.shape:
+            raise ValueError(
+                f"image_text_mask has the shape {tuple(mask.shape)} and image_text_ids {tuple(image_text_ids.shape)}; they "
+                "must be the same."
+            )
+        weights = mask.to(self.dtype)
+        embeds = self.get_input_embeddings()(image_text_ids).to(self.dtype)
+        return (weights[..., None, :] @ embeds).squeeze(-2) / weights.sum(-1, keepdim=True).clamp(min=1)
+
+    @torch.no_grad()
     def select_images(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -232,6 +263,8 @@ class ImageEncodingMixin:
         threshold: float | None = None,
         image_embeds: torch.Tensor | None = None,
         patches: torch.Tensor | None = None,
+        image_text_ids: torch.Tensor | None = None,
+        image_text_mask: torch.Tensor | None = None,
     ) -> ImageSelection:
         """Rank the images by p̂_i = σ(ℓ_i) and take the best (§4); equal ones in the article's order.
 
@@ -243,6 +276,7 @@ class ImageEncodingMixin:
             threshold (`float`, *optional*): Least probability of a selected image.
             image_embeds: (B, N, d_img), what [`pool_images`] gave for these images; no tower runs then.
             patches: Not read: the arguments of `generate` are those of this method, too.
+            image_text_ids, image_text_mask: (B, N, S), the images' texts for a predictor with `vrp_image_texts`.
 
         Raises:
             ValueError: when the predictor reads the article and `input_ids` are missing, for too many images, for inputs of
@@ -252,7 +286,10 @@ class ImageEncodingMixin:
             batch_size = 0 if input_ids is None else input_ids.shape[0]
             return ImageSelection([[] for _ in range(batch_size)], torch.zeros(batch_size, 0, device=self.device))
         predictor = self.visual_path.relevance_predictor
-        image_mask = self._checked_mask(image_mask, pixel_values=pixel_values, image_embeds=image_embeds)
+        texts = self.image_text_embeddings(image_text_ids, image_text_mask)
+        image_mask = self._checked_mask(
+            image_mask, pixel_values=pixel_values, image_embeds=image_embeds, image_text_ids=texts
+        )
         article_embeds = None
         if predictor.context != "none":
             if input_ids is None:
@@ -262,7 +299,7 @@ class ImageEncodingMixin:
             article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask)
         if image_embeds is None:
             image_embeds = self.pool_images(pixel_values, image_mask)
-        logits = predictor(image_embeds, image_mask, article_embeds).to(image_mask.device)
+        logits = predictor(image_embeds, image_mask, article_embeds, texts).to(image_mask.device)
         probabilities = logits.float().sigmoid().masked_fill(~image_mask, 0.0)
         limit = self.config.max_selected_images if max_selected_images is None else max_selected_images
         ranking = logits.masked_fill(~image_mask, -torch.inf).argsort(dim=1, descending=True, stable=True).tolist()

@@ -148,9 +148,7 @@ def load_llava_onevision(
         chat_template=_chat_template(llava_source) or tokenizer.chat_template,
         prompt_template=prompt_template,
         image_token=image_token or SpectraSumProcessor.default_image_token,
-        num_image_tokens=spectra_config.num_image_tokens,
-        max_images=spectra_config.max_images,
-        max_candidate_images=spectra_config.max_candidate_images,
+        **spectra_config.processor_options(),
         pad_to_square=True,
         images_first=concat,
     )

@@ -241,6 +241,8 @@ class SpectraSumForConditionalGeneration(
         pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         article_mask: torch.Tensor | None = None,
+        image_text_ids: torch.LongTensor | None = None,
+        image_text_mask: torch.Tensor | None = None,
         image_embeds: torch.Tensor | None = None,
         patches: torch.Tensor | None = None,
         visual_key_values: VisualKeyValues | None = None,
@@ -268,6 +270,8 @@ class SpectraSumForConditionalGeneration(
             pixel_values: (B, N, 3, H, W), or None for text-only articles.
             image_mask: (B, N), true on real images; all by default.
             article_mask: (B, up to T), true on the article's own tokens, for a relevance predictor with context.
+            image_text_ids, image_text_mask: (B, N, S), tokens of each image's caption, for a relevance predictor with
+                `vrp_image_texts`; an image without them has no caption.
             image_embeds: (B, N, d_img), and
             patches: (B, N, P, d_v), of the frozen towers, where they were computed before; see [`encode_images`].
             visual_key_values: Output of an earlier call on the same articles; takes the place of `pixel_values`.
@@ -309,7 +313,13 @@ class SpectraSumForConditionalGeneration(
             if config.vrp_context != "none" and input_ids is not None and past_length == 0:
                 article_embeds = self.article_embeddings(input_ids, attention_mask, article_mask, labels)
             encoded = self.encode_images(
-                pixel_values, image_mask, article_embeds, reduce_by_relevance, image_embeds, patches
+                pixel_values,
+                image_mask,
+                article_embeds,
+                reduce_by_relevance,
+                image_embeds,
+                patches,
+                image_text_embeds=self.image_text_embeddings(image_text_ids, image_text_mask),
             )
             visual_key_values, visual_tokens = encoded.visual_key_values, encoded.visual_tokens
             summarizer_images = encoded.summarizer_images

@@ -56,14 +56,15 @@ class MultimodalSummarizationPipeline(Pipeline):
             inputs (`dict`, or a list, dataset or generator of them):
                 `"text"` (`str`), the article's body; `"images"` (`list`, *optional*), each a PIL image, a path, a URL,
                 which is fetched, or a file's content in base64, also as a `data:image/` URI; `"title"` (`str`,
-                *optional*). A dataset is whatever has a length and items by number, such as one of `torch`, of
-                `datasets`, or a `KeyDataset`.
+                *optional*); `"captions"` (`list[str]`, *optional*), one per image, `""` or None for none, which models read
+                whose configuration says so (`captions`, `vrp_image_texts`). A dataset is whatever has a length and items
+                by number, such as one of `torch`, of `datasets`, or a `KeyDataset`.
             max_new_tokens (`int`, *optional*, defaults to `128`): Most tokens of a summary.
             num_beams (`int`, *optional*, defaults to `1`): Beams of the search; 1 is greedy. Nothing is sampled.
             threshold (`float`, *optional*): Least probability of a selected image.
             max_length (`int`, *optional*, defaults to `2048`):
                 Most text tokens of the prompt (§8); fewer where the model has no positions for more. Only the body is
-                cut, and a warning counts what was.
+                cut, after the lines of its captions, and a warning counts what was.
             return_evidence (`bool`, *optional*, defaults to `False`): Adds `"evidence"`.
             timeout (`float`, *optional*, defaults to `30.0`): Seconds to wait for an image that is fetched.
             batch_size (`int`, *optional*, defaults to `1`): Articles that go through the model together.
@@ -146,7 +147,8 @@ class MultimodalSummarizationPipeline(Pipeline):
                 shown = repr(image)[:200]
                 raise ValueError(f"{name}: image {index} ({shown}) cannot be read: {str(error)[:200]}") from error
         # No tensors: they are made per batch, where the articles' lengths and numbers of images are known.
-        return {**article, "images": images, "num_images": len(article["images"])}
+        captions = article["captions"][: scored if images else None]
+        return {**article, "images": images, "captions": captions, "num_images": len(article["images"])}
 
     def _forward(
         self,
@@ -168,6 +170,7 @@ class MultimodalSummarizationPipeline(Pipeline):
             articles["images"],
             max_new_tokens,
             max_length,
+            captions=articles["captions"],
         )
         summaries = generate_summaries(self.model, self.processor.tokenizer, inputs, max_new_tokens, num_beams)
         selection = self.model.select_images(**inputs, threshold=threshold)
@@ -224,9 +227,11 @@ def _checked(article: Any, name: str) -> dict[str, Any]:
     """The article with all fields and its name, without anything loaded."""
     if not isinstance(article, Mapping):
         raise ValueError(f'{name} must be a dict with "text" and "images", not {type(article).__name__}.')
-    unknown = sorted(map(str, set(article) - {"text", "images", "title"}))
+    unknown = sorted(map(str, set(article) - {"text", "images", "title", "captions"}))
     if unknown:
-        raise ValueError(f'{name} has unknown keys {unknown}; an article has "text", "images" and "title".')
+        raise ValueError(
+            f'{name} has unknown keys {unknown}; an article has "text", "images", "title" and "captions".'
+        )
     if not isinstance(article.get("text"), str):
         raise ValueError(f'{name}: "text" must be a string, not {type(article.get("text")).__name__}.')
     title, images = article.get("title"), article.get("images")
@@ -239,7 +244,20 @@ def _checked(article: Any, name: str) -> dict[str, Any]:
             raise ValueError(
                 f"{name}: image {index} must be a PIL image, a path or a URL, not {type(image).__name__}."
             )
-    return {"text": article["text"], "title": title or "", "images": list(images or ()), "name": name}
+    captions = article.get("captions")
+    if not isinstance(captions, list | tuple | None) or not all(
+        isinstance(each, str | None) for each in captions or ()
+    ):
+        raise ValueError(f'{name}: "captions" must be a list of strings, one per image.')
+    if images and captions and len(images) != len(captions):
+        raise ValueError(f'{name}: it has {len(images)} images and {len(captions)} "captions"; give one per image.')
+    return {
+        "text": article["text"],
+        "title": title or "",
+        "images": list(images or ()),
+        "captions": [caption or "" for caption in captions or ()],
+        "name": name,
+    }
 
 
 __all__ = ["MultimodalSummarizationPipeline"]

@@ -62,9 +62,7 @@ class PretrainedPartsMixin:
             tokenizer=tokenizer,
             chat_template=tokenizer.chat_template,
             prompt_template=prompt_template,
-            num_image_tokens=spectra_config.num_image_tokens,
-            max_images=spectra_config.max_images,
-            max_candidate_images=spectra_config.max_candidate_images,
+            **spectra_config.processor_options(),
         )
         return model.eval(), processor
 

@@ -1,20 +1,21 @@
 """Processor: articles and their images → the tensors of [`SpectraSumForConditionalGeneration`]."""
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import TensorType, logging
 
+from .article_arguments import caption_rows, image_rows, texts_of
 from .article_messages import articles_of
 from .article_prompt import CHAT_PROMPT, PLAIN_PROMPT, ArticlePromptMixin, check_prompt_template
 from .image_inputs import FETCH_TIMEOUT, to_rgb
+from .image_texts import image_text_tensors
 from .prompt_options import PromptOptions
 
 logger = logging.get_logger(__name__)
@@ -44,6 +45,11 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
             Put the placeholders where the chat template puts images, for LLaVA-OneVision in front of a line break and
             the instruction, and split the prompt into tokens as one text, which gives its own processor's token ids.
             Otherwise they stand right before the title.
+        captions (`str`, *optional*, defaults to `"none"`):
+            `"prompt"` writes a line `Figure N: caption` behind the body for each image that the summarizer sees and that has a
+            caption, `"none"` does not.
+        image_text_length (`int`, *optional*, defaults to `0`):
+            Most tokens of an image's caption that a relevance predictor with `vrp_image_texts` reads; 0 for other predictors.
     """
 
     default_image_token = "<image>"
@@ -61,9 +67,13 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         max_candidate_images: int = 20,
         pad_to_square: bool = False,
         images_first: bool = False,
+        captions: Literal["none", "prompt"] = "none",
+        image_text_length: int = 0,
     ):
         self.prompt_template = prompt_template or (CHAT_PROMPT if chat_template else PLAIN_PROMPT)
         check_prompt_template(self.prompt_template)
+        if captions not in ("none", "prompt"):
+            raise ValueError(f'captions must be "none" or "prompt", not {captions!r}.')
         if tokenizer.eos_token is None or tokenizer.pad_token is None:
             raise ValueError("the tokenizer needs an eos_token and a pad_token; set both before making the processor.")
         if num_image_tokens and tokenizer.convert_tokens_to_ids(image_token) in (None, tokenizer.unk_token_id):
@@ -78,11 +88,19 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         self.max_candidate_images = max_candidate_images
         self.pad_to_square = pad_to_square
         self.images_first = images_first
+        self.captions = captions
+        self.image_text_length = image_text_length
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @property
     def model_input_names(self) -> list[str]:
-        return ["input_ids", "attention_mask", "article_mask", "pixel_values", "image_mask"]
+        texts = ["image_text_ids", "image_text_mask"] if self.image_text_length else []
+        return ["input_ids", "attention_mask", "article_mask", "pixel_values", "image_mask", *texts]
+
+    @property
+    def reads_captions(self) -> bool:
+        """Whether captions change anything: they are written into the prompt, or read by the relevance predictor."""
+        return self.captions == "prompt" or self.image_text_length > 0
 
     def __call__(
         self,
@@ -91,6 +109,7 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         title: str | Sequence[str | None] | None = None,
         summary: str | Sequence[str] | None = None,
         fetch_images: bool = False,
+        captions: Any = None,
         **options: Any,
     ) -> BatchFeature:
         """Prepare a batch of articles.
@@ -106,11 +125,17 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
             summary (`str` or `list[str]`, *optional*): Reference summaries, for training.
             fetch_images (`bool`, *optional*, defaults to `False`):
                 Fetch images that are given as `http(s)://` addresses, which are refused otherwise.
+            captions (`list`, *optional*):
+                Per article a list with a caption (`str`) per image, `""` or None for none, or None; for a single article also
+                just its list. Without images there may be any number of them. They are read where the processor's options
+                `captions` and `image_text_length` say so. In the prompt they are those of the first `max_images` images
+                (without images all), each on one line, numbered by the image's place from 1.
             max_length (`int` or `list[int]`, *optional*, defaults to `2048`):
                 Most text tokens of prompt and summary together, visual placeholders not counted; of all articles, or
                 one entry per article.
             truncation (`bool` or `str`, *optional*, defaults to `True`):
-                Cut to `max_length`, and of the prompt only the body's end: title, instruction, images and summary stay.
+                Cut to `max_length`, and of the prompt only caption lines, the last one first, and when there is none left, the
+                body's end: title, instruction, images and summary stay.
             padding (`bool` or `str`, *optional*, defaults to `True`):
                 `True` or `"longest"` pads to the longest row, `"max_length"` to `max_length` and the placeholders of
                 `max_images` images, `False` not at all.
@@ -123,9 +148,10 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
             text_kwargs, common_kwargs (`dict`, *optional*): The same options, as transformers groups them.
 
         Returns:
-            `input_ids`, `attention_mask` and `article_mask` (B, T), the last one true on title and body; with images
-            `pixel_values` (B, N, 3, H, W) and `image_mask` (B, N); with summaries `labels` (B, T), −100 except on the
-            summary and its end token. Prompts are padded on the left, prompts with a summary on the right.
+            `input_ids`, `attention_mask` and `article_mask` (B, T), the last one true on title and body, not on caption lines;
+            with images `pixel_values` (B, N, 3, H, W) and `image_mask` (B, N), and where the relevance predictor reads captions
+            and there are any, `image_text_ids` and `image_text_mask` (B, N, S); with summaries `labels` (B, T), −100 except on
+            the summary and its end token. Prompts are padded on the left, prompts with a summary on the right.
 
         Raises:
             ValueError: for an entry that is missing or of another kind, lists of different lengths, unreadable images, a
@@ -137,11 +163,14 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         if text is None:
             raise ValueError("text is missing: pass the article's body (it may be an empty string).")
         single = isinstance(text, str)
-        text = _texts("text", text, None)
+        text = texts_of("text", text, None)
         count = len(text)
-        title = [entry or "" for entry in _texts("title", title, count, optional=True)] if title is not None else None
-        summary = _texts("summary", summary, count) if summary is not None else None
-        images = _image_rows(images, count, single)
+        title = (
+            [entry or "" for entry in texts_of("title", title, count, optional=True)] if title is not None else None
+        )
+        summary = texts_of("summary", summary, count) if summary is not None else None
+        images = image_rows(images, count, single)
+        captions = caption_rows(captions, [len(row) for row in images], single)
         limits = checked.limits(count)
         kept = [row[: self.max_candidate_images] for row in images]
         dropped = sum(map(len, images)) - sum(map(len, kept))
@@ -151,15 +180,16 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         rows = []
         for index in range(count):
             summary_ids = self._summary_ids(summary[index]) if summary is not None else []
-            prompt_ids, article = self._prompt(
+            prompt = self._prompt(
                 text[index],
                 title[index] if title is not None else "",
                 len(kept[index]),
+                captions[index],
                 limits[index] - len(summary_ids) if checked.cuts else None,
                 name=f"article {index}",
                 add_special_tokens=checked.add_special_tokens is not False,
             )
-            rows.append((prompt_ids, article, summary_ids))
+            rows.append((prompt.ids, prompt.article, summary_ids))
         most = max(limits) + self._placed_images(self.max_images) * self.num_image_tokens
         widths = checked.widths([len(prompt) + len(summary_ids) for prompt, _, summary_ids in rows], most)
         data = self._padded(rows, widths, pad_left=summary is None)
@@ -171,7 +201,26 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
             data["image_mask"] = image_mask.tolist()
             if checked.return_tensors != TensorType.PYTORCH:
                 data["pixel_values"] = list(pixel_values.numpy())
+            shown = [row[: len(scored)] for row, scored in zip(captions, kept, strict=True)]
+            texts = self.imagetexts_of(shown, image_mask.shape[1])
+            data.update({name: values.tolist() for name, values in texts.items()})
         return BatchFeature(data, tensor_type=checked.return_tensors)
+
+    def imagetexts_of(self, captions: Sequence[Sequence[str]], num_images: int) -> dict[str, torch.Tensor]:
+        """What the relevance predictor reads of captions.
+
+        Args:
+            captions (`list[list[str]]`): Of each of B articles one per image, or none.
+            num_images (`int`): Most images of an article in the batch (N).
+
+        Returns:
+            `image_text_ids` and `image_text_mask` (B, N, S); nothing where the predictor reads none, and without any caption.
+        """
+        if not self.image_text_length:
+            return {}
+        rows = [[*row, *[""] * (num_images - len(row))] for row in captions]
+        encode = partial(self._encode, literal=True)
+        return image_text_tensors(rows, encode, self.image_text_length, self.tokenizer.pad_token_id)
 
     def _padded(
         self, rows: list[tuple[list[int], list[int], list[int]]], widths: list[int], pad_left: bool
@@ -234,7 +283,7 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
             conversation (`list[dict]` or `list[list[dict]]`):
                 `[{"role": "user", "content": […]}]`, the content a string or a list of `{"type": "text", "text": …}` and
                 `{"type": "image", …}` with one of `"image"` (whatever [`open_image`] reads), `"path"`, `"url"` and
-                `"base64"`.
+                `"base64"`, and, if it has one, its `"caption"`.
             chat_template (`str`, *optional*): A Jinja template to take the place of the processor's own.
             tokenize (`bool`, *optional*, defaults to `False`): Give the model's inputs, not the prompt's text.
             return_dict (`bool`, *optional*, defaults to `False`): Give all of the model's inputs, not `input_ids` alone.
@@ -275,75 +324,31 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
             options = {"return_tensors": return_tensors, "processor_kwargs": processor_kwargs, **kwargs}
             return processor.apply_chat_template(conversation, tokenize=tokenize, return_dict=return_dict, **options)
         arguments = {**(processor_kwargs or {}), **kwargs}
-        if given := sorted({"text", "images"} & set(arguments)):
+        if given := sorted({"text", "images", "captions"} & set(arguments)):
             raise ValueError(f"{', '.join(given)} is not possible: text and images come from the conversation.")
         articles, batched = articles_of(conversation)
         texts = [article.text for article in articles]
         images = [article.images for article in articles]
+        captions = [article.captions for article in articles]
         if not tokenize:
-            titles = _texts("title", arguments.get("title") or [None] * len(texts), len(texts), optional=True)
+            titles = texts_of("title", arguments.get("title") or [None] * len(texts), len(texts), optional=True)
             prompts = [
-                self.prompt_text(text, title or "", len(row))
-                for text, title, row in zip(texts, titles, images, strict=True)
+                self.prompt_text(text, title or "", len(row), own)
+                for text, title, row, own in zip(texts, titles, images, captions, strict=True)
             ]
             return prompts if batched else prompts[0]
         if return_tensors != "auto":
             arguments["return_tensors"] = return_tensors
         if not batched:
             # A title or summary of a single article is a string.
-            texts, images = texts[0], images[0]
-        inputs = self(text=texts, images=images, **arguments)
+            texts, images, captions = texts[0], images[0], captions[:1]
+        inputs = self(text=texts, images=images, captions=captions, **arguments)
         return inputs if return_dict else inputs["input_ids"]
 
     def decode_summaries(self, sequences: torch.Tensor, prompt_length: int) -> list[str]:
         """The generated part (B, T) → summaries; `prompt_length` is the width of the `input_ids` given to generate."""
         texts = self.tokenizer.batch_decode(sequences[:, prompt_length:], skip_special_tokens=True)
         return [text.strip() for text in texts]
-
-
-def _texts(name: str, values: Any, count: int | None, optional: bool = False) -> list[str | None]:
-    """The checked entries of an argument, of which there are `count`, if that is known yet."""
-    values = [values] if isinstance(values, str) and count in (None, 1) else values
-    if isinstance(values, str) or not isinstance(values, Sequence) or count not in (None, len(values)):
-        length = f" with one entry per article ({count})" if count is not None else ""
-        raise ValueError(f"{name} must be a string, or a list of strings{length}.")
-    if not len(values):
-        raise ValueError(f"{name} is an empty list; pass at least one article.")
-    for index, value in enumerate(values):
-        if not (isinstance(value, str) or (optional and value is None)):
-            raise ValueError(f"article {index}: its {name} must be a string, not {type(value).__name__}.")
-    return list(values)
-
-
-def _image_rows(images: Any, count: int, single: bool) -> list[list[Any]]:
-    """Each article's images."""
-    if images is None:
-        return [[] for _ in range(count)]
-    if single and not (_is_list(images) and len(images) == 1 and _is_list(images[0])):
-        images = [images]
-    if not _is_list(images) or len(images) != count:
-        given = f" of {len(images)}" if _is_list(images) else ""
-        raise ValueError(
-            f"images must be a list with one entry per article ({count}), each a list of images, an image or None, not "
-            f"{type(images).__name__}{given}."
-        )
-    rows = []
-    for index, row in enumerate(images):
-        if isinstance(row, str | os.PathLike | Image.Image | np.ndarray | torch.Tensor):
-            stacked = isinstance(row, np.ndarray | torch.Tensor) and row.ndim == 4
-            row = list(row) if stacked else [row]
-        elif row is None:
-            row = []
-        elif not _is_list(row):
-            raise ValueError(
-                f"article {index}: its images must be a list, an image or None, not {type(row).__name__}."
-            )
-        rows.append(list(row))
-    return rows
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _squared(image: Image.Image, mean: Sequence[float]) -> Image.Image:

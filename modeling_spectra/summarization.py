@@ -20,10 +20,12 @@ class GeneratedSummary(NamedTuple):
 
 
 class ReadTokens(NamedTuple):
-    """Text tokens of an article's prompt, visual placeholders not counted: all, and the last ones, which were cut."""
+    """Text tokens of an article's prompt, visual placeholders not counted: all, and the last ones, which were cut; and how
+    many caption lines were cut, which goes before the body is."""
 
     whole: int
     cut: int
+    cut_captions: int = 0
 
 
 def end_token_ids(generation_config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -52,21 +54,27 @@ def prepare_articles(
     images: Sequence[Sequence[Any]],
     max_new_tokens: int,
     max_length: int = MAX_LENGTH,
+    captions: Sequence[Sequence[str]] | None = None,
 ) -> tuple[BatchFeature, list[ReadTokens]]:
     """The inputs of a batch of B articles on the model's device, each cut to its own [`text_length_limit`].
 
     Among them are the images' features: summaries, selection and evidence of the same articles run no tower again.
 
+    Args:
+        captions (`list[list[str]]`, *optional*): As [`SpectraSumProcessor.__call__`] takes them.
+
     Raises:
         ValueError: what the processor raises: the limit leaves no room for a body, or an image cannot be read.
     """
     limits = [text_length_limit(model, processor, len(row), max_new_tokens, max_length) for row in images]
-    inputs = processor(text=text, title=title, images=images, max_length=limits)
+    inputs = processor(text=text, title=title, images=images, captions=captions, max_length=limits)
     read = []
     for index, size in enumerate(inputs["attention_mask"].sum(dim=1).tolist()):
         placeholders = min(len(images[index]), processor.max_images) * processor.num_image_tokens
-        whole = processor.num_text_tokens(text[index], title[index], len(images[index]))
-        read.append(ReadTokens(whole, whole + placeholders - size))
+        article = text[index], title[index], len(images[index]), (captions[index] or ()) if captions else ()
+        whole = processor.num_text_tokens(*article)
+        lines = processor.num_caption_lines(*article), processor.num_caption_lines(*article, limits[index])
+        read.append(ReadTokens(whole, whole + placeholders - size, lines[0] - lines[1]))
     return with_image_features(model, inputs.to(model.device)), read
 
 

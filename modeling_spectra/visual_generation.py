@@ -33,6 +33,7 @@ class VisualGenerationMixin(GenerationMixin):
             name: model_kwargs.pop(name, None) for name in ("pixel_values", "image_mask", "image_embeds", "patches")
         }
         article_mask = model_kwargs.pop("article_mask", None)
+        texts = [model_kwargs.pop(name, None) for name in ("image_text_ids", "image_text_mask")]
         key_values = model_kwargs.pop("visual_key_values", None)
         has_images = any(images[name] is not None for name in ("pixel_values", "image_embeds", "patches"))
         if key_values is None and has_images:
@@ -41,7 +42,12 @@ class VisualGenerationMixin(GenerationMixin):
             starts = (cache is None or cache.get_seq_length() == 0) and model_kwargs.get("inputs_embeds") is None
             if self.config.vrp_context != "none" and starts:
                 article_embeds = self.article_embeddings(input_ids, model_kwargs.get("attention_mask"), article_mask)
-            encoded = self.encode_images(**images, article_embeds=article_embeds, rank_images=False)
+            encoded = self.encode_images(
+                **images,
+                article_embeds=article_embeds,
+                rank_images=False,
+                image_text_embeds=self.image_text_embeddings(*texts),
+            )
             key_values = encoded.visual_key_values
             if encoded.visual_tokens is not None:
                 model_kwargs["visual_tokens"] = encoded.visual_tokens

@@ -33,15 +33,17 @@ class VisualRelevancePredictor(nn.Module):
 
     With `vrp_context="none"` the only feature is v_i, as in the paper. `"article"` reads [v_i ; a ; v_i ⊙ W a], where a
     is the mean input embedding of the article's tokens; `"article_set"` adds the mean of the other images and the
-    largest similarity to them.
+    largest similarity to them. With `vrp_image_texts` it also adds [c_i ; c_i ⊙ a], where c_i is the mean input embedding of
+    the image's caption, 0 where there is none (§12): a and c_i lie in one space, and compare without a projection.
 
     Args:
-        config (`SpectraSumConfig`): `vrp_context`, `vrp_hidden_size`, `vrp_dropout`.
+        config (`SpectraSumConfig`): `vrp_context`, `vrp_image_texts`, `vrp_hidden_size`, `vrp_dropout`.
     """
 
     def __init__(self, config: SpectraSumConfig):
         super().__init__()
         self.context = config.vrp_context
+        self.reads_image_texts = config.vrp_image_texts
         image_size, article_size = config.image_embedding_size, config.text_config.hidden_size
         feature_size = image_size
         if self.context != "none":
@@ -49,23 +51,34 @@ class VisualRelevancePredictor(nn.Module):
             feature_size += article_size + image_size
         if self.context == "article_set":
             feature_size += image_size + 1
+        if self.reads_image_texts:
+            feature_size += 2 * article_size
         self.up_proj = nn.Linear(feature_size, config.vrp_hidden_size)
         self.dropout = nn.Dropout(config.vrp_dropout)
         self.down_proj = nn.Linear(config.vrp_hidden_size, 1)
 
     def forward(
-        self, image_embeds: torch.Tensor, image_mask: torch.Tensor, article_embeds: torch.Tensor | None = None
+        self,
+        image_embeds: torch.Tensor,
+        image_mask: torch.Tensor,
+        article_embeds: torch.Tensor | None = None,
+        image_text_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Embeddings (B, N, d_img) L2-normalised, mask (B, N), article means (B, d) → logits (B, N).
+        """Embeddings (B, N, d_img) L2-normalised, mask (B, N), article means (B, d), image text means (B, N, d) → logits
+        (B, N). Without image texts a predictor that reads them takes all of them for 0.
 
         Logits of padded images are finite and mean nothing. Computed in the predictor's own dtype, under
         autocast, too.
         """
         with maybe_autocast(image_embeds.device.type, enabled=False):
-            return self._logits(image_embeds, image_mask, article_embeds)
+            return self._logits(image_embeds, image_mask, article_embeds, image_text_embeds)
 
     def _logits(
-        self, image_embeds: torch.Tensor, image_mask: torch.Tensor, article_embeds: torch.Tensor | None
+        self,
+        image_embeds: torch.Tensor,
+        image_mask: torch.Tensor,
+        article_embeds: torch.Tensor | None,
+        image_text_embeds: torch.Tensor | None,
     ) -> torch.Tensor:
         dtype = self.up_proj.weight.dtype
         # The entries of a unit vector shrink with its width; at unit variance every feature is learnt at the same rate.
@@ -80,5 +93,11 @@ class VisualRelevancePredictor(nn.Module):
         if self.context == "article_set":
             mean_of_others, largest_similarity = set_features(image_embeds, image_mask)
             features += [mean_of_others * scale, largest_similarity]
+        if self.reads_image_texts:
+            texts = torch.zeros_like(article)
+            if image_text_embeds is not None:
+                # The norm of 0 is 0: no text stays none.
+                texts = F.layer_norm(image_text_embeds.float(), image_text_embeds.shape[-1:]).to(dtype)
+            features += [texts, texts * article]
         hidden = self.dropout(F.gelu(self.up_proj(torch.cat(features, dim=-1))))
         return self.down_proj(hidden).squeeze(-1)

@@ -37,7 +37,7 @@ from trainer.closed_world.backbones import (
     train_tokenizer,
 )
 from trainer.collator import SummarizationCollator
-from trainer.data import count_excess_images, drop_oversized
+from trainer.data import CLOSED_WORLD, count_excess_images, drop_oversized
 from trainer.features.cache import CachedFeatures
 from trainer.features.filling import prepare_features
 from trainer.objectives.dpp_teacher import DPPTeacher
@@ -118,10 +118,8 @@ def build_model(
             register_auto_classes()
             model = SpectraSumForConditionalGeneration.from_pretrained(path, dtype=dtype or "auto", **fields)
             processor = SpectraSumProcessor.from_pretrained(path)
-            processor.max_images, processor.max_candidate_images = (
-                model.config.max_images,
-                model.config.max_candidate_images,
-            )
+            for name, value in model.config.processor_options().items():
+                setattr(processor, name, value)
         elif data_args.llava_onevision:
             vision, llava_onevision = backbones
             model, processor = SpectraSumForConditionalGeneration.from_llava_onevision(
@@ -158,6 +156,7 @@ def build_teacher(vision: str, config: SpectraSumConfig, device: torch.device) -
         kappa=config.teacher_kappa,
         epsilon=config.teacher_epsilon,
         long_summary=config.teacher_long_summary,
+        text_scale=config.teacher_text_scale,
     )
 
 
@@ -285,6 +284,11 @@ def trainer_parts(
     set_seed(args.seed)
     model, processor = build_model(data_args, architecture, args, model_args, backbones)
     config = model.config
+    if data_args.dataset == CLOSED_WORLD and (processor.reads_captions or config.teacher_text_scale is not None):
+        logger.warning(
+            "the closed world's captions say in words what its images show: with captions, vrp_image_texts or "
+            "teacher_text_scale nothing is measured of how images are read."
+        )
     dual_encoder = find_dual_encoder(data_args, config, backbones)
     teacher = features = None
     if dual_encoder is not None and data_args.cache == "none":
@@ -309,7 +313,13 @@ def trainer_parts(
         "eval_max_length": data_args.max_length,
         "use_images": data_args.use_images,
         "broken_images": features.broken_images if features is not None else (),
-        "data_collator": SummarizationCollator(processor, data_args.max_length, data_args.use_images, features),
+        "data_collator": SummarizationCollator(
+            processor,
+            data_args.max_length,
+            data_args.use_images,
+            features,
+            teacher_reads_texts=teacher is not None and teacher.text_scale is not None,
+        ),
         "train_dataset": train_records,
         "eval_dataset": eval_records,
         "processing_class": processor,

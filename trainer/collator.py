@@ -11,6 +11,7 @@ from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import negative_key
 from spectra_sum.sentences import reference_sentences
 from spectra_sum.summaries.article_images import BrokenImage, ReadImages, read_images
+from spectra_sum.summaries.image_texts import captions_for, image_texts
 from trainer.features.cache import CachedFeatures
 from trainer.features.shards import PER_IMAGE, id_key
 
@@ -23,6 +24,9 @@ def record_key(record: dict[str, Any]) -> int:
 class SummarizationCollator:
     """Batches records with the columns id, title, article, summary (lines), images, and optionally facts.
 
+    A processor that reads captions is given each image's caption, or else its alternative text: the columns captions and,
+    optionally, alt_texts.
+
     Images may come undecoded, as [`UndecodedArticles`] gives them. A broken one is left out, also from the cached features.
 
     Args:
@@ -32,6 +36,8 @@ class SummarizationCollator:
         features (`CachedFeatures`, *optional*): Adds the cached features of the articles. With patches no image is decoded,
             and records need no images. With embeddings alone, all candidates are: which of them the summarizer sees is known
             only when the relevance predictor has ranked them.
+        teacher_reads_texts (`bool`, *optional*, defaults to `False`): Adds the images' texts for a [`DPPTeacher`] with a
+            `text_scale`.
     """
 
     def __init__(
@@ -40,22 +46,26 @@ class SummarizationCollator:
         max_length: int,
         use_images: bool = True,
         features: CachedFeatures | None = None,
+        teacher_reads_texts: bool = False,
     ):
         self.processor = processor
         self.max_length = max_length
         self.use_images = use_images
         self.features = features
+        self.teacher_reads_texts = teacher_reads_texts
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What a record must have."""
         without = not self.use_images or (self.features is not None and self.features.patch_shape is not None)
-        return ("id", "title", "article", "summary", *(() if without else ("images",)))
+        texts = ("captions",) if self.processor.reads_captions or self.teacher_reads_texts else ()
+        return ("id", "title", "article", "summary", *(() if without else ("images",)), *texts)
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Records → the processor's tensors with labels, `summary_sentences` (lists of str, of [`reference_sentences`]),
         `negative_keys` (B,), `article_ids` (list of str) and `broken_images` (B lists of the fields of a [`BrokenImage`]);
-        with cached features those of [`CachedFeatures.batch`], too.
+        with cached features those of [`CachedFeatures.batch`], too, and where the teacher reads them `image_texts` (per article
+        a list of str, one per image).
 
         A batch without any image gets a blank one per article, masked: it changes no output, and the visual path runs in
         every process, which data-parallel training needs.
@@ -68,13 +78,12 @@ class SummarizationCollator:
             raise SpectraSumError(
                 f"article {texts[0]}: its summary is one text, where the list of its sentences is needed."
             )
-        cached, images = None, None
+        cached, images, read = None, None, None
         broken: list[list[BrokenImage]] = [[] for _ in records]
         if self.features is not None:
             cached = [self.features.read(record["id"]) for record in records]
         if self.features is not None and self.features.patch_shape is not None:
-            for article in cached:
-                article.pop("broken_indices", None)
+            read = [_cached_places(article) for article in cached]
             images = self._placeholders([len(article["image_embeds"]) for article in cached])
         elif self.use_images:
             limit = self.processor.max_candidate_images
@@ -83,11 +92,17 @@ class SummarizationCollator:
                 pairs = [_common(record, *pair) for record, *pair in zip(records, read, cached, strict=True)]
                 read, cached = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
             images, broken = [article.images for article in read], [article.broken for article in read]
+        captions = captions_for(self.processor, records, read)
+        seen = captions
+        if captions is not None and self.features is not None and self.features.patch_shape is not None:
+            # The prompt has no images or as many as the summarizer sees; the texts of the others are the predictor's alone.
+            seen = [texts[: self.processor.max_images] for texts in captions]
         batch = self.processor(
             text=[record["article"] for record in records],
             title=[record["title"] for record in records],
             images=images,
             summary=[" ".join(record["summary"]) for record in records],
+            captions=seen,
             max_length=self.max_length,
         )
         if self.use_images and "pixel_values" not in batch:
@@ -98,7 +113,13 @@ class SummarizationCollator:
             features = self.features.batch(cached)
             if "patches" in features:
                 del batch["pixel_values"]
+                if captions is not None:
+                    batch.update(self.processor.image_texts(captions, features["image_mask"].shape[1]))
             batch.update(features)
+        if self.teacher_reads_texts and read is not None:
+            batch["image_texts"] = [
+                image_texts(record, article.indices) for record, article in zip(records, read, strict=True)
+            ]
         return {
             **batch,
             "summary_sentences": [reference_sentences(record["summary"]) for record in records],
@@ -114,6 +135,13 @@ class SummarizationCollator:
             return None
         blank = Image.new("RGB", (1, 1))
         return [[blank] * min(count, self.processor.max_images) for count in counts]
+
+
+def _cached_places(article: dict[str, torch.Tensor]) -> ReadImages:
+    """Which images of an article the cache has features of; takes `broken_indices` out of it."""
+    lacking = set(article.pop("broken_indices", torch.zeros(0)).tolist())
+    count = len(article["image_embeds"]) + len(lacking)
+    return ReadImages([], [index for index in range(count) if index not in lacking], [])
 
 
 def _common(

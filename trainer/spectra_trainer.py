@@ -40,7 +40,8 @@ from trainer.trainer_checks import check_arguments, check_sets
 logger = logging.get_logger(__name__)
 
 # What the collator adds for the losses; the model does not know it.
-FOR_THE_LOSSES = ("summary_sentences", "negative_keys", "article_ids", "broken_images", *TeacherLabels._fields)
+FOR_THE_LOSSES = ("summary_sentences", "image_texts", "negative_keys", "article_ids", "broken_images")
+FOR_THE_LOSSES += TeacherLabels._fields
 
 
 class PushNegatives(TrainerCallback):
@@ -108,7 +109,10 @@ class SpectraTrainer(GeneratingTrainer):
         check_arguments(kwargs)
         if kwargs.get("data_collator") is None:
             kwargs["data_collator"] = SummarizationCollator(
-                kwargs.get("processing_class"), eval_max_length, use_images
+                kwargs.get("processing_class"),
+                eval_max_length,
+                use_images,
+                teacher_reads_texts=teacher is not None and teacher.text_scale is not None,
             )
         sets = (kwargs.get(name) for name in ("train_dataset", "eval_dataset"))
         check_sets(kwargs["args"], kwargs["data_collator"], use_images, *sets)
@@ -252,7 +256,9 @@ class SpectraTrainer(GeneratingTrainer):
     def _teacher_labels(self, inputs: dict[str, Any], outputs: SpectraSumOutput) -> TeacherLabels:
         if TeacherLabels._fields[0] in inputs:
             return TeacherLabels(*(inputs[name] for name in TeacherLabels._fields))
-        return self.teacher.label(outputs.image_embeds.detach(), inputs["image_mask"], inputs["summary_sentences"])
+        return self.teacher.label(
+            outputs.image_embeds.detach(), inputs["image_mask"], inputs["summary_sentences"], inputs.get("image_texts")
+        )
 
     def _check_finite(self, parts: dict[str, torch.Tensor], article_ids: list[str]) -> dict[str, float]:
         """Stop at a loss that is NaN or infinite: the Trainer would leave it out of its log and go on with its gradient.

@@ -14,7 +14,7 @@ from spectra_sum.msmo.integrity import DAMAGE_KINDS, IntegrityReport
 from ..errors import HubError
 from ..repository import PROJECT_TAG
 
-LABEL_COLUMNS = ("summary", "captions", "gold_images")
+LABEL_COLUMNS = ("summary", "captions", "alt_texts", "gold_images")
 # The Hub's names for ranges of the number of records.
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .msmo_article import is_msmo_split
 from .parts import DocumentError, printable
 from .reading import DOCUMENT_SUFFIXES, check_document
 
@@ -34,7 +35,7 @@ def find_documents(names: Sequence[str | Path], images: Sequence[str | Path] = (
 
     A folder gives all documents in it and in its subfolders, sorted by path. Left out are hidden files and folders,
     folders `NAME_files` beside a page `NAME.html` (what browsers save with it), links to folders, and links to files
-    outside. A document that is named twice counts once.
+    outside. Of a split in the MSMO layout it gives the articles. A document that is named twice counts once.
 
     Args:
         names (`Sequence[str | Path]`):
@@ -96,7 +97,7 @@ def _in_folder(folder: Path, failures: list[str]) -> tuple[list[Path], list[str]
     """The documents in a folder, sorted, and remarks on what else is in it; adds subfolders that cannot be searched to
     `failures`."""
     documents: list[Path] = []
-    images, pages = 0, 0
+    images, pages, splits = 0, 0, 0
     others: Counter[str] = Counter()
     links: list[str] = []
     root = Path(os.path.realpath(folder))
@@ -118,6 +119,10 @@ def _in_folder(folder: Path, failures: list[str]) -> tuple[list[Path], list[str]
                 pages += 1
             else:
                 kept.append(name)
+        if is_msmo_split(kept):
+            # Captions and the annotation may be .txt files, and are no documents.
+            kept, files = ["article"], []
+            splits += 1
         folders[:] = kept
         for name in files:
             path = Path(place, name)
@@ -143,6 +148,8 @@ def _in_folder(folder: Path, failures: list[str]) -> tuple[list[Path], list[str]
         remarks.append(f"files of other kinds are not read: {counts}")
     if pages:
         remarks.append(f"folders saved with a page are not searched for documents: {pages}")
+    if splits:
+        remarks.append(f"splits in the MSMO layout, of which the articles are read, with their images: {splits}")
     if images:
         remarks.append(f"image files are read where a document shows them: {images}")
     return sorted(documents), remarks

@@ -23,7 +23,8 @@ class Problem:
         kind (`str`): `"remote_image"` (not fetched), `"outside_folder"`, `"missing_image"`, `"broken_image"`,
             `"oversized_image"`, `"small_image"` (under 24 pixels a side), `"unsupported_image"` (unknown schemes; in
             Markdown also `data:`), `"image_limit"`, `"raw_html"` (what of the HTML in Markdown is not read),
-            `"front_matter"` (no valid YAML or TOML) or `"page_furniture"` (what surrounds the article of an HTML page,
+            `"image_text"` (a caption or alternative text that cannot be read), `"front_matter"` (no valid YAML or TOML) or
+            `"page_furniture"` (what surrounds the article of an HTML page,
             and what in it is not its text); the summarizer adds its own.
         detail (`str`): What it was, and why, in words.
     """

@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..msmo.layout import parse_article
 from .html.encoding import decode_html
 from .html.page import MAX_HTML_BYTES, read_html
 from .local_images import ImageError, check_side, open_local_image
 from .markdown import read_markdown
+from .msmo_article import is_msmo_article, read_msmo_article
 from .parts import Document, DocumentError, DocumentImage, Problem, printable
 
 __all__ = [
@@ -32,7 +32,6 @@ MAX_TEXT_BYTES = 1_000_000
 MAX_TITLE_LENGTH = 120
 
 _BLANK_LINES = re.compile(r"\n\s*\n")
-_MSMO_OPENING = re.compile(r"\s*@(?:title|body)\s")
 
 
 def check_document(path: str | Path, images: Sequence[str | Path] = ()) -> None:
@@ -85,7 +84,8 @@ def read_document(path: str | Path, images: Sequence[str | Path] = (), *, images
 
     Text: the title is the first paragraph when it is one short line without a full stop and more text follows, else
     the file's stem. A text that opens with `@title` or `@body` is an article in the MSMO layout; its `@summary` is
-    kept as the reference.
+    kept as the reference, and where no `images` are given, those of its copy of the dataset are read with their captions
+    and alternative texts, see [`~spectra_sum.documents.msmo_article.read_msmo_article`].
 
     Args:
         path (`str` or `Path`):
@@ -111,7 +111,7 @@ def read_document(path: str | Path, images: Sequence[str | Path] = (), *, images
     elif suffix in HTML_SUFFIXES:
         document = read_html(path, text, images_by_name=images_by_name)
     else:
-        document = _read_plain_text(path, text)
+        document = _read_plain_text(path, text, with_images=not images)
     for image in images:
         _add_own_image(Path(image), document)
     document.id = printable(document.id)
@@ -155,14 +155,12 @@ def _add_own_image(path: Path, document: Document) -> None:
         document.images.append(DocumentImage(printable(path.name), "", image))
 
 
-def _read_plain_text(path: Path, text: str) -> Document:
-    document = Document(path.stem, printable(path), path.stem, "")
-    if _MSMO_OPENING.match(text):
-        article = parse_article(text)
-        document.title = article.title or path.stem
-        document.reference = "\n".join(map(printable, article.summary)) or None
-        paragraphs = _paragraphs(article.body)
+def _read_plain_text(path: Path, text: str, *, with_images: bool) -> Document:
+    if is_msmo_article(text):
+        document = read_msmo_article(path, text, with_images=with_images)
+        paragraphs = _paragraphs(document.body)
     else:
+        document = Document(path.stem, printable(path), path.stem, "")
         paragraphs = _paragraphs(text)
         first = paragraphs[0].strip()
         if len(paragraphs) > 1 and "\n" not in first and len(first) <= MAX_TITLE_LENGTH and not first.endswith("."):

@@ -18,6 +18,7 @@ from spectra_sum.msmo.layout import ANNOTATION_FILE, SPLIT_FOLDERS, is_inside, i
 
 _IMAGE_NAME = re.compile(r"(?P<article>.+)_(?P<ending>[0-9]+\.(?:jpe?g|png))", re.IGNORECASE)
 _CAPTION_NAME = re.compile(r"(?P<article>.+)_(?P<ending>[0-9]+\.(?:caption|txt))", re.IGNORECASE)
+_ALT_NAME = re.compile(r"(?P<article>.+)_(?P<ending>[0-9]+\.alt)", re.IGNORECASE)
 # The system's names are bytes; those that are no UTF-8 arrive with lone surrogates, which Arrow cannot store.
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 # A work file of one process, made anew after a failure: it needs neither locks nor a journal. `cache_size` (8 MiB) also
@@ -31,6 +32,7 @@ CREATE TABLE article (position INTEGER PRIMARY KEY, name BLOB UNIQUE, readable I
 CREATE TABLE found (article BLOB, ending TEXT);
 CREATE TABLE img (position INTEGER, ending TEXT, PRIMARY KEY (position, ending)) WITHOUT ROWID;
 CREATE TABLE caption (position INTEGER, ending TEXT, PRIMARY KEY (position, ending)) WITHOUT ROWID;
+CREATE TABLE alt (position INTEGER, ending TEXT, PRIMARY KEY (position, ending)) WITHOUT ROWID;
 CREATE TABLE gold (position INTEGER, ending TEXT, UNIQUE (position, ending));
 CREATE TABLE files (position INTEGER PRIMARY KEY, article TEXT, endings TEXT, annotated INTEGER);
 """
@@ -49,13 +51,14 @@ DISK_ERRORS = {
 
 class ArticleFiles(NamedTuple):
     """
-    The files of one article. An image or caption is kept as the ending of its name after `HASH_`: `"3.jpg"`.
+    The files of one article. An image, caption or alternative text is kept as the ending of its name after `HASH_`:
+    `"3.jpg"`.
 
     Args:
         position (`int`): The article's place among the sorted hashes of its split, from 0.
         article (`str`): The hash.
         images (`tuple[str, ...]`): Endings, by number.
-        captions (`tuple[str, ...]`): Endings, one per image; empty where there is no caption file.
+        captions, alt_texts (`tuple[str, ...]`): Endings, one per image; empty where there is no such file.
         gold (`tuple[str, ...]`): Endings of the gold images, each one of `images`.
         annotated (`bool`): Whether the annotation has a line for the article; a line may say None.
     """
@@ -64,6 +67,7 @@ class ArticleFiles(NamedTuple):
     article: str
     images: tuple[str, ...]
     captions: tuple[str, ...]
+    alt_texts: tuple[str, ...]
     gold: tuple[str, ...]
     annotated: bool
 
@@ -75,7 +79,7 @@ def index_split(folder: Path, report: SplitIntegrity, path: Path) -> int:
     Args:
         folder (`Path`): The split's folder.
         report (`SplitIntegrity`): Its total `articles` becomes the number of article files, readable or not.
-        path (`Path`): The file to write, of about 0.1 kB for each image and caption; an older one is replaced.
+        path (`Path`): The file to write, of about 0.1 kB for each image, caption and alternative text; an older one is replaced.
 
     Returns:
         `int`: The number of articles that may be read.
@@ -90,6 +94,9 @@ def index_split(folder: Path, report: SplitIntegrity, path: Path) -> int:
             _index_articles(index, folder, report)
             _index_endings(index, folder, "img", _IMAGE_NAME, "image_without_article", report)
             _index_endings(index, folder, "caption", _CAPTION_NAME, "caption_without_article", report)
+            # What only some copies have is not missing in the others.
+            if (folder / "alt").is_dir():
+                _index_endings(index, folder, "alt", _ALT_NAME, "alt_text_without_article", report)
             lines = _index_annotation(index, folder, report)
             index.executemany("INSERT INTO files VALUES (?, ?, ?, ?)", _join_files(index, folder, lines, report))
             index.commit()
@@ -110,8 +117,8 @@ def read_index(path: str | Path, start: int, stop: int) -> Iterator[ArticleFiles
             "SELECT * FROM files WHERE position >= ? AND position < ? ORDER BY position", (start, stop)
         )
         for position, article, endings, annotated in rows:
-            images, captions, gold = map(tuple, json.loads(endings))
-            yield ArticleFiles(position, article, images, captions, gold, bool(annotated))
+            images, captions, alt_texts, gold = map(tuple, json.loads(endings))
+            yield ArticleFiles(position, article, images, captions, alt_texts, gold, bool(annotated))
 
 
 def _number(ending: str) -> int:
@@ -273,6 +280,20 @@ def _join_files(
         found = index.execute(f"SELECT ending FROM {table} WHERE position = ? ORDER BY {order}", (position,))
         return [ending for (ending,) in found]
 
+    def texts_of(table: str, kind: str) -> list[str]:
+        """The file of each image in a folder of texts, empty where there is none."""
+        found: dict[int, str] = {}
+        # .caption comes before .txt
+        for ending in endings(table):
+            number = _number(ending)
+            if number not in numbers:
+                report.add(f"{kind}_without_image", place_name(folder, table, f"{article}_{ending}"))
+            elif number in found:
+                report.add(f"{kind}_repeated", place_name(folder, table, f"{article}_{ending}"))
+            else:
+                found[number] = ending
+        return [found.get(_number(ending), "") for ending in images]
+
     for position, key, is_safe in index.execute("SELECT position, name, readable FROM article ORDER BY position"):
         article = key.decode("utf-8", "surrogatepass")
         images = sorted(endings("img"), key=lambda ending: (_number(ending), ending))
@@ -280,16 +301,8 @@ def _join_files(
         skipped = max(numbers, default=-1) - min(numbers, default=0) + 1 - len(numbers)
         if skipped:
             report.add("missing_image", place_name(folder, "img", article), f"{skipped} numbers skipped", skipped)
-        caption_of = {}
-        # .caption comes before .txt
-        for ending in endings("caption"):
-            number = _number(ending)
-            if number not in numbers:
-                report.add("caption_without_image", place_name(folder, "caption", f"{article}_{ending}"))
-            elif number in caption_of:
-                report.add("caption_repeated", place_name(folder, "caption", f"{article}_{ending}"))
-            else:
-                caption_of[number] = ending
+        captions = texts_of("caption", "caption")
+        alt_texts = texts_of("alt", "alt_text")
         if is_safe:
-            captions, gold = [caption_of.get(_number(ending), "") for ending in images], endings("gold")
-            yield position, article, json.dumps([images, captions, gold]), position < lines or bool(gold)
+            gold = endings("gold")
+            yield position, article, json.dumps([images, captions, alt_texts, gold]), position < lines or bool(gold)

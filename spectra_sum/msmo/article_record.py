@@ -6,6 +6,9 @@ from spectra_sum.msmo.article_index import ArticleFiles
 from spectra_sum.msmo.integrity import SplitIntegrity
 from spectra_sum.msmo.layout import ANNOTATION_FILE, image_damage, parse_article, read_text
 
+# What a text of an image is, and the folder that it lies in.
+TEXT_FOLDERS = {"caption": "caption", "alt_text": "alt"}
+
 
 def read_record(folder: str, files: ArticleFiles, verify: str, report: SplitIntegrity) -> dict | None:
     """
@@ -18,7 +21,7 @@ def read_record(folder: str, files: ArticleFiles, verify: str, report: SplitInte
         report (`SplitIntegrity`): Takes the damage, and the totals of the records.
     """
     split_folder = os.path.basename(folder)
-    image_folder, caption_folder = os.path.join(folder, "img"), os.path.join(folder, "caption")
+    image_folder = os.path.join(folder, "img")
     place = f"{split_folder}/article/{files.article}.txt"
     text = read_text(os.path.join(folder, "article", f"{files.article}.txt"), place, report)
     if text is None:
@@ -34,8 +37,10 @@ def read_record(folder: str, files: ArticleFiles, verify: str, report: SplitInte
     if not article.body or not article.summary:
         return None
 
-    images, captions, caption_files, index_of = [], [], set(), {}
-    for image_ending, caption_ending in zip(files.images, files.captions, strict=True):
+    images, index_of = [], {}
+    texts: dict[str, list[str]] = {"caption": [], "alt_text": []}
+    text_files: dict[str, set[str]] = {"caption": set(), "alt_text": set()}
+    for image_ending, *endings in zip(files.images, files.captions, files.alt_texts, strict=True):
         name = f"{files.article}_{image_ending}"
         path = os.path.join(image_folder, name)
         damage = image_damage(path, verify)
@@ -44,24 +49,29 @@ def read_record(folder: str, files: ArticleFiles, verify: str, report: SplitInte
             continue
         index_of[image_ending] = len(images)
         images.append(path)
-        caption = ""
-        if caption_ending:
-            name = f"{files.article}_{caption_ending}"
-            caption_place = f"{split_folder}/caption/{name}"
-            content = read_text(os.path.join(caption_folder, name), caption_place, report)
-            if content is not None:
-                caption = content.strip()
-                caption_files.add(f"{split_folder}/caption/{files.article}_*.{caption_ending.partition('.')[2]}")
-                if not caption:
-                    report.add("empty_caption", caption_place)
-        captions.append(caption)
+        for (kind, kind_folder), ending in zip(TEXT_FOLDERS.items(), endings, strict=True):
+            content = ""
+            if ending:
+                name = f"{files.article}_{ending}"
+                text_place = f"{split_folder}/{kind_folder}/{name}"
+                read = read_text(os.path.join(folder, kind_folder, name), text_place, report)
+                if read is not None:
+                    content = read.strip()
+                    text_files[kind].add(f"{split_folder}/{kind_folder}/{files.article}_*.{ending.partition('.')[2]}")
+                    if not content:
+                        report.add(f"empty_{kind}", text_place)
+            texts[kind].append(content)
     for ending in files.gold:
         if ending not in index_of:
             report.add("gold_image_broken", f"{split_folder}/img/{files.article}_{ending}")
     gold = sorted(index_of[ending] for ending in files.gold if ending in index_of)
 
     report.totals.update(
-        records=1, images=len(images), captions=sum(map(bool, captions)), articles_with_gold=int(bool(gold))
+        records=1,
+        images=len(images),
+        captions=sum(map(bool, texts["caption"])),
+        alt_texts=sum(map(bool, texts["alt_text"])),
+        articles_with_gold=int(bool(gold)),
     )
     return {
         "id": files.article,
@@ -69,11 +79,13 @@ def read_record(folder: str, files: ArticleFiles, verify: str, report: SplitInte
         "article": article.body,
         "summary": article.summary,
         "images": images,
-        "captions": captions,
+        "captions": texts["caption"],
+        "alt_texts": texts["alt_text"],
         "gold_images": gold,
         "provenance": {
             "summary": place,
-            "captions": ", ".join(sorted(caption_files)),
+            "captions": ", ".join(sorted(text_files["caption"])),
+            "alt_texts": ", ".join(sorted(text_files["alt_text"])),
             "gold_images": f"{split_folder}/{ANNOTATION_FILE}" if files.annotated else "",
         },
     }

@@ -68,10 +68,10 @@ class MSMO(datasets.GeneratorBasedBuilder):
     2018) in the layout in which it is distributed (see `layout.py`).
 
     A record has `id`, `title`, `article` (paragraphs separated by blank lines), `summary` (a list of sentences),
-    `images`, `captions` (one per image, empty where there is none), `gold_images` (indices into `images`; empty for
-    None and where nothing is annotated) and `provenance` (for `summary`, `captions` and `gold_images` the files they
-    come from, relative to the root; empty if there is no such file). Images stay where they are: the cache holds their
-    paths, and pixels are decoded when a record is read.
+    `images`, `captions` and `alt_texts` (one per image, empty where there is none), `gold_images` (indices into `images`;
+    empty for None and where nothing is annotated) and `provenance` (for `summary`, `captions`, `alt_texts` and `gold_images`
+    the files they come from, relative to the root; empty if there is no such file). Images stay where they are: the cache
+    holds their paths, and pixels are decoded when a record is read.
 
     Damage is never fatal and never silent: an article without body or summary is dropped, a broken image is left out
     (`gold_images` counts the images that remain), and [`MSMO.integrity_report`] counts and lists it all.
@@ -84,7 +84,7 @@ class MSMO(datasets.GeneratorBasedBuilder):
     """
 
     # Belongs to the cache's path: raised when the same files would give other records.
-    VERSION = datasets.Version("1.1.0")
+    VERSION = datasets.Version("1.2.0")
     BUILDER_CONFIG_CLASS = MSMOConfig
 
     def __init__(
@@ -113,8 +113,9 @@ class MSMO(datasets.GeneratorBasedBuilder):
                     "summary": datasets.List(text),
                     "images": datasets.List(datasets.Image()),
                     "captions": datasets.List(text),
+                    "alt_texts": datasets.List(text),
                     "gold_images": datasets.List(datasets.Value("int64")),
-                    "provenance": {"summary": text, "captions": text, "gold_images": text},
+                    "provenance": dict.fromkeys(("summary", "captions", "alt_texts", "gold_images"), text),
                 }
             ),
         )

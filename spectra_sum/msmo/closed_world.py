@@ -96,8 +96,9 @@ def generate_articles(count: int, *, seed: int, split: str, difficulty: str = "s
 
     Yields:
         `dict`: ``id``, ``title``, ``article`` (str), ``summary`` (list of sentences), ``images`` (3 to 6 PIL images,
-        RGB, 48 x 48), ``captions`` (one per image), ``gold_images`` (sorted indices into images) and ``facts``, a list
-        of ``{"kind", "value", "alternatives": all other values of the kind, "source": "text" or "image"}``.
+        RGB, 48 x 48), ``captions`` and ``alt_texts`` (one per image, the latter empty), ``gold_images`` (sorted indices
+        into images) and ``facts``, a list of ``{"kind", "value", "alternatives": all other values of the kind, "source":
+        "text" or "image"}``.
 
     Raises:
         ValueError: for an unknown split or difficulty, or a negative count.
@@ -130,6 +131,7 @@ def closed_world_features() -> datasets.Features:
             "summary": datasets.List(text),
             "images": datasets.List(datasets.Image()),
             "captions": datasets.List(text),
+            "alt_texts": datasets.List(text),
             "gold_images": datasets.List(datasets.Value("int64")),
             "facts": datasets.List({"kind": text, "value": text, "alternatives": datasets.List(text), "source": text}),
         }
@@ -269,6 +271,7 @@ def _finish_article(draft: dict, images: list[np.ndarray], identifier: str, diff
         "summary": summary,
         "images": images,
         "captions": [difficulty.captions[kind].format(group=group, value=value) for kind, group, value in captions],
+        "alt_texts": [""] * len(captions),
         "gold_images": draft["gold_images"],
         "facts": _facts(draft),
     }

@@ -21,6 +21,10 @@ DAMAGE_KINDS = {
     "caption_without_image": "caption file whose image does not exist",
     "caption_repeated": "second caption file of one image: left out",
     "empty_caption": "caption file without text",
+    "alt_text_without_article": "alternative text whose article does not exist",
+    "alt_text_without_image": "alternative text whose image does not exist",
+    "alt_text_repeated": "second alternative text of one image: left out",
+    "empty_alt_text": "file of an alternative text without text",
     "gold_image_missing": "gold name for which there is no image file: left out",
     "gold_image_broken": "gold name of a broken image: left out",
     "gold_repeated": "gold name that its article already has",
@@ -42,7 +46,7 @@ class SplitIntegrity:
 
     Args:
         totals (`Counter`): What there is: `articles` (files), `records` (articles that were kept), and in the records
-            `images`, `captions` (not empty) and `articles_with_gold`.
+            `images`, `captions` and `alt_texts` (not empty), and `articles_with_gold`.
         counts (`Counter`): How often each of `DAMAGE_KINDS` occurs.
         examples (`dict[str, list[str]]`): For each kind the first `MAX_EXAMPLES` places: a path relative to the
             dataset's root, with a detail where there is more to say.
@@ -111,9 +115,11 @@ class IntegrityReport:
         lines = []
         for name, split in self.splits.items():
             totals = split.totals
+            # MSMO itself has none.
+            alt_texts = f"{totals['alt_texts']:,} alternative texts, " if totals["alt_texts"] else ""
             lines.append(
                 f"{name}: {totals['records']:,} of {totals['articles']:,} articles, {totals['images']:,} images, "
-                f"{totals['captions']:,} captions, {totals['articles_with_gold']:,} articles with gold images"
+                f"{totals['captions']:,} captions, {alt_texts}{totals['articles_with_gold']:,} articles with gold images"
             )
             for kind in DAMAGE_KINDS:
                 if split.counts[kind]:

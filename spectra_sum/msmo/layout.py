@@ -3,6 +3,7 @@
 {train,valid,test}_data/article/HASH.txt          sections @title, @body, @summary
 {train,valid,test}_data/img/HASH_N.jpg            also .jpeg and .png
 {train,valid,test}_data/caption/HASH_N.caption    also .txt
+{train,valid,test}_data/alt/HASH_N.alt            alternative texts; not of MSMO itself, and the folder may be missing
 {train,valid,test}_data/image_annotation.txt      a line per article, sorted by hash: gold image names, or None
 
 Image names count without the case of their ending (.JPG is .jpg), and None in any case.
@@ -26,6 +27,7 @@ from spectra_sum.documents.local_images import COMMON_FORMATS
 from spectra_sum.msmo.integrity import SplitIntegrity
 
 SPLIT_FOLDERS = {"train": "train_data", "validation": "valid_data", "test": "test_data"}
+FOLDERS = ("article", "img", "caption", "alt")
 ANNOTATION_FILE = "image_annotation.txt"
 VERIFY_CHOICES = ("header", "full")
 # Pillow's own default, as a constant: a program may have set PIL.Image.MAX_IMAGE_PIXELS to None.
@@ -71,7 +73,7 @@ def find_splits(root: Path, splits: Collection[str] | None = None) -> dict[str, 
         looked_for = ", ".join(f"{SPLIT_FOLDERS[split]}/article/HASH.txt" for split in missing)
         raise FileNotFoundError(f"{root} is no copy of the MSMO dataset with these splits: looked for {looked_for}")
     for folder in found.values():
-        for place in (folder, folder / "article", folder / "img", folder / "caption"):
+        for place in (folder, *(folder / name for name in FOLDERS)):
             if not is_inside(place, root):
                 raise ValueError(f"{place} is a link that leads out of {root}; put the folder itself there")
         if not _has_articles(folder / "article"):
@@ -87,7 +89,7 @@ def fingerprint_split(folder: Path) -> str:
     minute for the five million files of the full dataset on a local disk.
     """
     total = 0
-    for place in (folder, folder / "article", folder / "img", folder / "caption"):
+    for place in (folder, *(folder / name for name in FOLDERS)):
         if not place.is_dir():
             continue
         with os.scandir(place) as entries:

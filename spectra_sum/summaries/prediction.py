@@ -10,6 +10,7 @@ from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 from modeling_spectra.summarization import with_image_features
 
 from .article_images import BrokenImage, ReadImages, read_images, undecoded
+from .image_texts import captions_for
 
 
 class BatchPredictions(NamedTuple):
@@ -75,7 +76,8 @@ def predict_summaries(
     Args:
         model (`SpectraSumForConditionalGeneration`): Set to evaluation here and set back afterwards.
         processor (`SpectraSumProcessor`): The model's own.
-        records: Articles with the columns id, title, article and images. A broken image is left out.
+        records: Articles with the columns id, title, article and images, and, for a model that reads captions, captions and
+            alt_texts as far as there are any. A broken image is left out.
         batch_size (`int`, *optional*, defaults to `8`): Articles per batch.
         max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt.
         use_images (`bool`, *optional*, defaults to `True`): False withholds all images.
@@ -99,6 +101,7 @@ def predict_summaries(
             text=[record["article"] for record in batch],
             title=[record["title"] for record in batch],
             images=None if read is None else [article.images for article in read],
+            captions=captions_for(processor, batch, read),
             max_length=max_length,
         )
         written = predict_batch(model, processor, inputs, [record["id"] for record in batch], **generation).predictions

@@ -10,6 +10,7 @@ from torch.utils.data import IterableDataset
 from modeling_spectra import SpectraSumProcessor
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.summaries.article_images import decoded, read_images
+from spectra_sum.summaries.image_texts import captions_for
 from trainer.collator import SummarizationCollator
 
 # What the scores read of an article; the others are optional.
@@ -104,6 +105,7 @@ class EvaluationCollator:
                 text=[record["article"] for record in records],
                 title=[record["title"] for record in records],
                 images=None if read is None else [article.images for article in read],
+                captions=captions_for(self.processor, records, read),
                 max_length=self.max_length,
             )
             batch = {"input_ids": prompts["input_ids"], **batch, "prompts": dict(prompts)}
@@ -128,8 +130,11 @@ def evaluated_columns(collate: Callable, with_images: bool, without_summaries: b
         without_summaries (`bool`): The articles need no summaries.
     """
     columns = {"id", "title", "article", *(("images",) if with_images else ())}
+    trained = isinstance(collate, SummarizationCollator)
+    if trained and collate.processor.reads_captions:
+        columns.add("captions")
     if not without_summaries:
-        columns |= {"summary", *(collate.columns if isinstance(collate, SummarizationCollator) else ())}
+        columns |= {"summary", *(collate.columns if trained else ())}
     return columns
 
 

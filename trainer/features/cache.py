@@ -19,7 +19,7 @@ from safetensors import safe_open
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.sentences import reference_sentences
 from spectra_sum.summaries.article_images import BrokenImage
-from trainer.features.extraction import FeatureExtractor
+from trainer.features.extraction import FeatureExtractor, read_columns
 from trainer.features.shards import (
     Content,
     ShardReader,
@@ -50,6 +50,7 @@ class SplitFeatures:
         max_images (`int`): Images of an article that are used at most.
         bytes_per_image, bytes_per_sentence (`int`): What is stored of each.
         whole_summaries (`bool`): A summary counts as one sentence.
+        image_texts (`bool`, *optional*, defaults to `False`): The features depend on the images' texts, too.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class SplitFeatures:
         bytes_per_image: int,
         bytes_per_sentence: int,
         whole_summaries: bool,
+        image_texts: bool = False,
     ):
         self.folder = folder
         self.name = name
@@ -71,7 +73,7 @@ class SplitFeatures:
         self.bytes_per_sentence = bytes_per_sentence
         self.whole_summaries = whole_summaries
         self.articles_per_shard = max(1, min(ARTICLES_PER_SHARD, BYTES_PER_SHARD // (max_images * bytes_per_image)))
-        self._rows = records.select_columns(["id", "summary", "images"]).with_format("arrow")
+        self._rows = records.select_columns(read_columns(records, image_texts)).with_format("arrow")
         self._stamps: dict[int, list[bytes]] = {}
         self.contents: dict[int, Content] = {}
 
@@ -91,7 +93,7 @@ class SplitFeatures:
         return FileLock(self.folder / f"shard-{shard:05d}.lock")
 
     def raw_rows(self, articles: range) -> pyarrow.Table:
-        """The columns id, summary and images (undecoded) of consecutive articles."""
+        """The columns of [`read_columns`] (images undecoded) of consecutive articles."""
         return self._rows[articles.start : articles.stop]
 
     def stamps(self, shard: int) -> list[bytes]:

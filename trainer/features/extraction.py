@@ -13,10 +13,18 @@ from transformers.utils import logging
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum.sentences import reference_sentences
 from spectra_sum.summaries.article_images import UndecodedArticles, read_images
+from spectra_sum.summaries.image_texts import COLUMNS as TEXT_COLUMNS
+from spectra_sum.summaries.image_texts import image_texts as texts_of
 from trainer.checkpoints.graceful_stop import outlive_signals
 from trainer.objectives.dpp_teacher import DPPTeacher
 
 logger = logging.get_logger(__name__)
+
+
+def read_columns(records: Dataset, image_texts: bool) -> list[str]:
+    """The columns that features are made of: id, summary and images, and with `image_texts` those of the images' texts."""
+    texts = [name for name in TEXT_COLUMNS if image_texts and name in records.column_names]
+    return ["id", "summary", "images", *texts]
 
 
 class ImageBatches:
@@ -27,7 +35,7 @@ class ImageBatches:
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Records with the columns id, summary and images → `pixel_values` and `image_mask` of the images that can be read,
-        `broken_images` (B lists of [`BrokenImage`]) and the summaries' sentences.
+        `broken_images` (B lists of [`BrokenImage`]), the summaries' sentences and the images' texts.
         """
         read = [read_images(record, self.processor.max_candidate_images) for record in records]
         batch = self.processor(text=[""] * len(records), images=[article.images for article in read])
@@ -36,6 +44,7 @@ class ImageBatches:
             "pixel_values": batch.get("pixel_values"),
             "image_mask": batch.get("image_mask", torch.zeros(len(records), 0, dtype=torch.bool)),
             "summaries": [reference_sentences(record["summary"]) for record in records],
+            "image_texts": [texts_of(record, article.indices) for record, article in zip(records, read, strict=True)],
         }
 
 
@@ -53,6 +62,7 @@ class FeatureExtractor:
         autocast (`torch.dtype`, *optional*): Of the training's mixed precision, so that the features are the same.
         batch_size (`int`, *optional*, defaults to `8`): Articles at a time.
         num_workers (`int`, *optional*, defaults to `0`): Processes that decode images.
+        image_texts (`bool`, *optional*, defaults to `False`): The teacher reads the images' texts.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class FeatureExtractor:
         autocast: torch.dtype | None = None,
         batch_size: int = 8,
         num_workers: int = 0,
+        image_texts: bool = False,
     ):
         self.model = model
         self.collate = ImageBatches(processor)
@@ -75,6 +86,7 @@ class FeatureExtractor:
         self.autocast = autocast
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.image_texts = image_texts
         self.teacher: DPPTeacher | None = None
         self.truncated_texts = 0
         self._before: list[tuple[torch.device, bool]] = []
@@ -106,7 +118,7 @@ class FeatureExtractor:
         """Per batch of articles a list of their features, on the CPU.
 
         Args:
-            records (`Dataset`): With the columns id, summary and images.
+            records (`Dataset`): With the columns of [`read_columns`].
 
         Yields:
             Per article `image_embeds` (n, d) and with a teacher `marginals` (n,), float64, and `sentence_embeds` (s, d); with
@@ -114,7 +126,7 @@ class FeatureExtractor:
             `broken_indices` (x,) are the places of the others, which a warning names.
         """
         loader = DataLoader(
-            UndecodedArticles(records.select_columns(["id", "summary", "images"])),
+            UndecodedArticles(records.select_columns(read_columns(records, self.image_texts))),
             batch_size=self.batch_size,
             collate_fn=self.collate,
             num_workers=self.num_workers,
@@ -159,5 +171,6 @@ class FeatureExtractor:
         if self.build_teacher is not None:
             if self.teacher is None:
                 self.teacher = self.build_teacher()
-            features |= self.teacher.label(features["image_embeds"], mask, batch["summaries"])._asdict()
+            labels = self.teacher.label(features["image_embeds"], mask, batch["summaries"], batch["image_texts"])
+            features |= labels._asdict()
         return features

@@ -81,8 +81,13 @@ def prepare_features(
     embedding_bytes = config.image_embedding_size * torch.float32.itemsize
     images = describe_towers(model, processor, autocast)
     labels = describe_teacher(dual_encoder, config) if dual_encoder else None
+    image_texts = dual_encoder is not None and config.teacher_text_scale is not None
     splits = []
     for name, split in records.items():
+        if image_texts and "captions" not in split.column_names:
+            raise SpectraSumError(
+                f"teacher_text_scale: the {name} articles have no captions that the teacher could read; leave it out."
+            )
         key, record = feature_key(data_args.cache, describe_dataset(data_args, split), name, images, labels)
         folder = Path(data_args.cache_dir) / key
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +102,7 @@ def prepare_features(
                 bytes_per_image=embedding_bytes + patch_bytes + (torch.float64.itemsize if dual_encoder else 0),
                 bytes_per_sentence=embedding_bytes if dual_encoder else 0,
                 whole_summaries=config.teacher_long_summary == "truncate",
+                image_texts=image_texts,
             )
         )
     extractor = FeatureExtractor(
@@ -108,6 +114,7 @@ def prepare_features(
         autocast=autocast,
         batch_size=args.per_device_eval_batch_size,
         num_workers=args.dataloader_num_workers,
+        image_texts=image_texts,
     )
     fill(splits, extractor, show_size=patches, progress=not args.disable_tqdm, checksum=checksum)
     return CachedFeatures(

@@ -80,12 +80,14 @@ def describe_teacher(name: str, config: SpectraSumConfig) -> dict[str, Any]:
     """
     dual_encoder, tokenizer = AutoConfig.from_pretrained(name), AutoTokenizer.from_pretrained(name)
     # Named only where it changes the texts: what was cached of other dual encoders before there was this rule stays.
+    text_scale = {} if config.teacher_text_scale is None else {"text_scale": config.teacher_text_scale}
     lower_case = {"lower_case": True} if reads_lower_case(dual_encoder.model_type, tokenizer) else {}
     return {
         "weights": weight_digests(name)["model"],
         "config": _bare(dual_encoder.to_dict()),
         "tokenizer": _tokenizer_digest(tokenizer),
         **lower_case,
+        **text_scale,
         "long_summary": config.teacher_long_summary,
         "kappa": config.teacher_kappa,
         "sigma": config.teacher_sigma,

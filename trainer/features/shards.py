@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.sentences import reference_sentences
+from spectra_sum.summaries.image_texts import COLUMNS as TEXT_COLUMNS
 
 # Shards that a process keeps mapped.
 MOST_OPEN = 64
@@ -47,7 +48,8 @@ def article_digests(rows: pyarrow.Table, max_images: int) -> list[bytes]:
     Images inside the dataset count with their bytes, image files with name, size, and their first and last 64 KiB.
 
     Args:
-        rows (`pyarrow.Table`): The columns id, summary and images (undecoded) of A articles.
+        rows (`pyarrow.Table`): The columns id, summary and images (undecoded) of A articles, and where the teacher reads them
+            captions and alt_texts.
         max_images (`int`): Images beyond the first `max_images` are never read.
 
     Returns:
@@ -66,12 +68,12 @@ def article_stamps(rows: pyarrow.Table, max_images: int) -> list[bytes]:
 
 def _digests(rows: pyarrow.Table, max_images: int, describe: Callable[[Path], list[Any]]) -> list[bytes]:
     digests = []
-    for identifier, summary, images in zip(
-        rows["id"].to_pylist(), rows["summary"].to_pylist(), rows["images"].to_pylist(), strict=True
-    ):
+    for row in rows.to_pylist():
+        identifier, summary, images = row["id"], row["summary"], row["images"]
         # Not the lines: an article whose sentences another rule found counts as changed, and all others stay as they are.
         sentences = reference_sentences(summary)
         content = [identifier, sentences, [_describe_image(image, describe) for image in images[:max_images]]]
+        content += [row[name] for name in TEXT_COLUMNS if name in row]
         digests.append(hashlib.sha256(json.dumps(content).encode()).digest())
     return digests
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spectra_sum.metrics.dual_encoder import TextReader
 from spectra_sum.selection.dpp import dpp_marginals, relevance_scores
+from trainer.objectives.text_relevance import larger_relevance
 
 
 def mean_spread(marginals: Tensor, image_mask: Tensor) -> Tensor:
@@ -92,9 +93,11 @@ class DPPTeacher:
         beta, sigma, kappa, epsilon: see [`dpp_marginals`].
         long_summary (`str`): a text tower reads 64 (SigLIP) or 77 (CLIP) tokens. `"sentences"` embeds a summary
             sentence by sentence and takes the largest relevance; `"truncate"` embeds the whole summary, cut off.
+        text_scale (`float`, *optional*): also reads the images' texts, see [`larger_relevance`]; a text is cut off.
 
     Attributes:
-        truncated_texts (`int`): how many sentences (`"truncate"`: summaries) were cut off at the tower's limit so far.
+        truncated_texts (`int`): how many sentences (`"truncate"`: summaries) and texts of images were cut off at the tower's
+            limit so far.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class DPPTeacher:
         kappa: float,
         epsilon: float,
         long_summary: Literal["sentences", "truncate"],
+        text_scale: float | None = None,
     ):
         if long_summary not in ("sentences", "truncate"):
             raise ValueError(f'long_summary must be "sentences" or "truncate", got {long_summary!r}')
@@ -117,6 +121,7 @@ class DPPTeacher:
         self.kappa = kappa
         self.epsilon = epsilon
         self.long_summary = long_summary
+        self.text_scale = text_scale
         self.truncated_texts = 0
 
     @torch.no_grad()
@@ -152,8 +157,34 @@ class DPPTeacher:
         return F.normalize(features.pooler_output.float(), dim=-1)
 
     @torch.no_grad()
+    def embed_image_texts(self, texts: Sequence[Sequence[str]], image_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed the texts of images.
+
+        Args:
+            texts (`list[list[str]]`): of each of B articles one per image, empty where there is none; or no texts at all.
+            image_mask (`torch.Tensor` of shape `(B, N)`, bool): true on real images, which are the first ones of a row.
+
+        Returns:
+            `tuple`: embeddings of shape `(B, N, d)`, float32, L2-normalised, zero where there is no text, and their mask of
+            shape `(B, N)`, bool.
+        """
+        mask = torch.zeros_like(image_mask)
+        for row, entries in enumerate(texts):
+            mask[row, : len(entries)] = torch.tensor([bool(text.strip()) for text in entries], dtype=torch.bool)
+        flat = [text.strip() for entries in texts for text in entries if text.strip()]
+        encoded = self._encode(flat or [""])
+        embeds = encoded.new_zeros(*mask.shape, encoded.shape[-1])
+        embeds[mask] = encoded[: len(flat)]
+        return embeds, mask
+
+    @torch.no_grad()
     def __call__(
-        self, image_embeds: Tensor, image_mask: Tensor, sentence_embeds: Tensor, sentence_mask: Tensor
+        self,
+        image_embeds: Tensor,
+        image_mask: Tensor,
+        sentence_embeds: Tensor,
+        sentence_mask: Tensor,
+        image_texts: Sequence[Sequence[str]] | None = None,
     ) -> Tensor:
         """The labels of each article's images.
 
@@ -162,13 +193,19 @@ class DPPTeacher:
             image_mask (`torch.Tensor` of shape `(B, N)`, bool): true on real images.
             sentence_embeds (`torch.Tensor` of shape `(B, S, d)`): from [`embed_summaries`].
             sentence_mask (`torch.Tensor` of shape `(B, S)`, bool): from [`embed_summaries`].
+            image_texts (`list[list[str]]`, *optional*): see [`embed_image_texts`]; read with a `text_scale` only.
 
         Returns:
             `torch.Tensor` of shape `(B, N)`, float64: see [`dpp_marginals`].
         """
+        relevance = relevance_scores(sentence_embeds, sentence_mask, image_embeds, image_mask)
+        if self.text_scale is not None and image_texts is not None:
+            text_embeds, text_mask = self.embed_image_texts(image_texts, image_mask)
+            of_texts = relevance_scores(sentence_embeds, sentence_mask, text_embeds, text_mask)
+            relevance = larger_relevance(relevance, of_texts, image_mask, text_mask, self.text_scale)
         return dpp_marginals(
             image_embeds,
-            relevance_scores(sentence_embeds, sentence_mask, image_embeds, image_mask),
+            relevance,
             image_mask,
             beta=self.beta,
             sigma=self.sigma,
@@ -176,14 +213,21 @@ class DPPTeacher:
             epsilon=self.epsilon,
         )
 
-    def label(self, image_embeds: Tensor, image_mask: Tensor, summaries: Sequence[Sequence[str]]) -> TeacherLabels:
+    def label(
+        self,
+        image_embeds: Tensor,
+        image_mask: Tensor,
+        summaries: Sequence[Sequence[str]],
+        image_texts: Sequence[Sequence[str]] | None = None,
+    ) -> TeacherLabels:
         """The labels of articles whose summaries are given as their sentences.
 
         Args:
             image_embeds (`torch.Tensor` of shape `(B, N, d)`): L2-normalised, from the same dual encoder.
             image_mask (`torch.Tensor` of shape `(B, N)`, bool): true on real images.
             summaries (`list[list[str]]`): see [`embed_summaries`].
+            image_texts (`list[list[str]]`, *optional*): see [`embed_image_texts`].
         """
         sentence_embeds, sentence_mask = self.embed_summaries(summaries)
-        marginals = self(image_embeds, image_mask, sentence_embeds, sentence_mask)
+        marginals = self(image_embeds, image_mask, sentence_embeds, sentence_mask, image_texts)
         return TeacherLabels(marginals, sentence_embeds, sentence_mask)

@@ -38,6 +38,12 @@ def write_caption(folder, name, text="A caption\n"):
     return path
 
 
+def write_alt(folder, name, text="What is to be seen"):
+    path = folder / "alt" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 def truncate(path):
     Image.effect_noise((64, 64), 90).save(path)
     content = path.read_bytes()
@@ -101,6 +107,11 @@ def damaged(tmp_path):
         "None",
     ]
     (test / "image_annotation.txt").write_text("\n".join(gold) + "\n")
+    # The alternative texts of article 0: of two images, of none, and of an article that there is not.
+    for name, text in ((f"{HASHES[0]}_2", "A red\nfield. "), (f"{HASHES[0]}_9", "Green"), (f"{HASHES[0]}_10", " \n")):
+        write_alt(test, f"{name}.alt", text)
+    write_alt(test, f"{HASHES[0]}_11.alt")
+    write_alt(test, "nobody_0.alt")
     return root
 
 
@@ -114,6 +125,9 @@ COUNTS = {
     "empty_caption": 1,
     "caption_without_image": 1,
     "caption_without_article": 1,
+    "empty_alt_text": 1,
+    "alt_text_without_image": 1,
+    "alt_text_without_article": 1,
     "image_without_article": 1,
     "unsafe_name": 2,
     "section_repeated": 1,
@@ -140,11 +154,11 @@ def test_damage_is_counted_and_records_are_right(damaged, tmp_path):
     report = builder.integrity_report()
     assert report.splits["train"].counts == {}
     assert report.splits["train"].totals == {
-        "articles": 1, "records": 1, "images": 1, "captions": 1, "articles_with_gold": 0,
+        "articles": 1, "records": 1, "images": 1, "captions": 1, "alt_texts": 0, "articles_with_gold": 0,
     }  # fmt: skip
     assert report.counts == COUNTS
     assert report.splits["test"].totals == {
-        "articles": 10, "records": 7, "images": 8, "captions": 4, "articles_with_gold": 3,
+        "articles": 10, "records": 7, "images": 8, "captions": 4, "alt_texts": 2, "articles_with_gold": 3,
     }  # fmt: skip
     assert report.splits["test"].examples["broken_image"] == [
         f"test_data/img/{HASHES[1]}_0.jpg: no image in one of the formats JPEG, PNG, GIF, WEBP, BMP, TIFF",
@@ -164,10 +178,12 @@ def test_damage_is_counted_and_records_are_right(damaged, tmp_path):
         "summary": ["First.", "Second."],
         "images": [{"bytes": None, "path": path} for path in images],
         "captions": ["two", "", "ten"],
+        "alt_texts": ["A red\nfield.", "Green", ""],
         "gold_images": [0, 2],
         "provenance": {
             "summary": f"test_data/article/{HASHES[0]}.txt",
             "captions": f"test_data/caption/{HASHES[0]}_*.caption, test_data/caption/{HASHES[0]}_*.txt",
+            "alt_texts": f"test_data/alt/{HASHES[0]}_*.alt",
             "gold_images": "test_data/image_annotation.txt",
         },
     }
@@ -177,7 +193,8 @@ def test_damage_is_counted_and_records_are_right(damaged, tmp_path):
     assert (one["gold_images"], one["captions"]) == ([0, 1], ["", "three"])
     four = records[HASHES[4]]
     assert (four["title"], four["images"], four["captions"], four["gold_images"]) == ("", [], [], [])
-    assert four["provenance"]["captions"] == ""
+    assert four["provenance"]["captions"] == four["provenance"]["alt_texts"] == ""
+    assert (one["alt_texts"], records[HASHES[6]]["alt_texts"]) == (["", ""], [""])
     five = records[HASHES[5]]
     assert (five["title"], five["article"], five["captions"]) == ("T\ufffd", "B\ufffd", ["C\ufffd"])
     assert five["gold_images"] == []
@@ -340,7 +357,10 @@ def test_load_msmo_reads_chosen_splits_and_logs_the_counts(damaged, tmp_path, ca
     assert list(data) == ["test"]
     (record,) = [record for record in caplog.records if record.name == "spectra_sum.msmo.builder"]
     assert record.levelno == logging.WARNING
-    assert "test: 7 of 10 articles, 8 images, 4 captions, 3 articles with gold images" in record.getMessage()
+    assert (
+        "test: 7 of 10 articles, 8 images, 4 captions, 2 alternative texts, 3 articles with gold images"
+        in record.getMessage()
+    )
     assert "2 x broken_image" in record.getMessage()
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="spectra_sum"):
@@ -400,3 +420,26 @@ def test_real_articles(tmp_path, verify):
             for row in undecoded(data[split])
         ]
         assert named == [[line] for line in lines]
+
+
+@pytest.mark.skipif("SPECTRA_DATA" not in os.environ, reason="SPECTRA_DATA names no folder of real articles")
+def test_real_articles_with_alternative_texts(tmp_path):
+    root = Path(os.environ["SPECTRA_DATA"], "msmo_openstax")
+    builder, data = prepare(root, tmp_path / "cache", splits=["validation", "test"])
+    report = builder.integrity_report()
+    assert report.counts == {}
+    for split, folder in (("validation", "valid_data"), ("test", "test_data")):
+        texts = {file.stem: file.read_text().strip() for file in Path(root, folder, "alt").iterdir()}
+        assert report.splits[split].totals["alt_texts"] == len(texts) > 400
+        rows = undecoded(data[split])
+        found = {
+            Path(image["path"]).stem: text
+            for row in rows
+            for image, text in zip(row["images"], row["alt_texts"], strict=True)
+            if text
+        }
+        assert found == texts
+        assert {row["provenance"]["alt_texts"] for row in rows if any(row["alt_texts"])} == {
+            f"{folder}/alt/{row['id']}_*.alt" for row in rows if any(row["alt_texts"])
+        }
+    assert "570 alternative texts" in report.summary()

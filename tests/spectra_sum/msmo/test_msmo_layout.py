@@ -116,8 +116,8 @@ def test_plain_name():
     assert is_plain_name("00df80e4_0.jpg")
 
 
-def write_split(folder, articles, images=(), captions=(), annotation=None):
-    for place in ("article", "img", "caption"):
+def write_split(folder, articles, images=(), captions=(), annotation=None, alt=None):
+    for place in ("article", "img", "caption", *(() if alt is None else ("alt",))):
         (folder / place).mkdir(parents=True)
     for name in articles:
         (folder / "article" / f"{name}.txt").write_text("@title\nt\n@body\nb\n@summary\ns\n")
@@ -125,6 +125,8 @@ def write_split(folder, articles, images=(), captions=(), annotation=None):
         (folder / "img" / name).touch()
     for name in captions:
         (folder / "caption" / name).touch()
+    for name in alt or ():
+        (folder / "alt" / name).touch()
     if annotation is not None:
         (folder / "image_annotation.txt").write_text(annotation)
     return folder
@@ -153,6 +155,24 @@ def test_images_are_sorted_by_number_and_captions_follow(tmp_path):
         "caption_without_article": 1,
     }
     assert report.examples["caption_repeated"] == ["train_data/caption/a_10.txt"]
+
+
+def test_alternative_texts_follow_and_their_folder_may_be_missing(tmp_path):
+    images, alt = (
+        ["a_10.jpg", "a_9.png"],
+        ["a_9.ALT", "a_9.alt", "a_10.alt", "a_3.alt", "c_0.alt", "a_10.txt", ".hidden"],
+    )
+    files, report = index(write_split(tmp_path / "one" / "train_data", ["a"], images, alt=alt))
+    assert files["a"].alt_texts == ("9.ALT", "10.alt") and files["a"].captions == ("", "")
+    assert report.counts == {
+        "alt_text_repeated": 1,
+        "alt_text_without_image": 1,
+        "alt_text_without_article": 1,
+        "unknown_file": 2,
+    }
+    assert report.examples["alt_text_without_article"] == ["train_data/alt/c_0.alt"]
+    files, report = index(write_split(tmp_path / "two" / "train_data", ["a"], images))
+    assert files["a"].alt_texts == ("", "") and not report.counts
 
 
 def test_annotation_separators_none_and_order(tmp_path):

@@ -18,10 +18,10 @@ IMAGES_OF_ARTICLES = {"train_data": [4, 0, 8, 1, 3, 5], "valid_data": [2, 0, 7],
 
 
 def write_msmo(folder: Path) -> Path:
-    """A dataset in the MSMO layout, with images of different sizes."""
+    """A dataset in the MSMO layout, with images of different sizes; of three one has a caption and one an alternative text."""
     seed = 0
     for split, counts in IMAGES_OF_ARTICLES.items():
-        for part in ("article", "img", "caption"):
+        for part in ("article", "img", "caption", "alt"):
             (folder / split / part).mkdir(parents=True)
         for number, count in enumerate(counts):
             name = f"{split[:2]}{number:038x}"
@@ -31,6 +31,10 @@ def write_msmo(folder: Path) -> Path:
             for index in range(count):
                 seed += 1
                 picture(seed, size=(18 + seed % 5, 16)).save(folder / split / "img" / f"{name}_{index + 1}.jpg")
+                if seed % 3:
+                    kind = ("caption", "alt")[seed % 3 - 1]
+                    text = f"Engineers counted {seed} ships {'after the storm ' * (seed % 4)}on day {index}."
+                    (folder / split / kind / f"{name}_{index + 1}.{kind}").write_text(text)
     (folder / "test_data" / "image_annotation.txt").write_text("None\nNone\n")
     return folder
 

@@ -68,6 +68,10 @@ def losses(trainer: SpectraTrainer) -> list[dict[str, float]]:
     ]
 
 
+# All that reads captions.
+TEXTS = ("--captions", "prompt", "--vrp_image_texts", "true", "--teacher_text_scale", "0.5")
+
+
 @pytest.mark.parametrize(
     ("data", "vision", "options"),
     [
@@ -75,6 +79,8 @@ def losses(trainer: SpectraTrainer) -> list[dict[str, float]]:
         pytest.param("msmo", "siglip", ("--bf16", "true", *SAME_IMAGES), marks=pytest.mark.float32),
         ("msmo", "clip", ("--teacher_long_summary", "truncate")),
         ("msmo", "siglip", ("--fusion", "concat", "--vrp_context", "none")),
+        ("msmo", "siglip", TEXTS),
+        ("msmo", "siglip", ("--fusion", "concat", *TEXTS)),
         ("msmo", "siglip", ("--use_peft", "true", "--lora_r", "2", "--freeze_language_model", "true")),
     ],
 )
