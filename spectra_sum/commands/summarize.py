@@ -188,12 +188,16 @@ def _load_summarizer(arguments: argparse.Namespace) -> "Summarizer":
     from transformers.utils import logging
 
     from ..models.loading import load_model, load_smollm2
+    from ..summaries.options import SummaryOptions
     from ..summaries.summarizer import Summarizer
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     loaded = load_model(arguments.model, quantize=arguments.quantize) if arguments.model else load_smollm2()
-    return Summarizer(loaded, arguments.max_new_tokens, arguments.num_beams, arguments.threshold)
+    options = SummaryOptions(
+        max_new_tokens=arguments.max_new_tokens, num_beams=arguments.num_beams, threshold=arguments.threshold
+    )
+    return Summarizer(loaded, options)
 
 
 def _report_article(document: Document, summary: "DocumentSummary", folder: Path) -> ReportArticle:

@@ -1,6 +1,7 @@
 """From a document to its multimodal summary: text, ranked images, and what each sentence attended to."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -11,7 +12,12 @@ from modeling_spectra.summarization import GeneratedSummary, generate_summaries,
 from ..documents.parts import Document, DocumentError, Problem
 from ..models.loading import LoadedModel
 from ..report.contents import SentenceEvidence
-from .remarks import model_remarks, summary_remarks
+from .options import SummaryOptions
+from .remarks import model_remarks, predictor_is_trained, summary_remarks
+
+if TYPE_CHECKING:
+    from ..models.text_encoder import TextEncoder
+    from ..selection.after_summary import ImageRanker
 
 
 @dataclass
@@ -42,23 +48,35 @@ class Summarizer:
     Args:
         loaded (`LoadedModel`):
             Model and processor; the model is moved to the GPU if there is one.
-        max_new_tokens (`int`, *optional*, defaults to `128`):
-            Most tokens of a summary.
-        num_beams (`int`, *optional*, defaults to `1`):
-            Beams of the search; 1 is greedy.
-        threshold (`float`, *optional*):
-            Least probability of a selected image.
+        options (`SummaryOptions`, *optional*):
+            How it summarizes.
+        text_encoder (`TextEncoder`, *optional*):
+            Finds the sentences that carry a document.
+        ranker (`ImageRanker`, *optional*):
+            Selects images by the finished summary.
+
+    Raises:
+        OptionsError: The model cannot do what the options ask for.
     """
 
     def __init__(
-        self, loaded: LoadedModel, max_new_tokens: int = 128, num_beams: int = 1, threshold: float | None = None
+        self,
+        loaded: LoadedModel,
+        options: SummaryOptions | None = None,
+        text_encoder: "TextEncoder | None" = None,
+        ranker: "ImageRanker | None" = None,
     ):
+        ranks = loaded.trained and predictor_is_trained(loaded.model.config)
+        options = (options or SummaryOptions()).filled(trained=loaded.trained, ranks=ranks)
         self.model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.processor = loaded.processor
         self.trained = loaded.trained
-        self.max_new_tokens = max_new_tokens
-        self.num_beams = num_beams
-        self.threshold = threshold
+        self.options = options
+        self.max_new_tokens = options.max_new_tokens
+        self.num_beams = options.num_beams
+        self.threshold = options.threshold
+        self.text_encoder = text_encoder
+        self.ranker = ranker
 
     @torch.no_grad()
     def summarize(self, document: Document) -> DocumentSummary:
