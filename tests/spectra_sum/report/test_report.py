@@ -126,7 +126,7 @@ def test_numbers_and_marks_appear(tmp_path):
     shown += "0.312 (0.301 to 0.324)|0.712 0.345|0.612 0.445|1 0.750 1,200 1,100|2 0.500 1,200 987".split("|")
     shown += "1,200 articles at every k; 987 of them with at least 2 scored images.|ECE 0.085, 1,800 images".split("|")
     shown += "0 to 0.1 0.062 0.125 1,500|0.5 to 0.6 0.550 0.750 300".split("|")
-    for value in [*shown, "41 s", "2.35 M", "62 %", "38 %", "not scored", "400 words"]:
+    for value in [*shown, "41 s", "2.35 M", "62 %", "38 %", "not ranked", "400 words"]:
         assert value in page.text, value
     assert page.text.count("selected") >= 1 and page.text.count("✓") == 1 and page.text.count("★") == 1
     assert html.count('class="card selected"') == 1
@@ -204,7 +204,7 @@ def test_an_image_may_be_a_path(tmp_path):
     article = ReportArticle("a", "T", "B", [ReportImage(tmp_path / "a.png", "red")], "")
     _, page = render(tmp_path, articles=[article])
     assert page.all("img", "alt") == ["red"]
-    assert "The model generated an empty summary." in page.text
+    assert "The summary is empty." in page.text
 
 
 def test_a_caption_stands_beside_the_alternative_text_or_for_it(tmp_path):
@@ -213,7 +213,7 @@ def test_a_caption_stands_beside_the_alternative_text_or_for_it(tmp_path):
     _, page = render(tmp_path, articles=[ReportArticle("a", "T", "B", images, "S.")])
     assert page.all("img", "alt") == ["A ship", "The market.", "Same.", "Image 4, no description"]
     assert (
-        "Image 1 not scored A ship On Monday. Image 2 not scored The market. Image 3 not scored Same. Image 4"
+        "Image 1 not ranked A ship On Monday. Image 2 not ranked The market. Image 3 not ranked Same. Image 4"
         in page.text
     )
 

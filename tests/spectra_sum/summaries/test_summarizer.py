@@ -178,7 +178,9 @@ def test_the_text_ends_at_the_end_token_or_is_reported(backbones, monkeypatch):
     force_summary(monkeypatch, loaded, "Cut of", end=False)
     cut = Summarizer(loaded, SummaryOptions(max_new_tokens=6)).summarize(document(1))
     assert cut.summary == "Cut of"
-    assert [str(problem) for problem in cut.problems] == ["summary cut: the summary was stopped at 6 tokens"]
+    assert [str(problem) for problem in cut.problems] == [
+        "summary cut: the summary was stopped at 6 tokens, before its first sentence ended"
+    ]
 
 
 @pytest.mark.parametrize("fusion", ["concat", "dvp"])
@@ -194,7 +196,7 @@ def test_a_long_body_is_cut_and_counted(backbones, fusion):
 
 
 def test_a_title_without_end_names_the_document(backbones):
-    with pytest.raises(DocumentError, match="doc.md: max_length leaves no room"):
+    with pytest.raises(DocumentError, match="doc.md: the title leaves no room"):
         Summarizer(load(backbones), SummaryOptions(max_new_tokens=5)).summarize(document(0, title="t" * 600))
 
 
