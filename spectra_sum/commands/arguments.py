@@ -7,7 +7,7 @@ from dataclasses import fields
 from ..errors import SpectraSumError
 from ..models.quantization_choices import QUANTIZATIONS, check_bitsandbytes
 from ..models.sources import DEFAULT_TEXT_ENCODER
-from ..summaries.options import LENGTHS, LONG_DOCUMENTS, MODES, SELECTIONS, OptionsError, SummaryOptions
+from ..summaries.options import CAPTIONS, LENGTHS, LONG_DOCUMENTS, MODES, SELECTIONS, OptionsError, SummaryOptions
 
 
 class UsageError(SpectraSumError):
@@ -76,6 +76,12 @@ def add_summary_arguments(parser: argparse._ActionsContainer) -> None:
         choices=LONG_DOCUMENTS,
         help="of a document that does not fit the model: select reads the sentences that carry it, cut its beginning "
         "(default: select; of a trained SPeCTrA-Sum cut)",
+    )
+    group.add_argument(
+        "--captions",
+        choices=CAPTIONS,
+        help="prompt reads captions, or else alternative texts, with the text (default: prompt; a trained SPeCTrA-Sum does as "
+        "it was trained)",
     )
     group.add_argument(
         "--mode",

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from ..documents.folders import find_documents
 from ..documents.parts import Document, DocumentError, printable
 from ..documents.reading import read_document
-from ..models.sources import DEFAULT_TEXT_ENCODER, check_model, check_text_encoder, find_minilm, find_smollm2
+from ..models.kinds import DEFAULT, SMOLLM2, check_any
+from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder, find_minilm, find_smollm2
 from ..report import write_report
 from ..summaries.options import OptionsError, SummaryOptions
 from ..summaries.records import RecordsError, is_on_hub, path_hash, read_records, record_of, settings_hash, summary_of
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from ..summaries.batches import Entry
     from ..summaries.summarizer import DocumentSummary, Summarizer
 
-DEFAULT_MODEL = "default"
+# Tells one default model from another.
+_DEFAULT_SETTINGS = Path(__file__).parents[1] / "default_model" / "settings.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,12 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "documents", nargs="+", metavar="DOC", help="a .md, .html or .txt file, or a folder with all documents in it"
     )
     model = parser.add_mutually_exclusive_group()
-    model.add_argument("--model", metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model")
     model.add_argument(
-        "--text-model",
-        choices=["smollm2"],
-        help="a pretrained language model without trained images: SmolLM2-135M-Instruct (extra [smollm2])",
+        "--model",
+        metavar="MODEL",
+        help="folder or Hub id of a SPeCTrA-Sum, a LLaVA-OneVision or a causal language model; a .gguf file; smollm2; default "
+        "(default: default)",
     )
+    model.add_argument("--text-model", choices=[SMOLLM2], help="the same as --model smollm2")
     parser.add_argument("--images", nargs="+", default=[], metavar="IMG", help="images of a single .txt document")
     parser.add_argument("--output", type=Path, metavar="FILE.html", help="write an HTML report")
     parser.add_argument("--json", type=Path, metavar="FILE.jsonl", help="write one JSON line per document")
@@ -198,9 +201,13 @@ class _SummarizerOnDemand:
         if summarizer.loaded is None:
             encoder = summarizer.text_encoder
             return {"name": encoder.name, "kind": "extractive", "revision": encoder.revision, "notice": ""}
-        name = self._arguments.model or self._arguments.text_model or DEFAULT_MODEL
         loaded = summarizer.loaded
-        return {"name": name, "kind": loaded.kind, "revision": loaded.revision, "notice": loaded.notice}
+        return {
+            "name": _name(self._arguments),
+            "kind": loaded.kind,
+            "revision": loaded.revision,
+            "notice": loaded.notice,
+        }
 
     def options_record(self) -> dict[str, object]:
         """The `options` of a JSON line, with the model's defaults filled in."""
@@ -246,8 +253,8 @@ def _check_contradictions(arguments: argparse.Namespace, options: SummaryOptions
 
 
 def _checked_model(arguments: argparse.Namespace, options: SummaryOptions) -> str:
-    """The model's folder, file or Hub id, after all that can be checked without loading it; that of the encoder in
-    extracts."""
+    """Where what writes the summaries lies, a model or the encoder of extracts: a folder, a file or a Hub id. All that can be
+    checked without loading is checked."""
     if options.mode == "extractive" or arguments.text_encoder != DEFAULT_TEXT_ENCODER:
         check_text_encoder(arguments.text_encoder)
     if arguments.vision:
@@ -257,11 +264,16 @@ def _checked_model(arguments: argparse.Namespace, options: SummaryOptions) -> st
     if options.mode == "extractive":
         packaged = arguments.text_encoder == DEFAULT_TEXT_ENCODER
         return str(find_minilm()) if packaged else arguments.text_encoder
+    name = _name(arguments)
     check_quantize_argument(arguments.quantize, arguments.model)
-    if arguments.model is None:
-        return str(find_smollm2())
-    check_model(arguments.model)
-    return arguments.model
+    check_any(name)
+    if name == DEFAULT:
+        return str(_DEFAULT_SETTINGS)
+    return str(find_smollm2()) if name == SMOLLM2 else name
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    return arguments.model or arguments.text_model or DEFAULT
 
 
 def _encoders(arguments: argparse.Namespace) -> dict[str, str]:
@@ -293,15 +305,13 @@ def _load_summarizer(arguments: argparse.Namespace, options: SummaryOptions) -> 
     # Torch and transformers take seconds to import, which --help and a wrong path need not cost.
     from transformers.utils import logging
 
-    from ..models.loading import load_model, load_smollm2
+    from ..models.loading import load_any
     from ..summaries.encoder_on_demand import EncoderOnDemand
     from ..summaries.summarizer import Summarizer
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    loaded = None
-    if options.mode == "write":
-        loaded = load_model(arguments.model, quantize=arguments.quantize) if arguments.model else load_smollm2()
+    loaded = load_any(_name(arguments), quantize=arguments.quantize) if options.mode == "write" else None
     vision = None
     if arguments.vision:
         from ..models.dual_encoder import load_dual_encoder

@@ -30,6 +30,9 @@ class LoadedModel(NamedTuple):
         kind (`str`): One of `kinds.KINDS`.
         notice (`str`): What it is and what it cannot do, in one sentence; nothing for a trained SPeCTrA-Sum.
         revision (`str`, *optional*): Commit of its repository; None for what lies in a folder.
+        extract_words (`int`, *optional*): It reads extracts of as many words of longer bodies; None for what it has room for.
+        support_threshold (`float`, *optional*): Least cosine of a written sentence to a sentence that was read; one that has
+            less is replaced by the document's own, and so is a summary that repeats itself. None: what it writes stands.
     """
 
     model: SpectraSumForConditionalGeneration
@@ -38,6 +41,8 @@ class LoadedModel(NamedTuple):
     kind: str = SPECTRA_SUM
     notice: str = ""
     revision: str | None = None
+    extract_words: int | None = None
+    support_threshold: float | None = None
 
 
 @contextmanager

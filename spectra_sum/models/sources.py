@@ -17,7 +17,7 @@ class ModelError(SpectraSumError):
 
 def is_hub_id(name: str) -> bool:
     """Whether `name` is written as the id of a repository on the Hub, owner/name."""
-    return _HUB_ID.fullmatch(name) is not None
+    return HUB_ID.fullmatch(name) is not None
 
 
 def check_model(name: str) -> None:

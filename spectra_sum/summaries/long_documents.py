@@ -10,7 +10,8 @@ from modeling_spectra.summarization import text_length_limit
 from ..documents.parts import Document, DocumentError, Problem
 from ..extraction.body_sentences import body_sentences
 from ..extraction.extract import Encoder, extract
-from ..models.loading import LoadedModel
+from ..models.kinds import CAUSAL, SPECTRA_SUM
+from ..models.loaded import LoadedModel
 from .options import SummaryOptions
 
 
@@ -22,12 +23,15 @@ class Reading(NamedTuple):
         body (`str`): The text.
         sentences (`list[str]`): The body's sentences, those of an extract where there is one.
         images (`list[PIL.Image.Image]`): Its first images, as many as the model takes; none for a text model.
+        captions (`list[str]`): Their captions, or else their alternative texts; of a text model those of all images. None
+            where the model reads none.
         problems (`list[Problem]`): What it is not given.
     """
 
     body: str
     sentences: list[str]
     images: list[Image.Image]
+    captions: list[str]
     problems: list[Problem]
 
 
@@ -51,6 +55,7 @@ def read_for(loaded: LoadedModel, document: Document, options: SummaryOptions, e
     """
     images, problems = _images(loaded, document, options)
     processor = loaded.processor
+    captions = _captions(processor, document, len(images))
     limit = text_length_limit(loaded.model, processor, len(images), options.max_new_tokens)
     room = processor.room_for_body(document.title, max_length=limit)
     if room < 1:
@@ -58,20 +63,34 @@ def read_for(loaded: LoadedModel, document: Document, options: SummaryOptions, e
             f"{document.source}: the title leaves no room for the body within the model's {limit} tokens; shorten it."
         )
     body, sentences = document.body, [sentence.text for sentence in body_sentences(document.body)]
-    if options.long == "select" and count_tokens(processor, body) > room:
-        chosen = extract(body, encoder, room, lambda text: count_tokens(processor, text))
-        body, sentences = chosen.text, chosen.sentences
-        detail = f"{len(chosen.sentences)} of its {chosen.total} sentences were read, chosen by centroid"
-        problems.append(Problem("long_document", detail))
-    return Reading(body, sentences, images, problems)
+    if options.long == "select":
+        # Captions are read beside the sentences, but not in the place of most of them.
+        lines = processor.num_text_tokens("a", document.title, len(images), captions)
+        lines -= processor.num_text_tokens("a", document.title, len(images))
+        budget, size = max(room - lines, room // 2), lambda text: count_tokens(processor, text)
+        if loaded.extract_words is not None and len(body.split()) > loaded.extract_words:
+            budget, size = loaded.extract_words, lambda text: len(text.split())
+        if size(body) > budget:
+            chosen = extract(body, encoder, budget, size)
+            body, sentences = chosen.text, chosen.sentences
+            detail = f"{len(chosen.sentences)} of its {chosen.total} sentences were read, chosen by centroid"
+            problems.append(Problem("long_document", detail))
+    return Reading(body, sentences, images, captions, problems)
+
+
+def _captions(processor: SpectraSumProcessor, document: Document, num_images: int) -> list[str]:
+    if not processor.reads_captions:
+        return []
+    shown = document.images[:num_images] if num_images else document.images
+    return [image.caption or image.alt for image in shown]
 
 
 def _images(
     loaded: LoadedModel, document: Document, options: SummaryOptions
 ) -> tuple[list[Image.Image], list[Problem]]:
-    if loaded.kind == "causal":
+    if loaded.kind == CAUSAL:
         return [], []
-    trained = loaded.kind == "spectra-sum"
+    trained = loaded.kind == SPECTRA_SUM
     # A trained predictor chooses which ones are read; another model reads the first.
     limit = loaded.model.config.max_candidate_images if trained else loaded.processor.max_images
     images = [image.image for image in document.images[:limit]]

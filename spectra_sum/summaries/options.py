@@ -7,6 +7,7 @@ from typing import Any
 LENGTHS = {"short": 60, "medium": 120, "long": 240}
 LONG_DOCUMENTS = ("select", "cut")
 MODES = ("write", "extractive")
+CAPTIONS = ("none", "prompt")
 # `vrp` is the model's own predictor; the others read the finished summary.
 SELECTIONS = ("dpp-map", "mmr", "relevance", "vrp")
 # A trained SPeCTrA-Sum writes as it learned to: to its end token, without penalties.
@@ -18,7 +19,7 @@ NO_REPEAT_NGRAM_SIZE = 4
 WORDS_PER_TOKEN = 0.75
 
 _SAMPLING = ("temperature", "top_p", "seed")
-_WRITING = ("num_beams", "do_sample", *_SAMPLING, "repetition_penalty", "no_repeat_ngram_size", "long")
+_WRITING = ("num_beams", "do_sample", *_SAMPLING, "repetition_penalty", "no_repeat_ngram_size", "long", "captions")
 
 
 class OptionsError(ValueError):
@@ -46,6 +47,8 @@ class SummaryOptions:
             default; 0 for a trained SPeCTrA-Sum.
         long (`str`, *optional*): What is read of a document that does not fit the model: `"select"`, the sentences that
             carry it, or `"cut"`, its beginning. Select by default; cut for a trained SPeCTrA-Sum.
+        captions (`str`, *optional*): Whether captions (or else alternative texts) are read with the body: `"prompt"` or
+            `"none"`. Prompt by default; a trained SPeCTrA-Sum does as it was trained.
         mode (`str`, *optional*, defaults to `"write"`): `"extractive"` takes sentences of the document instead of writing;
             it needs no language model.
         select (`str`, *optional*): How images are selected: `"vrp"` by the model's own predictor, which is the default where
@@ -66,6 +69,7 @@ class SummaryOptions:
     repetition_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
     long: str | None = None
+    captions: str | None = None
     mode: str = "write"
     select: str | None = None
     threshold: float | None = None
@@ -74,6 +78,7 @@ class SummaryOptions:
         for name, choices in (
             ("length", LENGTHS),
             ("long", LONG_DOCUMENTS),
+            ("captions", CAPTIONS),
             ("mode", MODES),
             ("select", SELECTIONS),
         ):
@@ -142,6 +147,7 @@ class SummaryOptions:
             if self.long is None:
                 values["long"] = "cut" if trained else "select"
             if not trained:
+                values["captions"] = self.captions or "prompt"
                 if self.repetition_penalty is None:
                     values["repetition_penalty"] = REPETITION_PENALTY
                 if self.no_repeat_ngram_size is None:

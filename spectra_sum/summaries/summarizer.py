@@ -1,5 +1,6 @@
 """From documents to their multimodal summaries: text, ranked images, and what each sentence attended to."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -7,12 +8,20 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import BatchFeature
 
-from modeling_spectra.summarization import GeneratedSummary, generate_summaries, prepare_articles, sentence_evidence
+from modeling_spectra.summarization import (
+    GeneratedSummary,
+    ReadTokens,
+    generate_summaries,
+    prepare_articles,
+    sentence_evidence,
+    text_length_limit,
+)
 
 from ..documents.parts import Document, DocumentError, Problem
 from ..extraction.extract import extract
 from ..extraction.support import replace_unsupported
-from ..models.loading import LoadedModel
+from ..models.kinds import SPECTRA_SUM
+from ..models.loaded import LoadedModel
 from ..report.contents import SentenceEvidence
 from ..seeds import stable_seed
 from ..selection.after_summary import ImageRanker, JointEmbeddings
@@ -109,7 +118,7 @@ class Summarizer:
         options = options or SummaryOptions()
         if (loaded is None) != (options.mode == "extractive"):
             raise OptionsError("`mode` write needs a model, and extractive takes none.")
-        trained = loaded is not None and loaded.kind == "spectra-sum" and loaded.trained
+        trained = loaded is not None and loaded.kind == SPECTRA_SUM and loaded.trained
         ranks = trained and predictor_is_trained(loaded.model.config)
         self.options = options.filled(trained=trained, ranks=ranks)
         if vision is not None and self.options.select == "vrp":
@@ -118,7 +127,9 @@ class Summarizer:
         self.loaded = loaded
         if loaded is not None:
             self.model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-            self.processor = loaded.processor
+            self.processor = copy.copy(loaded.processor)
+            self.processor.captions = self.options.captions or loaded.processor.captions
+            self.loaded = loaded._replace(processor=self.processor)
         count = SELECTED_IMAGES if loaded is None else loaded.model.config.max_selected_images
         self.ranker = ranker
         if ranker is None and self.options.select != "vrp":
@@ -191,6 +202,7 @@ class Summarizer:
                 [document.title for document in documents],
                 [reading.images for reading in readings],
                 limit,
+                captions=[reading.captions for reading in readings] if self.processor.reads_captions else None,
             )
         except ValueError as error:
             if len(documents) == 1:
@@ -205,9 +217,7 @@ class Summarizer:
         for row, (document, reading, summary) in enumerate(zip(documents, readings, summaries, strict=True)):
             own = BatchFeature({name: values[row : row + 1] for name, values in inputs.items()})
             draft = self._draft(document, reading, own, summary)
-            if read[row].cut:
-                detail = f"the last {read[row].cut} of its {read[row].whole} text tokens were not read"
-                draft.problems.insert(len(reading.problems), Problem("body_cut", detail))
+            draft.problems[:0] = self._cut_remarks(document, reading, read[row])
             if selection is not None:
                 scored = len(reading.images)
                 beyond = [None] * (len(document.images) - scored)
@@ -215,6 +225,20 @@ class Summarizer:
                 draft.probabilities = selection.probabilities[row, :scored].tolist() + beyond
             drafts.append(draft)
         return drafts
+
+    def _cut_remarks(self, document: Document, reading: Reading, read: ReadTokens) -> list[Problem]:
+        problems = []
+        whole, cut = read.whole, read.cut
+        if read.cut_captions:
+            # Of the tokens that were cut some are theirs.
+            limit = text_length_limit(self.model, self.processor, len(reading.images), self.options.max_new_tokens)
+            whole = self.processor.num_text_tokens(reading.body, document.title, len(reading.images))
+            cut = whole - limit
+            noun = "1 caption was" if read.cut_captions == 1 else f"{read.cut_captions} captions were"
+            problems.append(Problem("captions_cut", f"{noun} not read with the text, for want of room"))
+        if cut > 0:
+            problems.append(Problem("body_cut", f"the last {cut} of its {whole} text tokens were not read"))
+        return problems
 
     def _generate(self, documents: Sequence[Document], inputs: BatchFeature) -> list[GeneratedSummary]:
         options = self.options

@@ -15,6 +15,7 @@ from spectra_sum.report import (
     RelevancePoint,
     ReportArticle,
     ReportImage,
+    ReportSentence,
     ScoreTable,
     SelectionRow,
     SentenceEvidence,
@@ -302,3 +303,20 @@ def test_atomic_write_keeps_the_old_file_on_failure(tmp_path):
         write_text_atomically(path, "new \ud800")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_images_show_their_score_and_sentence_and_extracted_sentences_are_marked(tmp_path):
+    red, blue = Image.new("RGB", (120, 90), "red"), Image.new("RGB", (120, 90), "blue")
+    images = [
+        ReportImage(red, "", selected=True, score=5.217, sentence="A <ship> came.", caption="The ship"),
+        ReportImage(blue, ""),
+    ]
+    sentences = [ReportSentence("A <ship> came.", False), ReportSentence("It left.", True)]
+    article = ReportArticle("1", "Ships", "Body.", images, "A <ship> came. It left.", sentences=sentences)
+    write_report(tmp_path / "r.html", title="Report", articles=[article])
+    html = (tmp_path / "r.html").read_text()
+    assert "<q>A &lt;ship&gt; came.</q>" in html and "<ship>" not in html
+    text = " ".join(re.sub(r"<[^>]+>", " ", html.partition("</style>")[2]).split())
+    assert "A &lt;ship&gt; came. It left. extracted" in text
+    assert "score 5.22 belongs to A &lt;ship&gt; came. The ship" in text and "not ranked" in text
+    assert "A score says" in text and "p is the relevance" not in text

@@ -13,6 +13,7 @@ SENTENCES = [
     "A spokesman said that the repair will cost four million euros.",
     "Children fed the ducks in the park.",
 ]
+BODY = " ".join(SENTENCES)
 
 
 def loaded_model(trained=True, kind="spectra-sum", **fields):
@@ -20,7 +21,7 @@ def loaded_model(trained=True, kind="spectra-sum", **fields):
     return LoadedModel(model, tiny.tiny_processor(max_candidate_images=6), trained, kind)
 
 
-def document(body=" ".join(SENTENCES), images=(), title="A title", name="doc"):
+def document(body=BODY, images=(), title="A title", name="doc"):
     """`images` are pairs of alternative text and caption."""
     pictures = [
         DocumentImage(f"{index}.png", alt, tiny.picture(index), caption) for index, (alt, caption) in enumerate(images)

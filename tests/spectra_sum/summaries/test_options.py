@@ -50,6 +50,7 @@ def test_a_pretrained_model_does_not_babble():
         "repetition_penalty": 1.1,
         "no_repeat_ngram_size": 4,
         "long": "select",
+        "captions": "prompt",
         "mode": "write",
         "select": "dpp-map",
     }
@@ -67,6 +68,7 @@ def test_what_is_given_stays(trained):
         "no_repeat_ngram_size": 0,
         "long": "cut" if not trained else "select",
         "select": "relevance",
+        "captions": "none",
         "mode": "write",
         "length": "long",
     }

@@ -200,7 +200,8 @@ def test_a_title_without_end_names_the_document(backbones):
         Summarizer(load(backbones), SummaryOptions(max_new_tokens=5)).summarize(document(0, title="t" * 600))
 
 
-def test_an_untrained_ranking_is_said_to_be_one(backbones):
+def test_images_are_not_ranked_by_an_untrained_predictor(backbones):
     loaded = load(backbones)._replace(trained=False)
     result = Summarizer(loaded, SummaryOptions(max_new_tokens=2)).summarize(document(1))
-    assert "untrained_ranking" in [problem.kind for problem in result.problems]
+    assert (result.selected, result.scores, result.probabilities) == ([], [None], [None])
+    assert "not_ranked" in [problem.kind for problem in result.problems]
