@@ -155,14 +155,15 @@ def _why_not_causal(config: Mapping[str, Any]) -> str | None:
         if config.get("auto_map"):
             return f"the code of a {shown} model lies in its repository, and none of that is run; {TAKEN} of transformers' own"
         return f"{shown} is no model that the installed transformers knows; {TAKEN}, or upgrade transformers"
+    two_parts = config.get("is_encoder_decoder") or model_type in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    if two_parts and architecture not in classes:
+        return f"{shown} is an encoder-decoder, which is not read; {TAKEN} (without an encoder)"
     if architecture in classes or (architecture is None and classes):
         if any(class_.endswith("ForConditionalGeneration") for class_ in classes):
             return f"{shown} is a vision-language model, of which LLaVA-OneVision alone is read; {TAKEN}"
         if model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and config.get("is_decoder") is not True:
             return f"{shown} is an encoder and writes no text; {TAKEN}"
         return None
-    if config.get("is_encoder_decoder") or model_type in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        return f"{shown} is an encoder-decoder, which is not read; {TAKEN} (without an encoder)"
     if model_type in auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES:
         return f"{shown} compares images and texts and writes none; it is for --vision: {TAKEN} here"
     if model_type in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
