@@ -2,12 +2,24 @@
 
 import argparse
 import re
+import sys
 from dataclasses import fields
+from typing import Any
 
 from ..errors import SpectraSumError
+from ..models.kinds import DEFAULT, SMOLLM2
 from ..models.quantization_choices import QUANTIZATIONS, check_bitsandbytes
 from ..models.sources import DEFAULT_TEXT_ENCODER
-from ..summaries.options import CAPTIONS, LENGTHS, LONG_DOCUMENTS, MODES, SELECTIONS, OptionsError, SummaryOptions
+from ..summaries.options import (
+    CAPTIONS,
+    LENGTHS,
+    LONG_DOCUMENTS,
+    MODES,
+    SELECTIONS,
+    TRAINED_NEW_TOKENS,
+    OptionsError,
+    SummaryOptions,
+)
 
 
 class UsageError(SpectraSumError):
@@ -43,14 +55,43 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
 
 
-def add_summary_arguments(parser: argparse._ActionsContainer) -> None:
-    """Adds the options of [`SummaryOptions`], which [`summary_options`] reads, and the encoders that they need."""
+def add_model_arguments(parser: argparse._ActionsContainer, default: str = f"default: {DEFAULT}") -> None:
+    """Adds `--model`, of every kind, and `--text-model`, which [`named_model`] reads; a mutually exclusive group."""
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="folder or Hub id of a SPeCTrA-Sum, a LLaVA-OneVision or a causal language model; a .gguf file; smollm2; default "
+        f"({default})",
+    )
+    parser.add_argument(
+        "--text-model", choices=[SMOLLM2], action=_TextModel, help="deprecated: the same as --model smollm2"
+    )
+
+
+class _TextModel(argparse.Action):
+    """Takes the argument, and says that there is another."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        print(f"spectra-sum: note: --text-model is deprecated; pass --model {values}", file=sys.stderr)
+
+
+def named_model(arguments: argparse.Namespace) -> str:
+    """The model that the arguments name, or the default one."""
+    return arguments.model or arguments.text_model or DEFAULT
+
+
+def add_summary_arguments(parser: argparse._ActionsContainer, trained_tokens: int = TRAINED_NEW_TOKENS) -> None:
+    """Adds the options of [`SummaryOptions`], which [`summary_options`] reads, and the encoders that they need; a trained
+    SPeCTrA-Sum writes at most `trained_tokens` unless told otherwise."""
     group = parser.add_argument_group("length and decoding")
     group.add_argument(
         "--length",
         choices=LENGTHS,
         help="at most 60, 120 or 240 tokens; a summary that is stopped there ends with its last whole sentence (default: "
-        "medium; of a trained SPeCTrA-Sum 128 tokens)",
+        f"medium; of a trained SPeCTrA-Sum {trained_tokens} tokens)",
     )
     group.add_argument("--max-new-tokens", type=positive, help="most tokens of a summary, in place of the length's")
     group.add_argument("--num-beams", type=positive, help="beams of the search (default: 1, greedy)")

@@ -22,9 +22,11 @@ from ..summaries.options import OptionsError, SummaryOptions
 from ..summaries.records import RecordsError, is_on_hub, path_hash, read_records, record_of, settings_hash, summary_of
 from .arguments import (
     UsageError,
+    add_model_arguments,
     add_quantize_argument,
     add_summary_arguments,
     check_quantize_argument,
+    named_model,
     options_error,
     positive,
     summary_options,
@@ -47,13 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "documents", nargs="+", metavar="DOC", help="a .md, .html or .txt file, or a folder with all documents in it"
     )
     model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--model",
-        metavar="MODEL",
-        help="folder or Hub id of a SPeCTrA-Sum, a LLaVA-OneVision or a causal language model; a .gguf file; smollm2; default "
-        "(default: default)",
-    )
-    model.add_argument("--text-model", choices=[SMOLLM2], help="the same as --model smollm2")
+    add_model_arguments(model)
     parser.add_argument("--images", nargs="+", default=[], metavar="IMG", help="images of a single .txt document")
     parser.add_argument("--output", type=Path, metavar="FILE.html", help="write an HTML report")
     parser.add_argument("--json", type=Path, metavar="FILE.jsonl", help="write one JSON line per document")
@@ -203,7 +199,7 @@ class _SummarizerOnDemand:
             return {"name": encoder.name, "kind": "extractive", "revision": encoder.revision, "notice": ""}
         loaded = summarizer.loaded
         return {
-            "name": _name(self._arguments),
+            "name": named_model(self._arguments),
             "kind": loaded.kind,
             "revision": loaded.revision,
             "notice": loaded.notice,
@@ -264,16 +260,12 @@ def _checked_model(arguments: argparse.Namespace, options: SummaryOptions) -> st
     if options.mode == "extractive":
         packaged = arguments.text_encoder == DEFAULT_TEXT_ENCODER
         return str(find_minilm()) if packaged else arguments.text_encoder
-    name = _name(arguments)
+    name = named_model(arguments)
     check_quantize_argument(arguments.quantize, arguments.model)
     check_any(name)
     if name == DEFAULT:
         return str(_DEFAULT_SETTINGS)
     return str(find_smollm2()) if name == SMOLLM2 else name
-
-
-def _name(arguments: argparse.Namespace) -> str:
-    return arguments.model or arguments.text_model or DEFAULT
 
 
 def _encoders(arguments: argparse.Namespace) -> dict[str, str]:
@@ -311,7 +303,7 @@ def _load_summarizer(arguments: argparse.Namespace, options: SummaryOptions) -> 
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    loaded = load_any(_name(arguments), quantize=arguments.quantize) if options.mode == "write" else None
+    loaded = load_any(named_model(arguments), quantize=arguments.quantize) if options.mode == "write" else None
     vision = None
     if arguments.vision:
         from ..models.dual_encoder import load_dual_encoder

@@ -81,6 +81,9 @@ def _fetched(name: str, file: str, revision: str | None = None) -> Path | None:
 def _reason(name: str, error: Exception) -> str:
     """What went wrong, and what to do."""
     hub = constants.ENDPOINT
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, HfHubHTTPError):
+        # What the Hub answered, where the cache could not help out.
+        error = error.__cause__
     if isinstance(error, GatedRepoError):
         return (
             f"its owner wants to be asked first (a gated model): accept the conditions at {hub}/{name}, then log in with hf "

@@ -16,7 +16,7 @@ from transformers.utils import cached_file, find_adapter_config_file
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
 from .causal import load_causal, load_smollm2
-from .hub import find_hub_model
+from .hub import HubModel, find_hub_model
 from .kinds import CAUSAL, DEFAULT, LLAVA_ONEVISION, SMOLLM2, check_any, kind_of_folder
 from .llava_onevision import load_llava_onevision
 from .loaded import DAMAGED_SETTINGS_ERRORS, LOADING_ERRORS, LoadedModel, one_line
@@ -48,25 +48,34 @@ def load_any(name: str, *, quantize: str | None = None) -> LoadedModel:
     Raises:
         ModelError: It cannot be fetched or loaded, or is of a kind that is not read; the message names it and the fix.
     """
-    check_any(name)
+    kind, revision = find_kind(name)
     if name == DEFAULT:
+        if quantize is not None:
+            raise ModelError(f"{name}: the weights of a GGUF file are unpacked as they are; leave --quantize out.")
         from .default import load_default
 
         return load_default()
     if name == SMOLLM2:
         return load_smollm2(quantize=quantize)
-    path, revision = Path(name), None
-    if path.is_dir():
-        kind = kind_of_folder(path)
-    elif path.suffix == ".gguf":
-        kind = CAUSAL
-    else:
-        kind, revision = find_hub_model(name)
     if kind == CAUSAL:
         return load_causal(name, revision=revision, quantize=quantize)
     if kind == LLAVA_ONEVISION:
         return load_llava_onevision(name, revision=revision, quantize=quantize)
     return load_model(name, quantize=quantize)._replace(revision=revision)
+
+
+def find_kind(name: str) -> HubModel:
+    """
+    The kind of what [`load_any`] loads, and the commit of a Hub id, of which the configuration alone is fetched.
+
+    Raises:
+        ModelError: It cannot be fetched, or is of a kind that is not read.
+    """
+    check_any(name)
+    path = Path(name)
+    if name in (DEFAULT, SMOLLM2) or (path.suffix == ".gguf" and not path.is_dir()):
+        return HubModel(CAUSAL, None)
+    return HubModel(kind_of_folder(path), None) if path.is_dir() else find_hub_model(name)
 
 
 def load_model(name: str, *, merge: bool = True, quantize: str | None = None) -> LoadedModel:

@@ -17,7 +17,7 @@ REFUSED = {
     "owner/missing": (401, "RepoNotFound"),
     "owner/data": (404, "RepoNotFound"),
     "owner/forbidden": (403, ""),
-    "owner/broken": (500, ""),
+    "owner/gone": (410, ""),
 }
 
 

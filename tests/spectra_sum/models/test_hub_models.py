@@ -62,7 +62,7 @@ def test_one_line_for_each_id_and_one_commit(models, tmp_path):
             "owner/missing": f"there is no such model at {address}, or this account may not see it",
             "owner/data": f"this is a dataset at {address}; pass a model; evaluate takes data as --data",
             "owner/forbidden": f"{address} answers 403; log in with hf auth login, or set HF_TOKEN",
-            "owner/broken": f"{address} answers 500; try again later",
+            "owner/gone": f"{address} answers 410; try again later",
             "owner/encoder": "'bert' (BertModel) is an encoder and writes no text",
             "owner/diffusion": "this is a diffusion model",
             "owner/quants": "it holds GGUF files and no config.json; download one of them and pass that file, such as model-Q4",

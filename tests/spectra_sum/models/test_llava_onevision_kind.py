@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from transformers import LlavaOnevisionForConditionalGeneration, LlavaOnevisionProcessor
+from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration, LlavaOnevisionImageProcessor
 
 from spectra_sum.models.loading import load_any
 from spectra_sum.models.sources import ModelError
 from tests import tiny
-from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
+from tests.tiny_llava_onevision import PARTS_TEMPLATE, save_llava_onevision_folder, save_siglip_folder
 
 IMAGES = [
     [tiny.picture(0, (20, 14)), tiny.picture(1, (13, 30))],
@@ -31,13 +31,23 @@ def test_summaries_are_those_of_transformers(folder):
     )
     assert loaded.model.embedding_tower is None
     theirs = LlavaOnevisionForConditionalGeneration.from_pretrained(folder).eval()
-    processor = LlavaOnevisionProcessor.from_pretrained(folder)
+    tokenizer, image_processor = (
+        AutoTokenizer.from_pretrained(folder),
+        LlavaOnevisionImageProcessor.from_pretrained(folder),
+    )
     for text, images in zip(tiny.SENTENCES, IMAGES, strict=False):
         data = loaded.processor(text, images=images, title="Ships")
         message = loaded.processor.prompt_template.format(title="Ships", body=text)
         content = [*({"type": "image"} for _ in images), {"type": "text", "text": message}]
-        prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        expected = processor(text=prompt, images=[images], return_tensors="pt")
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=PARTS_TEMPLATE,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        # As its processor does, which needs torchvision: the patches of each image, and its line break.
+        prompt = prompt.replace("<image>", "<image>" * (tiny.NUM_PATCHES + 1))
+        expected = {**tokenizer(prompt, return_tensors="pt"), **image_processor([images], return_tensors="pt")}
         assert data["input_ids"].tolist() == expected["input_ids"].tolist()
         own = loaded.model.generate(**data, max_new_tokens=8)
         greedy = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": loaded.model.generation_config.eos_token_id}
