@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from spectra_sum.documents.parts import DocumentError
 from spectra_sum.documents.reading import DOCUMENT_SUFFIXES, read_document
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.summaries.remarks import model_remarks, summary_remarks
 
 from .article_input import Limits, read_article
@@ -76,7 +77,7 @@ def make_respond(pipeline: Callable[..., Mapping[str, Any]], limits: Limits, **o
                     return_evidence=True,
                     **options,
                 )
-        except DocumentError as error:
+        except (DocumentError, SpectraSumError) as error:
             return render_error(str(error))
         except ValueError as error:
             # Of a checked article the pipeline refuses but one whose title leaves no room for the text.

@@ -69,7 +69,8 @@ def render_summary(article: Document, result: Mapping[str, Any], remarks: Sequen
             images,
             key=lambda image: (image.rank or len(images) + 1, -(image.percent or image.score or 0), image.number),
         ),
-        by_probability=any(probability is not None for probability in probabilities),
+        # A pipeline scores by probabilities alone.
+        by_probability="image_scores" not in result or any(value is not None for value in probabilities),
         num_selected=len(ranks),
         evidence=[sentence for sentence in evidence if sentence.images],
     )
