@@ -28,7 +28,8 @@ class SpectraSumConfig(PreTrainedConfig):
 
     Args:
         vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a SigLIP vision tower):
-            The frozen vision tower: `siglip_vision_model` or `clip_vision_model`.
+            The frozen vision tower: `siglip_vision_model` or `clip_vision_model`. With `fusion="concat"` it may lack SigLIP's
+            pooling head (`vision_use_head=False`), as LLaVA-OneVision's: the model then ranks no images.
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Qwen2):
             The language model: any decoder that hands keyword arguments on to its layers (Qwen2, Llama).
         embedding_vision_config (`dict` or `PreTrainedConfig`, *optional*):
@@ -217,7 +218,7 @@ class SpectraSumConfig(PreTrainedConfig):
                     "use the vision config of a SigLIP or CLIP model (siglip_vision_model, clip_vision_model)."
                 )
         pooling = "vision_config" if self.embedding_vision_config is None else "embedding_vision_config"
-        if not getattr(getattr(self, pooling), "vision_use_head", True):
+        if not self.has_image_embeddings and (self.fusion != "concat" or self.embedding_vision_config is not None):
             raise ValueError(
                 f"{pooling} has vision_use_head=False; image embeddings come from SigLIP's pooling head: "
                 "use a checkpoint that has it, or give one as embedding_vision_config."
@@ -274,6 +275,11 @@ class SpectraSumConfig(PreTrainedConfig):
                 f"teacher_kappa is {self.teacher_kappa}; it is the number of images that the teacher expects to choose: set "
                 "teacher_kappa to at least 1."
             )
+
+    @property
+    def has_image_embeddings(self) -> bool:
+        """Whether a tower gives embeddings to rank images by: SigLIP's pooling head, or CLIP's projection."""
+        return getattr(self.embedding_vision_config or self.vision_config, "vision_use_head", True)
 
     @property
     def image_embedding_size(self) -> int:

@@ -79,7 +79,16 @@ class ImageEncodingMixin:
         return self._patches_of(outputs, ran, image_mask), self._embeddings_of(outputs, ran, image_mask)
 
     def pool_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
-        """The embeddings of [`embed_images`] alone, of the embedding tower where there is one."""
+        """The embeddings of [`embed_images`] alone, of the embedding tower where there is one.
+
+        Raises:
+            ValueError: also when no tower gives any.
+        """
+        if not self.config.has_image_embeddings:
+            raise ValueError(
+                "this model's vision tower has no pooling head, so that it ranks no images: load it with embedding_vision, "
+                "or rank the images by another model."
+            )
         outputs, ran = self._run_tower(self.embedding_tower or self.vision_tower, pixel_values, image_mask)
         return self._embeddings_of(outputs, ran, image_mask)
 
@@ -99,8 +108,10 @@ class ImageEncodingMixin:
 
         Returns:
             Arguments of theirs: `image_embeds`, and `patches` where one pass of the only tower gives both. A second tower
-            runs on the images alone that the summarizer sees.
+            runs on the images alone that the summarizer sees. `patches` alone where no tower gives embeddings.
         """
+        if not self.config.has_image_embeddings:
+            return {"patches": self.patch_images(pixel_values, image_mask)}
         if self.embedding_tower is not None:
             return {"image_embeds": self.pool_images(pixel_values, image_mask)}
         patches, image_embeds = self.embed_images(pixel_values, image_mask)
@@ -120,7 +131,7 @@ class ImageEncodingMixin:
         """Everything that is computed from an article's images, once per article.
 
         An article with more than `max_images` images is reduced to the relevance predictor's best (§4), in the
-        article's order, or to its first ones when `reduce_by_relevance` is false.
+        article's order, or to its first ones when `reduce_by_relevance` is false or no tower gives embeddings.
 
         Args:
             pixel_values: (B, N, 3, H, W), N at most `max_candidate_images`; not needed with `image_embeds` and `patches`.
@@ -138,7 +149,9 @@ class ImageEncodingMixin:
             ValueError: for no or too many images, for inputs of different shapes (B, N), or when a reduction needs
                 `article_embeds` and they are missing.
         """
-        if pixel_values is None and (image_embeds is None or patches is None):
+        config = self.config
+        embeds = config.has_image_embeddings
+        if pixel_values is None and ((embeds and image_embeds is None) or patches is None):
             raise ValueError("pass pixel_values, or both image_embeds and patches.")
         image_mask = self._checked_mask(
             image_mask,
@@ -147,11 +160,11 @@ class ImageEncodingMixin:
             patches=patches,
             image_text_embeds=image_text_embeds,
         )
-        config, count = self.config, image_mask.shape[1]
-        reduced = count > config.max_images and reduce_by_relevance
-        if image_embeds is None and patches is None and self.embedding_tower is None:
+        count = image_mask.shape[1]
+        reduced = count > config.max_images and reduce_by_relevance and embeds
+        if embeds and image_embeds is None and patches is None and self.embedding_tower is None:
             patches, image_embeds = self.embed_images(pixel_values, image_mask)
-        elif image_embeds is None and (rank_images or reduced or self.visual_path.reads_embeddings):
+        elif embeds and image_embeds is None and (rank_images or reduced or self.visual_path.reads_embeddings):
             image_embeds = self.pool_images(pixel_values, image_mask)
         predictor, logits = self.visual_path.relevance_predictor, None
         if image_embeds is not None and (predictor.context == "none" or article_embeds is not None):
@@ -266,8 +279,8 @@ class ImageEncodingMixin:
             image_text_ids, image_text_mask: (B, N, S), the images' texts for a predictor with `vrp_image_texts`.
 
         Raises:
-            ValueError: when the predictor reads the article and `input_ids` are missing, for too many images, and for inputs
-                of different shapes (B, N).
+            ValueError: when the predictor reads the article and `input_ids` are missing, for too many images, for inputs of
+                different shapes (B, N), and when no tower gives embeddings.
         """
         if pixel_values is None and image_embeds is None:
             batch_size = 0 if input_ids is None else input_ids.shape[0]

@@ -18,9 +18,10 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
+    SiglipImageProcessorPil,
 )
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils import logging
+from transformers.utils import is_torchvision_available, logging
 
 from .backbones import generation_settings, load_vision_tower
 from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
@@ -51,34 +52,49 @@ class Source(NamedTuple):
 def load_llava_onevision(
     model_class: type[Model],
     llava_source: Source,
-    embedding_source: Source,
+    embedding_source: Source | None,
     *,
     dtype: torch.dtype | None = None,
     **config: Any,
 ) -> tuple[Model, SpectraSumProcessor, LlavaOnevisionReport]:
     """The work of [`SpectraSumForConditionalGeneration.from_llava_onevision`], which documents it."""
-    (checkpoint, revision), (embedding_vision, embedding_revision) = llava_source, embedding_source
+    checkpoint, revision = llava_source
+    concat = config.get("fusion") == "concat"
+    if embedding_source is None and not concat:
+        raise ValueError(
+            f'{checkpoint}\'s tower gives no image embeddings, which all but fusion="concat" need: pass as embedding_vision '
+            "the SigLIP that it was made from."
+        )
     prompt_template = config.pop("prompt_template", None)
     known = {entry.name for entry in fields(SpectraSumConfig)} - LLAVA_ONEVISION_FIELDS
     if unknown := sorted(set(config) - known):
         raise TypeError(f"{unknown} are no fields of SpectraSumConfig, or fields that come from the checkpoints.")
     llava_config = AutoConfig.from_pretrained(checkpoint, revision=revision)
     _check_configuration(llava_config, checkpoint)
-    embedding_config = AutoConfig.from_pretrained(embedding_vision, revision=embedding_revision)
-    embedding_config = getattr(embedding_config, "vision_config", embedding_config)
-    _check_embedding_tower(embedding_config, llava_config.vision_config, embedding_vision, checkpoint)
+    if embedding_source is None:
+        # Whatever follows the patches is read by nobody.
+        embedding_config = llava_config.vision_config
+        embedding_config.vision_use_head = False
+    else:
+        embedding_config = AutoConfig.from_pretrained(embedding_source.name, revision=embedding_source.revision)
+        embedding_config = getattr(embedding_config, "vision_config", embedding_config)
+        _check_embedding_tower(embedding_config, llava_config.vision_config, embedding_source.name, checkpoint)
     # What cannot be built is refused before the weights are read; which towers are held is not known yet.
     SpectraSumConfig(vision_config=embedding_config, text_config=llava_config.text_config, **config)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, revision=revision)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     image_processor = _image_processor(llava_source, embedding_source, llava_config.vision_config.image_size)
-    concat = config.get("fusion") == "concat"
     image_token = _image_token(llava_config, tokenizer, checkpoint) if concat else None
 
-    files = {source.name: safetensors_files(*source) for source in (llava_source, embedding_source)}
+    files = {source.name: safetensors_files(*source) for source in (llava_source, embedding_source) if source}
     llava, loading = LlavaOnevisionForConditionalGeneration.from_pretrained(
-        checkpoint, revision=revision, dtype=dtype or "auto", use_safetensors=True, output_loading_info=True
+        checkpoint,
+        config=llava_config,
+        revision=revision,
+        dtype=dtype or "auto",
+        use_safetensors=True,
+        output_loading_info=True,
     )
     dtype = dtype or llava.dtype
     layers_read = _layers_read(llava_config)
@@ -89,9 +105,14 @@ def load_llava_onevision(
         )
 
     report = LlavaOnevisionReport()
-    own, full = llava.model.vision_tower, load_vision_tower(embedding_vision, dtype, embedding_revision)
-    compare_towers(own, full, layers_read, report)
-    if report.one_tower:
+    own, full = llava.model.vision_tower, None
+    if embedding_source is not None:
+        full = load_vision_tower(embedding_source.name, dtype, embedding_source.revision)
+        compare_towers(own, full, layers_read, report)
+    if full is None:
+        towers, tower_fields = {"vision_tower": own}, {"vision_config": own.config}
+        tower_fields["vision_feature_layer"] = llava_config.vision_feature_layer
+    elif report.one_tower:
         # Counted from the end, as in LLaVA: the full tower has more layers after the one that is read.
         layer = layers_read - full.config.num_hidden_layers - 1
         towers, tower_fields = {"vision_tower": full}, {"vision_config": full.config, "vision_feature_layer": layer}
@@ -185,7 +206,7 @@ def _layers_read(config: LlavaOnevisionConfig) -> int:
     return layer if layer >= 0 else depth + 1 + layer
 
 
-def _image_processor(llava_source: Source, embedding_source: Source, image_size: int) -> BaseImageProcessor:
+def _image_processor(llava_source: Source, embedding_source: Source | None, image_size: int) -> BaseImageProcessor:
     """SigLIP's image processor, with LLaVA-OneVision's interpolation.
 
     Of an image of up to 1024 pixels a side ([`flat_rgb`] reduces larger ones) it makes LLaVA-OneVision's own pixels.
@@ -193,18 +214,19 @@ def _image_processor(llava_source: Source, embedding_source: Source, image_size:
     Raises:
         ValueError: when the two make different pixels of the same square image.
     """
-    checkpoint, embedding_vision = llava_source.name, embedding_source.name
-    own, processor = (
-        AutoImageProcessor.from_pretrained(name, revision=revision)
-        for name, revision in (llava_source, embedding_source)
-    )
-    for name in PIXEL_SETTINGS:
-        values = [_plain(getattr(each, name)) for each in (own, processor)]
-        if values[0] != values[1]:
-            raise ValueError(
-                f"the image processors of {checkpoint} and {embedding_vision} differ in {name}: {values[0]} and "
-                f"{values[1]}; both towers read the same pixels: pass the SigLIP that LLaVA-OneVision was made from."
-            )
+    checkpoint = llava_source.name
+    own = AutoImageProcessor.from_pretrained(checkpoint, revision=llava_source.revision)
+    if embedding_source is None:
+        processor = _siglip_class()(**{name: _plain(getattr(own, name)) for name in PIXEL_SETTINGS})
+    else:
+        processor = AutoImageProcessor.from_pretrained(embedding_source.name, revision=embedding_source.revision)
+        for name in PIXEL_SETTINGS:
+            values = [_plain(getattr(each, name)) for each in (own, processor)]
+            if values[0] != values[1]:
+                raise ValueError(
+                    f"the image processors of {checkpoint} and {embedding_source.name} differ in {name}: {values[0]} and "
+                    f"{values[1]}; both towers read the same pixels: pass the SigLIP that LLaVA-OneVision was made from."
+                )
     if _plain(own.size) != {"height": image_size, "width": image_size}:
         raise ValueError(
             f"the image processor of {checkpoint} makes images of {_plain(own.size)}, but its tower reads {image_size} "
@@ -212,6 +234,15 @@ def _image_processor(llava_source: Source, embedding_source: Source, image_size:
         )
     processor.resample = own.resample
     return processor
+
+
+def _siglip_class() -> type[BaseImageProcessor]:
+    """SigLIP's image processor with the backend that `AutoImageProcessor` chooses here."""
+    if is_torchvision_available():
+        from transformers import SiglipImageProcessor
+
+        return SiglipImageProcessor
+    return SiglipImageProcessorPil
 
 
 def _plain(value: Any) -> Any:

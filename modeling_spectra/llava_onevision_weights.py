@@ -68,6 +68,8 @@ class LlavaOnevisionReport:
         """The report in a few lines."""
         if self.one_tower:
             towers = f"one tower: all {self.compared_tower_tensors} shared tensors are equal"
+        elif not self.compared_tower_tensors:
+            towers = "the checkpoint's tower alone, without image embeddings"
         else:
             towers = (
                 f"two towers: {len(self.differing_tower_tensors)} differences in {self.compared_tower_tensors} shared "
@@ -178,12 +180,13 @@ def compare_with_files(
     layers_read: int,
     report: LlavaOnevisionReport,
 ) -> None:
-    """Compare what was taken with the `files` of LLaVA-OneVision and SigLIP, and write down where each key went.
+    """Compare what was taken with the `files` of LLaVA-OneVision and, if it was read, SigLIP, and write down where each key
+    went.
 
     Raises:
         ValueError: naming the tensor that differs, or that no file has.
     """
-    checkpoint, embedding_vision = files
+    checkpoint, *others = files
     state = model.state_dict()
     for key, tensor in _tensors(files[checkpoint]):
         name = _destination(key)
@@ -193,15 +196,16 @@ def compare_with_files(
         _check_taken(state, name, key, tensor, checkpoint)
         report.used[key] = name
     tower = "vision_tower." if report.one_tower else "embedding_tower."
-    for key, tensor in _tensors(files[embedding_vision]):
-        # A dual encoder holds its vision part under this prefix, and a tower alone may or may not.
-        names = [tower + key, tower + key.removeprefix("vision_model.")]
-        name = next((each for each in names if each in state), None)
-        if name is None:
-            report.embedding_unused.append(key)
-            continue
-        _check_taken(state, name, key, tensor, embedding_vision)
-        report.embedding_used[key] = name
+    for embedding_vision in others:
+        for key, tensor in _tensors(files[embedding_vision]):
+            # A dual encoder holds its vision part under this prefix, and a tower alone may or may not.
+            names = [tower + key, tower + key.removeprefix("vision_model.")]
+            name = next((each for each in names if each in state), None)
+            if name is None:
+                report.embedding_unused.append(key)
+                continue
+            _check_taken(state, name, key, tensor, embedding_vision)
+            report.embedding_used[key] = name
     taken = {*report.used.values(), *report.embedding_used.values()}
     if model.config.text_config.tie_word_embeddings:
         taken.add("language_model.lm_head.weight")
@@ -213,7 +217,7 @@ def compare_with_files(
         or (name.startswith("vision_tower.") and _reason_unused(name, concat, layers_read) is None)
     ]
     if lacking:
-        raise ValueError(f"neither {checkpoint} nor {embedding_vision} has {lacking[0]}; use whole checkpoints.")
+        raise ValueError(f"{' and '.join(files)} lack {lacking[0]}; use whole checkpoints.")
     held = {_destination(key) for key in report.unused}
     report.newly_initialized = [name for name in rest if name not in held]
 

@@ -132,7 +132,8 @@ class SpectraSumForConditionalGeneration(
             config.embedding_vision_config = self.embedding_tower.config
         self.visual_path = VisualPath(config)
         replace_pooling_attention(self)
-        register_injection(self.language_model.get_decoder().layers)
+        if config.fusion != "concat":
+            register_injection(self.language_model.get_decoder().layers)
         # Each variant has its own modules, and names those alone.
         names = [name for name, _ in self.named_parameters()]
         self._keep_in_fp32_modules_strict = [

@@ -70,7 +70,7 @@ class PretrainedPartsMixin:
     def from_llava_onevision(
         cls,
         llava_onevision: str,
-        embedding_vision: str,
+        embedding_vision: str | None = None,
         *,
         dtype: torch.dtype | None = None,
         revision: str = "main",
@@ -89,7 +89,8 @@ class PretrainedPartsMixin:
 
         Args:
             llava_onevision (`str`): Folder or Hub id of a LLaVA-OneVision model in transformers' format (safetensors).
-            embedding_vision (`str`): Folder or Hub id of the SigLIP that its tower was made from, with its pooling head.
+            embedding_vision (`str`, *optional*): Folder or Hub id of the SigLIP that its tower was made from, with its
+                pooling head. With `fusion="concat"` it may be left out: the model then ranks no images.
             dtype (`torch.dtype`, *optional*): Of the whole model; the checkpoint's own by default.
             revision, embedding_vision_revision (`str`, *optional*, defaults to `"main"`): Of the two on the Hub.
             output_loading_info (`bool`, *optional*, defaults to `False`): Also return the [`LlavaOnevisionReport`].
@@ -104,8 +105,9 @@ class PretrainedPartsMixin:
             TypeError: for a field that the configuration does not have, or that comes from the checkpoints.
             StrictDataclassError: for fields that contradict each other, see [`SpectraSumConfig`].
         """
-        sources = Source(llava_onevision, revision), Source(embedding_vision, embedding_vision_revision)
-        loaded = load_llava_onevision(cls, *sources, dtype=dtype, **config)
+        source = Source(llava_onevision, revision)
+        embedding_source = None if embedding_vision is None else Source(embedding_vision, embedding_vision_revision)
+        loaded = load_llava_onevision(cls, source, embedding_source, dtype=dtype, **config)
         return loaded if output_loading_info else loaded[:2]
 
 

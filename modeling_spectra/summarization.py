@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import BatchFeature, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from .generated_tokens import repetition_rules
 from .processing_spectra import SpectraSumProcessor
 from .prompt_options import MAX_LENGTH
 from .sentences import sentence_spans
@@ -93,25 +94,42 @@ def generate_summaries(
     inputs: BatchFeature,
     max_new_tokens: int = 128,
     num_beams: int = 1,
+    *,
+    do_sample: bool = False,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float | None = None,
+    no_repeat_ngram_size: int | None = None,
 ) -> list[GeneratedSummary]:
-    """The summaries of a batch of articles, without sampling.
+    """The summaries of a batch of articles. What is `None` is as the model's `generation_config` says.
 
     Args:
         inputs (`BatchFeature`): Of [`prepare_articles`].
         max_new_tokens (`int`, *optional*, defaults to `128`): Most tokens of a summary.
         num_beams (`int`, *optional*, defaults to `1`): Beams of the search; 1 is greedy.
+        do_sample (`bool`, *optional*, defaults to `False`): Sample, from all tokens unless `top_p` says otherwise.
+        temperature, top_p (`float`, *optional*): Of sampling.
+        repetition_penalty (`float`, *optional*), no_repeat_ngram_size (`int`, *optional*): As in transformers, but of the
+            generated tokens alone, see [`repetition_rules`].
     """
     ends = end_token_ids(model.generation_config, tokenizer)
+    options: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": 0 if do_sample else None}
+    # Given here, a rule takes the place of the model's own, which would count the prompt.
+    options["repetition_penalty"] = None if repetition_penalty is None else 1.0
+    options["no_repeat_ngram_size"] = None if no_repeat_ngram_size is None else 0
+    prompt_length = inputs["input_ids"].shape[1]
     sequences = model.generate(
         **inputs,
         max_new_tokens=max_new_tokens,
         num_beams=num_beams,
-        do_sample=False,
+        do_sample=do_sample,
         eos_token_id=ends,
         pad_token_id=tokenizer.pad_token_id,
+        logits_processor=repetition_rules(prompt_length, repetition_penalty, no_repeat_ngram_size),
+        **{name: value for name, value in options.items() if value is not None},
     )
     summaries = []
-    for tokens in sequences[:, inputs["input_ids"].shape[1] :]:
+    for tokens in sequences[:, prompt_length:]:
         end = next((index for index, token in enumerate(tokens.tolist()) if token in ends), None)
         summaries.append(GeneratedSummary(_decode(tokenizer, tokens[:end]), tokens[:end], end is not None))
     return summaries

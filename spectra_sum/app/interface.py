@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from spectra_sum.documents.parts import DocumentError
 from spectra_sum.documents.reading import DOCUMENT_SUFFIXES, read_document
+from spectra_sum.errors import SpectraSumError
 from spectra_sum.summaries.remarks import model_remarks, summary_remarks
 
 from .article_input import Limits, read_article
@@ -52,7 +53,7 @@ def make_respond(pipeline: Callable[..., Mapping[str, Any]], limits: Limits, **o
     The function behind the button.
 
     Args:
-        pipeline (`Callable`): A `multimodal-summarization` pipeline.
+        pipeline (`Callable`): A `multimodal-summarization` pipeline, or a [`DocumentPipeline`], which has its own options.
         limits (`Limits`): What is accepted.
         options: Of the pipeline's call, such as `max_new_tokens`.
 
@@ -64,6 +65,8 @@ def make_respond(pipeline: Callable[..., Mapping[str, Any]], limits: Limits, **o
     def respond(title: str, text: str, document: str | None, images: list[str] | None) -> str:
         try:
             article = read_article(title or "", text or "", document, images or [], limits)
+            if hasattr(pipeline, "summarize_document"):
+                return render_summary(article, *pipeline.summarize_document(article))
             with _remarks_of(pipeline) as remarks:
                 result = pipeline(
                     {
@@ -74,7 +77,7 @@ def make_respond(pipeline: Callable[..., Mapping[str, Any]], limits: Limits, **o
                     return_evidence=True,
                     **options,
                 )
-        except DocumentError as error:
+        except (DocumentError, SpectraSumError) as error:
             return render_error(str(error))
         except ValueError as error:
             # Of a checked article the pipeline refuses but one whose title leaves no room for the text.
@@ -93,16 +96,18 @@ def build_interface(
     model: str,
     examples: Path | None = None,
     limits: Limits | None = None,
+    notice: str = "",
     **options: Any,
 ) -> gr.Blocks:
     """
     The app.
 
     Args:
-        pipeline (`Callable`): A `multimodal-summarization` pipeline.
+        pipeline (`Callable`): A `multimodal-summarization` pipeline, or a [`DocumentPipeline`], which has its own options.
         model (`str`): The model's name, for the page.
         examples (`Path`, *optional*): A folder for [`read_examples`].
         limits (`Limits`, *optional*): What is accepted from a visitor; `Limits()` by default.
+        notice (`str`, *optional*): What the model is and what it cannot do, for the page.
         options: Of the pipeline's call, such as `max_new_tokens`.
     """
     limits = limits or Limits()
@@ -160,7 +165,7 @@ def build_interface(
                     elem_id="output",
                     elem_classes="spectra-block",
                 )
-        gr.HTML(render_model(model), apply_default_css=False, js_on_load=None, elem_classes="spectra-block")
+        gr.HTML(render_model(model, notice), apply_default_css=False, js_on_load=None, elem_classes="spectra-block")
 
         button.click(
             make_respond(pipeline, limits, **options),

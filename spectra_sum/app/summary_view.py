@@ -20,8 +20,8 @@ STRONGEST_IMAGES = 3
 
 @dataclass(frozen=True)
 class ShownImage:
-    """An image of the article with its number (from 1), p̂ in percent (`None`: not scored), and its rank among the
-    selected images (from 1; `None`: not selected)."""
+    """An image of the article with its number (from 1), p̂ in percent (`None`: not scored), its rank among the selected
+    images (from 1; `None`: not selected), and what it was ranked by where that is no probability."""
 
     number: int
     name: str
@@ -32,6 +32,7 @@ class ShownImage:
     pixelated: bool
     percent: float | None
     rank: int | None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ def render_summary(article: Document, result: Mapping[str, Any], remarks: Sequen
         remarks (`Sequence[str]`, *optional*): Further remarks.
     """
     ranks = {selected["index"]: rank for rank, selected in enumerate(result["selected_images"], start=1)}
+    probabilities = result["image_probabilities"]
+    scores = result.get("image_scores", [None] * len(probabilities))
     images = [
-        _shown(index, image, probability, ranks.get(index))
-        for index, (image, probability) in enumerate(zip(article.images, result["image_probabilities"], strict=True))
+        _shown(index, image, probability, ranks.get(index), score)
+        for index, (image, probability, score) in enumerate(zip(article.images, probabilities, scores, strict=True))
     ]
     evidence = [ShownSentence(entry["sentence"], _strongest(entry, images)) for entry in result["evidence"]]
     return _render(
@@ -62,7 +65,12 @@ def render_summary(article: Document, result: Mapping[str, Any], remarks: Sequen
         title=article.title,
         summary=result["summary_text"],
         remarks=[*map(str, article.problems), *remarks],
-        images=sorted(images, key=lambda image: (image.rank or len(images) + 1, -(image.percent or 0), image.number)),
+        images=sorted(
+            images,
+            key=lambda image: (image.rank or len(images) + 1, -(image.percent or image.score or 0), image.number),
+        ),
+        # A pipeline scores by probabilities alone.
+        by_probability="image_scores" not in result or any(value is not None for value in probabilities),
         num_selected=len(ranks),
         evidence=[sentence for sentence in evidence if sentence.images],
     )
@@ -83,9 +91,9 @@ def render_welcome(limits: str) -> str:
     return _render("welcome.html.j2", limits=limits)
 
 
-def render_model(model: str) -> str:
-    """The line that names the model."""
-    return _render("model_line.html.j2", model=model)
+def render_model(model: str, notice: str = "") -> str:
+    """The line that names the model, and says what it is where that needs to be said."""
+    return _render("model_line.html.j2", model=model, notice=notice)
 
 
 def _render(template: str, **fields: Any) -> str:
@@ -96,7 +104,9 @@ def _render(template: str, **fields: Any) -> str:
     return environment.get_template(template).render(fields)
 
 
-def _shown(index: int, image: DocumentImage, probability: float | None, rank: int | None) -> ShownImage:
+def _shown(
+    index: int, image: DocumentImage, probability: float | None, rank: int | None, score: float | None
+) -> ShownImage:
     return ShownImage(
         number=index + 1,
         name=image.name,
@@ -107,6 +117,7 @@ def _shown(index: int, image: DocumentImage, probability: float | None, rank: in
         pixelated=max(image.image.size) <= PIXELATED_SIDE,
         percent=None if probability is None else 100 * probability,
         rank=rank,
+        score=score,
     )
 
 

@@ -3,12 +3,25 @@
 import argparse
 import importlib.util
 import socket
+import sys
 import tempfile
 import threading
 from pathlib import Path
 
-from ..models.sources import check_model
-from .arguments import UsageError, add_quantize_argument, check_quantize_argument, positive, share
+from ..models.kinds import check_any
+from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder
+from ..summaries.options import OptionsError
+from .arguments import (
+    UsageError,
+    add_model_arguments,
+    add_quantize_argument,
+    add_summary_arguments,
+    check_quantize_argument,
+    named_model,
+    options_error,
+    positive,
+    summary_options,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,18 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Starts the demo on this machine and prints its address; Ctrl-C ends it. None of the model "
         "repository's code runs."
     )
-    parser.add_argument(
-        "--model", required=True, metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model"
-    )
+    add_model_arguments(parser.add_mutually_exclusive_group())
     parser.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen on (default: 127.0.0.1, this machine only); there is no login",
     )
     parser.add_argument("--port", type=_port, help="port (default: the first free one from 7860)")
-    parser.add_argument("--max-new-tokens", type=positive, default=128, help="most tokens of a summary (default: 128)")
-    parser.add_argument("--num-beams", type=positive, default=1, help="beams of the search (default: 1, greedy)")
-    parser.add_argument("--threshold", type=share, help="least probability of a selected image (default: none)")
+    add_summary_arguments(parser)
     add_quantize_argument(parser)
     parser.set_defaults(run=run)
 
@@ -42,26 +51,46 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if importlib.util.find_spec("gradio") is None:
         raise UsageError("the app needs gradio; install it with: pip install 'spectra-sum[app]'")
-    check_model(arguments.model)
+    options = summary_options(arguments)
+    if options.mode == "extractive":
+        raise UsageError("the app writes summaries; leave --mode out, or take extracts with spectra-sum summarize.")
+    name = named_model(arguments)
+    check_any(name)
     check_quantize_argument(arguments.quantize, arguments.model)
+    if arguments.text_encoder != DEFAULT_TEXT_ENCODER:
+        check_text_encoder(arguments.text_encoder)
+    if arguments.vision:
+        from ..models.dual_encoder import check_dual_encoder
+
+        check_dual_encoder(arguments.vision)
     _check_address(arguments.host, arguments.port)
 
     # Torch, transformers and gradio take seconds to import, which --help and a wrong argument need not cost.
-    from modeling_spectra import MultimodalSummarizationPipeline
+    from spectra_sum.app.document_pipeline import DocumentPipeline
     from spectra_sum.app.examples import write_examples
     from spectra_sum.app.interface import build_interface, launch
 
-    from ..models.loading import load_model
+    from ..models.loading import load_any
+    from ..summaries.encoder_on_demand import EncoderOnDemand
+    from ..summaries.summarizer import Summarizer
 
-    loaded = load_model(arguments.model, quantize=arguments.quantize)
-    pipeline = MultimodalSummarizationPipeline(loaded.model, processor=loaded.processor)
-    options = {"max_new_tokens": arguments.max_new_tokens, "num_beams": arguments.num_beams}
-    if arguments.threshold is not None:
-        options["threshold"] = arguments.threshold
+    loaded = load_any(name, quantize=arguments.quantize)
+    vision = None
+    if arguments.vision:
+        from ..models.dual_encoder import load_dual_encoder
+
+        vision = load_dual_encoder(arguments.vision)
+    try:
+        summarizer = Summarizer(loaded, options, EncoderOnDemand(arguments.text_encoder), vision=vision)
+    except OptionsError as error:
+        raise options_error(error) from None
+    if loaded.notice:
+        print(f"spectra-sum: note: {loaded.notice}", file=sys.stderr)
+    pipeline = DocumentPipeline(summarizer)
     with tempfile.TemporaryDirectory() as folder:
         examples = Path(folder) / "examples"
         write_examples(examples, loaded.model.config.to_dict())
-        interface = build_interface(pipeline, model=arguments.model, examples=examples, **options)
+        interface = build_interface(pipeline, model=name, examples=examples, notice=loaded.notice)
         try:
             url = launch(interface, host=arguments.host, port=arguments.port)
         except OSError as error:

@@ -4,19 +4,40 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.choices import BASELINES, DIFFICULTIES, NEED_SIMILARITY, OWN_SELECTION, ROUGE_TOKENIZERS, SELECTIONS
-from ..models.sources import check_model, find_smollm2
+from ..evaluation.choices import (
+    AFTER_SUMMARY,
+    BASELINES,
+    DIFFICULTIES,
+    EXTRACTS,
+    NEED_SIMILARITY,
+    OWN_SELECTION,
+    ROUGE_TOKENIZERS,
+    SELECTIONS,
+    WORD_BASELINES,
+)
+from ..models.kinds import SPECTRA_SUM, check_any
+from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder
+from ..summaries.options import OptionsError, SummaryOptions
 from .arguments import (
     UsageError,
+    add_model_arguments,
     add_quantize_argument,
+    add_summary_arguments,
     add_verify_argument,
     check_quantize_argument,
+    named_model,
     natural,
+    options_error,
     positive,
+    summary_options,
 )
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+# Of a trained SPeCTrA-Sum.
+TRAINED_NEW_TOKENS = 256
+BASELINE_WORDS = 150
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Writes predictions.jsonl, scores.jsonl, metrics.json and report.html. A killed run goes on where it "
         "was. Several processes: accelerate launch --multi_gpu --num_processes 2 -m spectra_sum.cli evaluate …"
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model")
-    source.add_argument("--text-model", choices=["smollm2"], help="a pretrained language model without trained images")
+    source = parser.add_mutually_exclusive_group()
+    add_model_arguments(source, "the default where no other system is named")
     source.add_argument("--predictions", type=Path, metavar="FILE.jsonl", help="another system's predictions")
-    source.add_argument("--baseline", choices=BASELINES, help="first sentences, or those nearest to the reference")
+    source.add_argument(
+        "--baseline",
+        choices=BASELINES,
+        help="first sentences (lead-3) or words (lead), sentences that carry the article (centroid, lexrank), or those nearest "
+        "to the reference (oracle)",
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--data", required=True, help="folder in the MSMO layout or of save_to_disk, or closed_world")
     data.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
@@ -41,18 +66,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--data-name", help="what the results call the data (default: the folder's name)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--name", help="the system's name in tables (default: from model, file or baseline)")
+    parser.add_argument(
+        "--baseline-words", type=positive, help="most words of lead, centroid and lexrank (default: 150)"
+    )
     generation = parser.add_argument_group("generation (models)")
     generation.add_argument("--text-only", action="store_true", help="withhold the images from the summarizer")
     generation.add_argument("--batch-size", type=positive, default=8, help="articles per batch (default: 8)")
-    generation.add_argument("--max-length", type=positive, default=2048, help="most text tokens (default: 2048)")
-    generation.add_argument("--max-new-tokens", type=positive, default=256, help="of a summary (default: 256)")
-    generation.add_argument("--num-beams", type=positive, default=1, help="default: 1, greedy")
+    generation.add_argument(
+        "--max-length", type=positive, help="most text tokens that a trained SPeCTrA-Sum reads (default: 2048)"
+    )
     add_quantize_argument(generation)
+    add_summary_arguments(parser, trained_tokens=TRAINED_NEW_TOKENS)
     selection = parser.add_argument_group("image selection")
     selection.add_argument(
         "--selection",
         choices=SELECTIONS,
-        help="default: the model's predictor (vrp), what the predictions hold (given), random for lead-3, gold for oracle",
+        help="default: a trained model's predictor (vrp), for other models by the finished summary and the images' texts "
+        "(after-summary, as --select says), what the predictions hold (given), gold for oracle, random for other baselines",
     )
     selection.add_argument("--selection-count", type=positive, help="most images (default: the model's number, or 3)")
     selection.add_argument(
@@ -80,9 +110,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="default",
         help="words that ROUGE sees: of a to z and digits (default), or of all scripts (unicode)",
     )
-    parser.add_argument(
-        "--seed", type=natural, default=0, help="of sampling, random selection, bootstrap (default: 0)"
-    )
     parser.set_defaults(run=run)
 
 
@@ -93,9 +120,16 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         0; bad input is raised.
     """
-    kind, source, own = _source(arguments)
+    kind, source = _source(arguments)
+    pretrained = kind == "model" and _is_pretrained(arguments, source)
+    own = OWN_SELECTION["pretrained" if pretrained else source if kind == "baseline" else kind]
     selection = arguments.selection or own
-    _check(arguments, kind, selection)
+    _check(arguments, kind, pretrained, selection)
+    # Of the scores; sampling has the option of its own.
+    seed = arguments.seed or 0
+    if not arguments.do_sample:
+        arguments.seed = None
+    options = summary_options(arguments) if pretrained else SummaryOptions(select=arguments.select)
     # These imports take seconds: a wrong argument is told at once.
     import torch
     from accelerate import PartialState
@@ -103,6 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..evaluation.run import EvaluationOptions, evaluate_system
     from ..evaluation.sources import GenerationSettings
+    from ..evaluation.summarizing import SummarySettings
     from ..selection.methods import SelectionSettings
 
     # Unless told, accelerate joins no processes on CPUs: each would take itself for the only one.
@@ -110,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with state.main_process_first():
             records = _records(arguments)
-        options = EvaluationOptions(
+        evaluation = EvaluationOptions(
             kind=kind,
             source=source,
             output=arguments.output,
@@ -118,12 +153,15 @@ def run(arguments: argparse.Namespace) -> int:
             selection=selection,
             generation=GenerationSettings(
                 arguments.batch_size,
-                arguments.max_length,
-                arguments.max_new_tokens,
-                arguments.num_beams,
+                arguments.max_length or 2048,
+                arguments.max_new_tokens or TRAINED_NEW_TOKENS,
+                arguments.num_beams or 1,
                 arguments.text_only,
                 arguments.quantize,
             ),
+            pretrained=pretrained,
+            summary=SummarySettings(options, arguments.text_encoder, arguments.vision),
+            baseline_words=arguments.baseline_words or BASELINE_WORDS,
             selection_settings=SelectionSettings(
                 arguments.beta, arguments.sigma, arguments.kappa, mmr_trade_off=arguments.mmr_trade_off
             ),
@@ -133,12 +171,14 @@ def run(arguments: argparse.Namespace) -> int:
             relevance_threshold=arguments.relevance_threshold,
             bertscore=_bertscore(arguments),
             rouge_tokenizer=arguments.rouge_tokenizer,
-            seed=arguments.seed,
+            seed=seed,
             verify=arguments.verify,
         )
         arguments.output.mkdir(parents=True, exist_ok=True)
         data = {"name": arguments.data_name or Path(arguments.data).absolute().name, "split": arguments.split}
-        metrics = evaluate_system(options, records, data)
+        metrics = evaluate_system(evaluation, records, data)
+    except OptionsError as error:
+        raise options_error(error) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
     if metrics is not None:
@@ -154,6 +194,9 @@ def shown(metrics: dict[str, Any]) -> str:
     for name, score in metrics["scores"].items():
         interval = f"[{score['low']:.4f}, {score['high']:.4f}]"
         lines.append(f"  {name:<24} {score['value']:8.4f}  {interval}  {score['articles']:>6} articles")
+    for name, figure in metrics.get("text_statistics", {}).items():
+        interval = f"[{figure['low']:.4f}, {figure['high']:.4f}]"
+        lines.append(f"  {name:<24} {figure['value']:8.4f}  {interval}  {figure['articles']:>6} articles")
     lines += [f"  not computed: {name} ({reason})" for name, reason in metrics["not_computed"].items()]
     lines += [f"  counted: {count} {name}" for name, count in metrics["dropped"].items()]
     lines += [f"  found when the folder was read: {count} {kind}" for kind, count in data.get("damage", {}).items()]
@@ -169,29 +212,74 @@ def shown(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _source(arguments: argparse.Namespace) -> tuple[str, str, str]:
-    """The kind of system, its name, and its own way to select images."""
+def _source(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The kind of system, and its name."""
     if arguments.baseline:
-        return "baseline", arguments.baseline, OWN_SELECTION[arguments.baseline]
+        return "baseline", arguments.baseline
     if arguments.predictions:
-        return "predictions", str(arguments.predictions), OWN_SELECTION["predictions"]
-    return "model", arguments.model or arguments.text_model, OWN_SELECTION["model"]
+        return "predictions", str(arguments.predictions)
+    return "model", named_model(arguments)
 
 
-def _check(arguments: argparse.Namespace, kind: str, selection: str) -> None:
+def _is_pretrained(arguments: argparse.Namespace, model: str) -> bool:
+    """Whether a model is no trained SPeCTrA-Sum; of a Hub id the configuration is fetched."""
     check_quantize_argument(arguments.quantize, arguments.model)
-    if kind == "model" and arguments.text_model:
-        find_smollm2()
-    elif kind == "model":
-        check_model(arguments.model)
-    elif kind == "predictions" and not arguments.predictions.is_file():
+    check_any(model)
+    from ..models.loading import find_kind
+
+    return find_kind(model).kind != SPECTRA_SUM
+
+
+def _check_summary_options(arguments: argparse.Namespace, kind: str, pretrained: bool, selection: str) -> None:
+    """Every option that would do nothing is refused."""
+    words, after = arguments.baseline in WORD_BASELINES, selection == AFTER_SUMMARY
+    trained = kind == "model" and not pretrained
+    encodes = pretrained or after or arguments.baseline in EXTRACTS
+    allowed = {
+        "baseline_words": words,
+        "max_length": trained,
+        "max_new_tokens": kind == "model",
+        "num_beams": kind == "model",
+        "select": after,
+        "vision": after,
+        "text_encoder": encodes,
+        "mode": False,
+    }
+    defaults = {"mode": "write", "text_encoder": DEFAULT_TEXT_ENCODER, "do_sample": False}
+    names = ("length", "do_sample", "temperature", "top_p", "repetition_penalty", "no_repeat_ngram_size", "long")
+    for name in (*names, "captions", "threshold", *allowed):
+        if getattr(arguments, name) != defaults.get(name) and not allowed.get(name, pretrained):
+            option = f"--{name.replace('_', '-')}"
+            advice = {
+                "mode": "extracts are --baseline centroid here",
+                "select": f"it says how --selection {AFTER_SUMMARY} selects; pass that, or leave it out",
+                "vision": f"it belongs to --selection {AFTER_SUMMARY}; --similarity-model is what the others compare by",
+                "max_length": "it is for a trained SPeCTrA-Sum; other models read what they have room for",
+                "baseline_words": "it belongs to --baseline lead, centroid and lexrank",
+            }.get(name, "it is for pretrained models, which are no trained SPeCTrA-Sum; leave it out here")
+            raise UsageError(f"{option} does nothing for this system: {advice}.")
+    if encodes and arguments.text_encoder != DEFAULT_TEXT_ENCODER or arguments.baseline in EXTRACTS:
+        check_text_encoder(arguments.text_encoder)
+    if arguments.vision:
+        from ..models.dual_encoder import check_dual_encoder
+
+        check_dual_encoder(arguments.vision)
+
+
+def _check(arguments: argparse.Namespace, kind: str, pretrained: bool, selection: str) -> None:
+    if kind != "model":
+        check_quantize_argument(arguments.quantize, None)
+    _check_summary_options(arguments, kind, pretrained, selection)
+    if kind == "predictions" and not arguments.predictions.is_file():
         raise UsageError(f"{arguments.predictions}: there is no such file; pass a .jsonl file of predictions.")
     if arguments.text_only and kind != "model":
         raise UsageError("--text-only withholds images from a model; leave it out here.")
     if selection == "vrp" and kind != "model":
         raise UsageError("--selection vrp is a model's own predictor; choose another --selection or pass --model.")
-    if selection == "vrp" and (arguments.text_only or arguments.text_model):
+    if selection == "vrp" and (arguments.text_only or pretrained):
         raise UsageError("this model sees no images or has no trained predictor; choose --selection clip or random.")
+    if selection == AFTER_SUMMARY and arguments.text_only:
+        raise UsageError("--text-only withholds the images and their texts; choose --selection clip or random.")
     if selection == "given" and kind != "predictions":
         raise UsageError("--selection given takes what a file of predictions holds; pass --predictions.")
     if selection == "gold" and arguments.selection_count:
@@ -230,6 +318,8 @@ def _name(kind: str, source: str, selection: str, own: str, arguments: argparse.
     name = Path(source).stem if kind == "predictions" else source
     if arguments.text_only:
         name += " text-only"
+    if source in WORD_BASELINES:
+        name += f"-{arguments.baseline_words or BASELINE_WORDS}w"
     if arguments.quantize:
         name += f" 4-bit {arguments.quantize}"
     return name if selection == own and kind != "baseline" else f"{name} + {selection} images"

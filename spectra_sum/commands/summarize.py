@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,13 +15,29 @@ from tqdm import tqdm
 from ..documents.folders import find_documents
 from ..documents.parts import Document, DocumentError, printable
 from ..documents.reading import read_document
-from ..models.sources import check_model, find_smollm2
-from ..report import ReportArticle, ReportImage, write_report
+from ..models.kinds import DEFAULT, SMOLLM2, check_any
+from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder, find_minilm, find_smollm2
+from ..report import write_report
+from ..summaries.options import OptionsError, SummaryOptions
 from ..summaries.records import RecordsError, is_on_hub, path_hash, read_records, record_of, settings_hash, summary_of
-from .arguments import UsageError, add_quantize_argument, check_quantize_argument, positive, share
+from .arguments import (
+    UsageError,
+    add_model_arguments,
+    add_quantize_argument,
+    add_summary_arguments,
+    check_quantize_argument,
+    named_model,
+    options_error,
+    positive,
+    summary_options,
+)
 
 if TYPE_CHECKING:
+    from ..summaries.batches import Entry
     from ..summaries.summarizer import DocumentSummary, Summarizer
+
+# Tells one default model from another.
+_DEFAULT_SETTINGS = Path(__file__).parents[1] / "default_model" / "settings.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "documents", nargs="+", metavar="DOC", help="a .md, .html or .txt file, or a folder with all documents in it"
     )
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--model", metavar="FOLDER_OR_ID", help="folder or Hub id of a trained SPeCTrA-Sum model")
-    model.add_argument(
-        "--text-model",
-        choices=["smollm2"],
-        help="a pretrained language model without trained images: SmolLM2-135M-Instruct (extra [smollm2])",
-    )
+    model = parser.add_mutually_exclusive_group()
+    add_model_arguments(model)
     parser.add_argument("--images", nargs="+", default=[], metavar="IMG", help="images of a single .txt document")
     parser.add_argument("--output", type=Path, metavar="FILE.html", help="write an HTML report")
     parser.add_argument("--json", type=Path, metavar="FILE.jsonl", help="write one JSON line per document")
@@ -48,30 +59,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with an interrupted run: documents that the --json file holds are not summarized again",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the records that the --json file holds")
-    parser.add_argument("--max-new-tokens", type=positive, default=128, help="most tokens of a summary (default: 128)")
-    parser.add_argument("--num-beams", type=positive, default=1, help="beams of the search (default: 1, greedy)")
-    parser.add_argument("--threshold", type=share, help="least probability of a selected image (default: none)")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=1,
+        help="documents that are written at once, those of a like length together (default: 1)",
+    )
+    add_summary_arguments(parser)
     add_quantize_argument(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """
-    Runs the command. Everything that the user named is checked before the model is loaded; the documents are read one
-    at a time.
+    Runs the command. Everything that the user named is checked before the model is loaded; the documents are read as they
+    are needed.
 
     Returns:
         0 when all documents were summarized, 1 when some were not, 2 when none was.
     """
-    if arguments.images and (len(arguments.documents) > 1 or Path(arguments.documents[0]).is_dir()):
-        raise UsageError("--images belongs to one .txt document; summarize the others in runs of their own.")
-    if arguments.resume and not arguments.json:
-        raise UsageError("--resume goes on with the file that --json names; name it.")
-    if arguments.overwrite and not arguments.json:
-        raise UsageError("--overwrite replaces the file that --json names; name it.")
-    if arguments.overwrite and arguments.resume:
-        raise UsageError("--resume keeps the records of the --json file, --overwrite replaces them; choose one.")
-    check_quantize_argument(arguments.quantize, arguments.model)
+    options = summary_options(arguments)
+    _check_contradictions(arguments, options)
     found = find_documents(arguments.documents, arguments.images)
     inputs = [*found.ids, *map(Path, (*arguments.documents, *arguments.images))]
     for option, path in (("--output", arguments.output), ("--json", arguments.json)):
@@ -82,20 +90,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json and not (arguments.resume or arguments.overwrite):
         _check_no_records(arguments.json)
 
-    model = arguments.model or find_smollm2()
-    summarizer = None
-    if arguments.model:
-        check_model(arguments.model)
-        if arguments.json and found.ids and is_on_hub(arguments.model):
-            # Only a loaded model tells which commit of its repository it is.
-            summarizer = _load_summarizer(arguments)
+    model = _checked_model(arguments, options)
+    summarizer = _SummarizerOnDemand(arguments, options)
     records, settings = {}, ""
     if arguments.json and found.ids:
-        options = {name: getattr(arguments, name) for name in ("max_new_tokens", "num_beams", "threshold")}
-        if arguments.quantize is not None:
-            options["quantize"] = arguments.quantize
+        if is_on_hub(model):
+            # Only a loaded model tells which commit of its repository it is.
+            summarizer.load()
         try:
-            settings = settings_hash(model, options)
+            settings = settings_hash(model, {**options.to_dict(), **_encoders(arguments)})
             if arguments.resume:
                 records = read_records(arguments.json, settings)
         except RecordsError as error:
@@ -116,51 +119,158 @@ def run(arguments: argparse.Namespace) -> int:
         _say_failure(failure)
 
     failures = list(found.failures)
+    notices = {record["model"].get("notice") for record in records.values()}
     articles = []
-    untrained_ranking = arguments.text_model is not None
     done = 0
     lines = None
     with ExitStack() as stack:
-        # The images wait for the report in files: those of thousands of documents do not fit into memory.
         folder = Path(stack.enter_context(TemporaryDirectory())) if arguments.output else None
+        from ..summaries.batches import summarize_in_batches
+        from ..summaries.views import report_article, terminal_text
+
         # disable=None: no bar where standard error is no terminal
-        for path, unique_id in tqdm(found.ids.items(), desc="Summarizing", unit="document", disable=None):
-            try:
-                document = read_document(path, arguments.images)
-                document.id = unique_id
-                if (record := records.get(path_hash(path))) is not None:
-                    summary = summary_of(record, document)
-                else:
-                    if summarizer is None:
-                        summarizer = _load_summarizer(arguments)
-                    if arguments.json and lines is None:
-                        mode = "a" if arguments.resume else "w"
-                        lines = stack.enter_context(arguments.json.open(mode, encoding="utf-8"))
-                    summary = summarizer.summarize(document)
-                    _say(_shown(document, summary))
-                    if lines is not None:
-                        record = record_of(path, document, summary, settings)
-                        print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)
-            except DocumentError as error:
-                failures.append(str(error))
-                _say_failure(str(error))
+        bar = stack.enter_context(tqdm(total=len(found.ids), desc="Summarizing", unit="document", disable=None))
+        entries = _entries(found.ids, arguments.images, records)
+        for entry in summarize_in_batches(entries, summarizer, arguments.batch_size):
+            bar.update()
+            document, summary = entry.document, entry.result
+            if isinstance(summary, DocumentError):
+                failures.append(str(summary))
+                _say_failure(str(summary))
                 continue
+            if not entry.known:
+                _say(terminal_text(document, summary))
+                if arguments.json:
+                    mode = "a" if arguments.resume else "w"
+                    lines = lines or stack.enter_context(arguments.json.open(mode, encoding="utf-8"))
+                    made_by = {"model": summarizer.model_record(), "options": summarizer.options_record()}
+                    record = record_of(entry.path, document, summary, settings, **made_by)
+                    print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)
             done += 1
-            untrained_ranking |= any(problem.kind == "untrained_ranking" for problem in summary.problems)
             if folder is not None:
-                articles.append(_report_article(document, summary, folder / str(done)))
+                articles.append(report_article(document, summary, folder / str(done)))
         if arguments.output and articles:
             count = "1 document" if done == 1 else f"{done} documents"
-            notes = [*found.notes, *(f"Not summarized: {failure}" for failure in failures)]
-            if untrained_ranking:
-                notes.append(
-                    "This model's image ranking is untrained: the marks and probabilities of images mean nothing."
-                )
+            notices |= {summarizer.notice}
+            notes = [*sorted(filter(None, notices)), *found.notes]
+            notes += [f"Not summarized: {failure}" for failure in failures]
             write_report(arguments.output, title=f"Multimodal summary of {count}", articles=articles, notes=notes)
             _say(f"Report: {printable(arguments.output)}")
     if not failures:
         return 0
     return 1 if done else 2
+
+
+class _SummarizerOnDemand:
+    """Loads its model when a document needs it: of a run that goes on, all may be done already."""
+
+    def __init__(self, arguments: argparse.Namespace, options: SummaryOptions):
+        self._arguments = arguments
+        self._options = options
+        self._summarizer: Summarizer | None = None
+
+    def load(self) -> "Summarizer":
+        if self._summarizer is None:
+            self._summarizer = _load_summarizer(self._arguments, self._options)
+            if self.notice:
+                print(f"spectra-sum: note: {self.notice}", file=sys.stderr)
+        return self._summarizer
+
+    @property
+    def notice(self) -> str:
+        """What the model says of itself; nothing before it is loaded."""
+        loaded = self._summarizer.loaded if self._summarizer else None
+        return loaded.notice if loaded else ""
+
+    def summarize_batch(self, documents: list[Document]) -> "list[DocumentSummary | DocumentError]":
+        summarizer = self.load()
+        if summarizer.options.select != "vrp" and any(
+            image.description for document in documents for image in document.images
+        ):
+            # Before the summaries are written, which takes long.
+            check_text_encoder(self._arguments.text_encoder)
+        return summarizer.summarize_batch(documents)
+
+    def model_record(self) -> dict[str, str | None]:
+        """The `model` of a JSON line; extracts are made by the sentence encoder."""
+        summarizer = self.load()
+        if summarizer.loaded is None:
+            encoder = summarizer.text_encoder
+            return {"name": encoder.name, "kind": "extractive", "revision": encoder.revision, "notice": ""}
+        loaded = summarizer.loaded
+        return {
+            "name": named_model(self._arguments),
+            "kind": loaded.kind,
+            "revision": loaded.revision,
+            "notice": loaded.notice,
+        }
+
+    def options_record(self) -> dict[str, object]:
+        """The `options` of a JSON line, with the model's defaults filled in."""
+        return {**self.load().options.to_dict(), **_encoders(self._arguments)}
+
+
+def _entries(ids: Mapping[Path, str], images: Sequence[str], records: Mapping[str, dict]) -> "Iterator[Entry]":
+    """The documents, those that were summarized already with their summaries."""
+    from ..summaries.batches import Entry
+
+    for path, unique_id in ids.items():
+        document = None
+        try:
+            document = read_document(path, images)
+            document.id = unique_id
+            record = records.get(path_hash(path))
+            yield Entry(path, document, record and summary_of(record, document), known=record is not None)
+        except DocumentError as error:
+            yield Entry(path, document, error)
+
+
+def _check_contradictions(arguments: argparse.Namespace, options: SummaryOptions) -> None:
+    if arguments.images and (len(arguments.documents) > 1 or Path(arguments.documents[0]).is_dir()):
+        raise UsageError("--images belongs to one .txt document; summarize the others in runs of their own.")
+    if arguments.resume and not arguments.json:
+        raise UsageError("--resume goes on with the file that --json names; name it.")
+    if arguments.overwrite and not arguments.json:
+        raise UsageError("--overwrite replaces the file that --json names; name it.")
+    if arguments.overwrite and arguments.resume:
+        raise UsageError("--resume keeps the records of the --json file, --overwrite replaces them; choose one.")
+    if options.mode == "extractive":
+        for option, value in (
+            ("--model", arguments.model),
+            ("--text-model", arguments.text_model),
+            ("--quantize", arguments.quantize),
+        ):
+            if value is not None:
+                raise UsageError(f"{option} is for summaries that are written; leave it out, or --mode extractive.")
+    if options.select == "vrp" and arguments.vision:
+        raise UsageError(
+            "--vision ranks images by the finished summary, --select vrp by the model; leave one of them out."
+        )
+
+
+def _checked_model(arguments: argparse.Namespace, options: SummaryOptions) -> str:
+    """Where what writes the summaries lies, a model or the encoder of extracts: a folder, a file or a Hub id. All that can be
+    checked without loading is checked."""
+    if options.mode == "extractive" or arguments.text_encoder != DEFAULT_TEXT_ENCODER:
+        check_text_encoder(arguments.text_encoder)
+    if arguments.vision:
+        from ..models.dual_encoder import check_dual_encoder
+
+        check_dual_encoder(arguments.vision)
+    if options.mode == "extractive":
+        packaged = arguments.text_encoder == DEFAULT_TEXT_ENCODER
+        return str(find_minilm()) if packaged else arguments.text_encoder
+    name = named_model(arguments)
+    check_quantize_argument(arguments.quantize, arguments.model)
+    check_any(name)
+    if name == DEFAULT:
+        return str(_DEFAULT_SETTINGS)
+    return str(find_smollm2()) if name == SMOLLM2 else name
+
+
+def _encoders(arguments: argparse.Namespace) -> dict[str, str]:
+    names = {"text_encoder": arguments.text_encoder, "vision": arguments.vision, "quantize": arguments.quantize}
+    return {name: value for name, value in names.items() if value is not None}
 
 
 def _check_writable(option: str, path: Path, inputs: Sequence[Path]) -> None:
@@ -183,57 +293,26 @@ def _check_no_records(path: Path) -> None:
         )
 
 
-def _load_summarizer(arguments: argparse.Namespace) -> "Summarizer":
+def _load_summarizer(arguments: argparse.Namespace, options: SummaryOptions) -> "Summarizer":
     # Torch and transformers take seconds to import, which --help and a wrong path need not cost.
     from transformers.utils import logging
 
-    from ..models.loading import load_model, load_smollm2
+    from ..models.loading import load_any
+    from ..summaries.encoder_on_demand import EncoderOnDemand
     from ..summaries.summarizer import Summarizer
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    loaded = load_model(arguments.model, quantize=arguments.quantize) if arguments.model else load_smollm2()
-    return Summarizer(loaded, arguments.max_new_tokens, arguments.num_beams, arguments.threshold)
+    loaded = load_any(named_model(arguments), quantize=arguments.quantize) if options.mode == "write" else None
+    vision = None
+    if arguments.vision:
+        from ..models.dual_encoder import load_dual_encoder
 
-
-def _report_article(document: Document, summary: "DocumentSummary", folder: Path) -> ReportArticle:
-    images = []
-    for index, (image, probability) in enumerate(zip(document.images, summary.probabilities, strict=True)):
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{index}.png"
-        image.image.save(path, compress_level=1)
-        images.append(
-            ReportImage(
-                path, image.alt, probability, index in summary.selected, name=image.name, caption=image.caption
-            )
-        )
-    return ReportArticle(
-        id=document.source,
-        title=document.title,
-        body=document.body,
-        images=images,
-        summary=summary.summary,
-        reference=document.reference,
-        evidence=summary.evidence,
-        remarks=[str(problem) for problem in summary.problems],
-        notes=[str(problem) for problem in document.problems],
-    )
-
-
-def _shown(document: Document, summary: "DocumentSummary") -> str:
-    lines = [document.title, "=" * min(len(document.title), 80)]
-    lines += [f"  {printable(line)}" for line in summary.summary.splitlines()] or ["  (the model generated nothing)"]
-    if document.images:
-        lines.append("Images (* selected, with probability):")
-    for index, (image, probability) in enumerate(zip(document.images, summary.probabilities, strict=True)):
-        mark = "*" if index in summary.selected else " "
-        score = "not scored" if probability is None else f"{probability:.3f}"
-        lines.append(f"  {mark} {score}  {image.name}" + (f" ({image.description})" if image.description else ""))
-    problems = document.problems + summary.problems
-    if problems:
-        lines.append("Left out, and other remarks:")
-        lines += [f"  - {problem}" for problem in problems]
-    return "\n".join([*lines, ""])
+        vision = load_dual_encoder(arguments.vision)
+    try:
+        return Summarizer(loaded, options, EncoderOnDemand(arguments.text_encoder), vision=vision)
+    except OptionsError as error:
+        raise options_error(error) from None
 
 
 def _say(text: str) -> None:

@@ -1,9 +1,10 @@
-"""Summaries that need no model: the article's first sentences, and the sentences nearest to the reference."""
+"""Summaries that need no language model: an article's beginning, the sentences that carry it, those nearest to the reference."""
 
 from collections.abc import Sequence
 
 from rouge_score import rouge_scorer
 
+from spectra_sum.extraction.extract import Encoder, extract
 from spectra_sum.sentences import split_sentences
 
 SENTENCES = 3
@@ -18,6 +19,23 @@ def article_sentences(article: str) -> list[str]:
 def lead(article: str, count: int = SENTENCES) -> str:
     """The first `count` sentences of the body."""
     return " ".join(article_sentences(article)[:count])
+
+
+def lead_words(article: str, count: int) -> str:
+    """The first `count` words of the body."""
+    return " ".join(article.split()[:count])
+
+
+def extract_words(article: str, encoder: Encoder, count: int, method: str) -> str:
+    """
+    The sentences that carry the body, at most `count` words of them, as `summarize --mode extractive` takes them.
+
+    Args:
+        encoder (`TextEncoder`): Embeds the sentences.
+        method (`str`): `"centroid"` or `"lexrank"`.
+    """
+    chosen = extract(article, encoder, count, lambda text: len(text.split()), method=method, headings=False)
+    return " ".join(chosen.sentences)
 
 
 def oracle(article: str, reference: Sequence[str], count: int = SENTENCES) -> str:

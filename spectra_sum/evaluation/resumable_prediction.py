@@ -7,6 +7,8 @@ holds the same articles, so that the predictions are the same.
 
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +36,49 @@ def predict_resumably(
     **generation: Any,
 ) -> list[dict[str, Any]]:
     """
-    Predicts all records, starting from what `folder` holds; every process returns all predictions in order.
+    A model's predictions of all records, by [`predict_in_batches`].
 
     Args:
         loaded (`LoadedModel`): Model and processor; the model is moved to this process's device.
+        records, folder, batch_size, seed: See [`predict_in_batches`].
+        max_length, use_images, generation: See [`predict_summaries`].
+    """
+    model = loaded.model.to(PartialState().device)
+
+    def predict(articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return predict_summaries(
+            model,
+            loaded.processor,
+            articles,
+            batch_size=batch_size,
+            max_length=max_length,
+            use_images=use_images,
+            progress=False,
+            **generation,
+        )
+
+    return predict_in_batches(predict, records, folder, batch_size=batch_size, seed=seed)
+
+
+def predict_in_batches(
+    predict: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+    records: datasets.Dataset,
+    folder: Path,
+    *,
+    batch_size: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """
+    Predicts all records, starting from what `folder` holds; every process returns all predictions in order.
+
+    Args:
+        predict (`Callable`): From a batch of articles, with their images undecoded, to their predictions.
         records (`Dataset`): Articles with the columns id, title, article and images.
         folder (`Path`): Where the finished batches are kept, one file per process. It must belong to these settings.
-        batch_size, max_length, use_images, generation: See [`predict_summaries`].
+        batch_size (`int`): Articles per batch.
         seed (`int`): Seed of sampling; each batch starts from its own.
     """
     state = PartialState()
-    model = loaded.model.to(state.device)
     starts, articles = range(0, len(records), batch_size), UndecodedArticles(records)
     if state.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,17 +97,10 @@ def predict_resumably(
         for position, number in enumerate(own):
             torch.manual_seed(stable_seed(seed, number))
             rows = range(starts[number], min(starts[number] + batch_size, len(records)))
-            predictions = predict_summaries(
-                model,
-                loaded.processor,
-                [articles[row] for row in rows],
-                batch_size=batch_size,
-                max_length=max_length,
-                use_images=use_images,
-                progress=False,
-                **generation,
-            )
-            print(json.dumps({"batch": number, "predictions": predictions}, ensure_ascii=False), file=file, flush=True)
+            started = time.perf_counter()
+            predictions = predict([articles[row] for row in rows])
+            line = {"batch": number, "predictions": predictions, "seconds": time.perf_counter() - started}
+            print(json.dumps(line, ensure_ascii=False), file=file, flush=True)
             os.fsync(file.fileno())
             # The other processes keep pace: their batches count as this one's.
             bar.update(min(state.num_processes, len(waiting) - position * state.num_processes))
@@ -85,10 +112,20 @@ def predict_resumably(
 
 def finished_batches(folder: Path) -> dict[int, list[dict[str, Any]]]:
     """The predictions of every finished batch, by the batch's number."""
+    return {batch["batch"]: batch["predictions"] for batch in _lines(folder)}
+
+
+def seconds_per_article(folder: Path) -> float | None:
+    """How long the prediction of an article took on average, without the loading of the model; None where no batch tells."""
+    timed = [batch for batch in _lines(folder) if "seconds" in batch]
+    articles = sum(len(batch["predictions"]) for batch in timed)
+    return sum(batch["seconds"] for batch in timed) / articles if articles else None
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
     # Not splitlines: a summary may hold one of Unicode's other line ends.
     texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jsonl"))]
-    batches = [json.loads(line) for text in texts for line in text.split("\n") if line]
-    return {batch["batch"]: batch["predictions"] for batch in batches}
+    return [json.loads(line) for text in texts for line in text.split("\n") if line]
 
 
 def _drop_torn_lines(folder: Path) -> None:

@@ -13,9 +13,12 @@ from accelerate.utils import gather_object
 
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
+from spectra_sum.evaluation.after_summary import select_after_summary
+from spectra_sum.evaluation.choices import AFTER_SUMMARY
 from spectra_sum.evaluation.evaluation_report import read_article, write_evaluation_report
 from spectra_sum.evaluation.prediction_files import write_predictions
 from spectra_sum.evaluation.readable_articles import ReadableArticles, find_broken_images
+from spectra_sum.evaluation.repetition_and_novelty import text_statistics
 from spectra_sum.evaluation.result_files import CONFIDENCE, RESAMPLES, interval_scores, write_results
 from spectra_sum.evaluation.scores import ArticleEmbeddings, score_articles
 from spectra_sum.evaluation.selection_comparison import compare_selections
@@ -35,14 +38,18 @@ from spectra_sum.evaluation.sources import (
     keep_to_settings,
     model_identity,
 )
+from spectra_sum.evaluation.summarizing import SummarySettings, from_summarizer
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
-from spectra_sum.models.loading import LoadedModel, load_model, load_smollm2, weight_digests
+from spectra_sum.models.dual_encoder import load_dual_encoder
+from spectra_sum.models.loading import load_any, load_model, weight_digests
 from spectra_sum.msmo.builder import stored_damage
 from spectra_sum.msmo.sources import articles_digest
+from spectra_sum.selection.after_summary import ImageRanker
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 from spectra_sum.sentences import reference_sentences
 from spectra_sum.summaries.article_images import BrokenImage
+from spectra_sum.summaries.encoder_on_demand import EncoderOnDemand
 from spectra_sum.summaries.prediction import met_broken_images
 
 PACKAGES = (
@@ -57,6 +64,10 @@ class EvaluationOptions:
 
     Attributes:
         kind: "model", "predictions" or "baseline"; `source` is a folder or Hub id, a file, or one of `choices.BASELINES`.
+        pretrained: Whether the model is no trained SPeCTrA-Sum, and summarizes as `spectra-sum summarize` does.
+        summary: How it then summarizes; `text_encoder`, `vision` and `options.select` also say how images are selected after
+            any system's summaries.
+        baseline_words: Most words of the baselines that count them.
         selection: One of `choices.SELECTIONS`; `selection_text` ("generated" or "reference") is what images are compared to.
         selection_count: Images per article; None for the system's own number.
         similarity_model: Folder or Hub id of a dual encoder; None computes no similarity score.
@@ -71,6 +82,9 @@ class EvaluationOptions:
     name: str
     selection: str
     generation: GenerationSettings = GenerationSettings()
+    pretrained: bool = False
+    summary: SummarySettings = SummarySettings()
+    baseline_words: int = 150
     selection_settings: SelectionSettings = SelectionSettings()
     selection_text: str = "generated"
     selection_count: int | None = None
@@ -115,6 +129,8 @@ def evaluate_system(
     output, weights = _predict(options, records, articles)
     if not PartialState().is_main_process:
         return None
+    if options.selection == AFTER_SUMMARY and not options.pretrained:
+        output.predictions = select_after_summary(output.predictions, records, _ranker(options, output))
     if encoder is not None:
         encoder.model.to(PartialState().device)
     found = None if encoder is None else embed_images(encoder, records)
@@ -122,8 +138,8 @@ def evaluate_system(
     broken = [*verified, *met_broken_images(output.predictions), *(() if found is None else found.broken)]
     readable = ReadableArticles(records, [*broken, *(image for article in shown for image in article.broken)])
     lost = readable.counts(output.predictions)
-    # Of the predictor, if it is what selects.
-    notes = output.notes if options.selection in ("vrp", "given") else []
+    # Of the predictor, if it is what selects; what is said of a pretrained model holds for all that it does.
+    notes = output.notes if options.pretrained or options.selection in ("vrp", "given") else []
     output.predictions = readable.remaining(output.predictions)
     predictions, embeddings, compared = _select(options, output, readable, encoder, found)
     write_predictions(options.output / "predictions.jsonl", readable.stored(predictions), notes=notes)
@@ -140,6 +156,7 @@ def evaluate_system(
         rouge_tokenizer=options.rouge_tokenizer,
     )
     intervals = interval_scores(scores, seed=options.seed)
+    statistics = text_statistics([prediction["summary"] for prediction in predictions], readable["article"])
     dropped = {**output.dropped, **scores.counts, **lost}
     comparison = {}
     if encoder is not None:
@@ -169,6 +186,7 @@ def evaluate_system(
         "selection": options.selection,
         "data": {**data, "articles": len(records), "articles_sha256": articles, **damage},
         "scores": intervals,
+        "text_statistics": interval_scores(statistics, seed=options.seed),
         "selections": comparison,
         "not_computed": scores.not_computed,
         "dropped": dropped,
@@ -181,6 +199,7 @@ def evaluate_system(
         "commit": describe_commit(),
         "hardware": describe_hardware(),
         "processes": PartialState().num_processes,
+        **({} if output.seconds is None else {"seconds_per_article": output.seconds}),
         **({"dropped": lost} if lost else {}),
         "seconds": time.perf_counter() - started,
     }
@@ -202,24 +221,44 @@ def _predict(
 ) -> tuple[SystemOutput, dict[str, str] | None]:
     """The predictions, and what tells a trained model's weights from others."""
     if options.kind == "baseline":
-        return from_baseline(options.source, records), None
+        words, text_encoder = options.baseline_words, options.summary.text_encoder
+        where = {"folder": options.output / "batches", "articles_sha256": articles}
+        return from_baseline(options.source, records, words=words, text_encoder=text_encoder, **where), None
     if options.kind == "predictions":
         return from_file(Path(options.source), records), None
-    loaded = _load(options)
+    if options.pretrained:
+        loaded = load_any(options.source, quantize=options.generation.quantize)
+        output = from_summarizer(
+            loaded,
+            options.source,
+            records,
+            options.output / "batches",
+            options.summary,
+            batch_size=options.generation.batch_size,
+            text_only=options.generation.text_only,
+            quantize=options.generation.quantize,
+            articles_sha256=articles,
+        )
+        return output, None
+    loaded = load_model(options.source, quantize=options.generation.quantize)
     limit = loaded.model.config.max_selected_images
     if options.selection == "vrp" and (options.selection_count or 0) > limit:
         raise ValueError(f"this model's predictor selects at most {limit} images; lower --selection-count.")
     identity = {**model_identity(options.source, loaded), "articles_sha256": articles}
     # While they are those that were loaded: a training run may go on in the folder.
-    weights = weight_digests(options.source) if loaded.trained and PartialState().is_main_process else None
+    weights = weight_digests(options.source) if PartialState().is_main_process else None
     output = from_model(loaded, identity, records, options.output / "batches", options.generation, options.seed)
     return output, weights
 
 
-def _load(options: EvaluationOptions) -> LoadedModel:
-    if options.source == "smollm2":
-        return load_smollm2()
-    return load_model(options.source, quantize=options.generation.quantize)
+def _ranker(options: EvaluationOptions, output: SystemOutput) -> ImageRanker:
+    settings = options.summary
+    return ImageRanker(
+        EncoderOnDemand(settings.text_encoder),
+        load_dual_encoder(settings.vision) if settings.vision else None,
+        settings.options.select or "dpp-map",
+        options.selection_count or output.selection_count,
+    )
 
 
 def _select(
@@ -265,6 +304,15 @@ def _select(
     return predictions, embeddings, compared
 
 
+def _after_summary(options: EvaluationOptions) -> dict[str, str | None]:
+    settings = options.summary
+    return {
+        "select": settings.options.select or "dpp-map",
+        "text_encoder": settings.text_encoder,
+        "vision": settings.vision,
+    }
+
+
 def _settings(options: EvaluationOptions, output: SystemOutput, bertscore: dict[str, Any] | None) -> dict[str, Any]:
     count = options.selection_count or output.selection_count
     # Gold images and those that a file names are taken as they are.
@@ -272,6 +320,7 @@ def _settings(options: EvaluationOptions, output: SystemOutput, bertscore: dict[
     return {
         **output.settings,
         "selection": {"method": options.selection, "count": own_count},
+        **({"after_summary": _after_summary(options)} if options.selection == AFTER_SUMMARY else {}),
         "compared_selections": {"count": count, "text": options.selection_text, **vars(options.selection_settings)},
         "similarity_model": options.similarity_model,
         "relevance_threshold": options.relevance_threshold,

@@ -10,10 +10,14 @@ import datasets
 from tqdm.auto import tqdm
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.evaluation.baselines import SENTENCES, lead, oracle
+from spectra_sum.evaluation.baselines import SENTENCES, extract_words, lead, lead_words, oracle
+from spectra_sum.evaluation.choices import EXTRACTS, WORD_BASELINES
 from spectra_sum.evaluation.prediction_files import read_predictions
-from spectra_sum.evaluation.resumable_prediction import predict_resumably
+from spectra_sum.evaluation.resumable_prediction import predict_in_batches, predict_resumably, seconds_per_article
+from spectra_sum.models.kinds import DEFAULT, SMOLLM2
 from spectra_sum.models.loading import LoadedModel
+from spectra_sum.models.sources import DEFAULT_TEXT_ENCODER, find_smollm2
+from spectra_sum.models.text_encoder import load_text_encoder
 from spectra_sum.msmo.sources import image_counts
 from spectra_sum.summaries.image_texts import image_texts, texts_digest
 from spectra_sum.summaries.remarks import predictor_is_trained
@@ -30,6 +34,7 @@ class SystemOutput:
         dropped: What the system did not read, by name.
         settings: What the predictions depend on.
         notes: Remarks on the results.
+        seconds: How long the prediction of an article took; None where it was not measured.
     """
 
     predictions: list[dict[str, Any]]
@@ -38,6 +43,7 @@ class SystemOutput:
     dropped: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,60 @@ UNTRAINED_PREDICTOR = (
 SELECTED_IMAGES = 3
 
 
-def from_baseline(name: str, records: datasets.Dataset) -> SystemOutput:
-    """A baseline's summaries; it selects no images by itself."""
+def from_baseline(
+    name: str,
+    records: datasets.Dataset,
+    *,
+    words: int = 150,
+    text_encoder: str = DEFAULT_TEXT_ENCODER,
+    folder: Path | None = None,
+    articles_sha256: str = "",
+) -> SystemOutput:
+    """A baseline's summaries; it selects no images by itself.
+
+    Args:
+        name (`str`): One of `choices.BASELINES`.
+        words (`int`, *optional*, defaults to `150`): Most words of the baselines that count them.
+        text_encoder (`str`, *optional*): Of extracts.
+        folder (`Path`, *optional*): Where finished extracts are kept, from which a killed run goes on.
+        articles_sha256 (`str`, *optional*): What tells the records from others.
+    """
+    if name in EXTRACTS:
+        return _from_extracts(name, records, words, text_encoder, folder, articles_sha256)
+    if name in WORD_BASELINES:
+        texts = zip(records["id"], records["article"], strict=True)
+        return SystemOutput(
+            [_text_alone(identifier, lead_words(body, words)) for identifier, body in texts],
+            SELECTED_IMAGES,
+            settings={"words": words},
+        )
     texts = zip(records["id"], records["article"], records["summary"], strict=True)
     predictions = []
     for identifier, article, reference in tqdm(texts, desc=name, total=len(records), unit="article", disable=None):
         summary = lead(article) if name == "lead-3" else oracle(article, reference)
-        predictions.append({"id": identifier, "summary": summary, "selected": [], "probabilities": []})
+        predictions.append(_text_alone(identifier, summary))
     return SystemOutput(predictions, SELECTED_IMAGES, settings={"sentences": SENTENCES})
+
+
+def _from_extracts(
+    name: str, records: datasets.Dataset, words: int, text_encoder: str, folder: Path, articles_sha256: str
+) -> SystemOutput:
+    encoder = load_text_encoder(text_encoder)
+    settings = {"words": words, "text_encoder": text_encoder, "text_encoder_revision": encoder.revision}
+    identity = {"baseline": name, "articles_sha256": articles_sha256}
+    keep_to_settings(folder / "settings.json", {**settings, **identity})
+
+    def predict(articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            _text_alone(article["id"], extract_words(article["article"], encoder, words, name)) for article in articles
+        ]
+
+    predictions = predict_in_batches(predict, records, folder, batch_size=1, seed=0)
+    return SystemOutput(predictions, SELECTED_IMAGES, settings=settings, seconds=seconds_per_article(folder))
+
+
+def _text_alone(identifier: str, summary: str) -> dict[str, Any]:
+    return {"id": identifier, "summary": summary, "selected": [], "probabilities": []}
 
 
 def from_file(path: Path, records: datasets.Dataset) -> SystemOutput:
@@ -88,11 +140,15 @@ def model_identity(source: str, loaded: LoadedModel) -> dict[str, Any]:
     if adapter.is_file():
         folders.append(Path(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]))
     files = [path for place in folders for path in sorted(place.glob("*")) if path.suffix in (".safetensors", ".json")]
+    if source in (SMOLLM2, DEFAULT):
+        files = [find_smollm2()]
+    elif folder.is_file():
+        files = [folder]
     listing = [f"{path.parent.name}/{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
     return {
         "model": source,
         "model_files": hashlib.sha256("\n".join(listing).encode()).hexdigest(),
-        "model_commit": getattr(loaded.model.config, "_commit_hash", None),
+        "model_commit": loaded.revision or getattr(loaded.model.config, "_commit_hash", None),
     }
 
 
@@ -148,6 +204,7 @@ def from_model(
         dropped=dropped,
         settings=settings,
         notes=[] if loaded.trained and predictor_is_trained(config) else [UNTRAINED_PREDICTOR],
+        seconds=seconds_per_article(folder),
     )
 
 

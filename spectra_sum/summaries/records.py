@@ -15,6 +15,7 @@ from huggingface_hub.errors import HFValidationError
 from ..documents.parts import Document, DocumentError, Problem, printable
 from ..models.sources import find_adapter_base
 from ..report.contents import SentenceEvidence
+from .summary_sentences import EXTRACTED, WRITTEN, SummarySentence
 
 if TYPE_CHECKING:
     from .summarizer import DocumentSummary
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 ADAPTER_CONFIG = "adapter_config.json"
 _TEXTS = ("summary", "path_hash", "document_hash", "settings_hash")
+_IMAGE_FIELDS = {"name", "alt", "caption", "score", "selected", "sentence"}
+# What the records of this version have, and those of earlier ones had not.
+_NEW_FIELDS = ("sentences", "remarks", "model", "options")
 
 
 class RecordsError(ValueError):
@@ -101,7 +105,15 @@ def _hashed(*parts: bytes) -> str:
     return digest.hexdigest()[:16]
 
 
-def record_of(path: Path, document: Document, summary: "DocumentSummary", settings: str) -> dict[str, object]:
+def record_of(
+    path: Path,
+    document: Document,
+    summary: "DocumentSummary",
+    settings: str,
+    *,
+    model: Mapping[str, str | None],
+    options: Mapping[str, object],
+) -> dict[str, object]:
     """
     The JSON line of a summary.
 
@@ -114,7 +126,22 @@ def record_of(path: Path, document: Document, summary: "DocumentSummary", settin
             Its summary.
         settings (`str`):
             The [`settings_hash`] of the run.
+        model (`Mapping[str, str | None]`):
+            Name, kind and revision of the model.
+        options (`Mapping[str, object]`):
+            What it was asked for.
     """
+    images = [
+        {
+            "name": image.name,
+            "alt": image.alt,
+            "caption": image.caption,
+            "score": summary.scores[index],
+            "selected": index in summary.selected,
+            "sentence": summary.image_sentences[index],
+        }
+        for index, image in enumerate(document.images)
+    ]
     return {
         "id": document.id,
         "title": document.title,
@@ -122,10 +149,14 @@ def record_of(path: Path, document: Document, summary: "DocumentSummary", settin
         "summary": summary.summary,
         "selected": summary.selected,
         "probabilities": summary.probabilities,
-        "images": [image.name for image in document.images],
+        "images": images,
+        "sentences": [asdict(sentence) for sentence in summary.sentences],
         "evidence": [asdict(entry) for entry in summary.evidence],
         "document_problems": [asdict(problem) for problem in document.problems],
         "summary_problems": [asdict(problem) for problem in summary.problems],
+        "remarks": [str(problem) for problem in (*document.problems, *summary.problems)],
+        "model": dict(model),
+        "options": dict(options),
         "path_hash": path_hash(path),
         "document_hash": document_hash(document),
         "settings_hash": settings,
@@ -145,14 +176,17 @@ def summary_of(record: Mapping[str, object], document: Document) -> "DocumentSum
         raise DocumentError(
             f"{document.source}: it has changed since it was summarized; run with --overwrite, or remove its line."
         )
-    if len(record["probabilities"]) != len(document.images):
-        raise DocumentError(f"{document.source}: its line has not one probability per image; remove the line.")
+    if {len(record["probabilities"]), len(record["images"])} != {len(document.images)}:
+        raise DocumentError(f"{document.source}: its line has not one entry per image; remove the line.")
     return DocumentSummary(
         summary=record["summary"],
         selected=record["selected"],
         probabilities=record["probabilities"],
         evidence=[SentenceEvidence(**entry) for entry in record["evidence"]],
         problems=[Problem(**problem) for problem in record["summary_problems"]],
+        sentences=[SummarySentence(**sentence) for sentence in record["sentences"]],
+        scores=[image["score"] for image in record["images"]],
+        image_sentences=[image["sentence"] for image in record["images"]],
     )
 
 
@@ -170,7 +204,7 @@ def read_records(path: Path, settings: str) -> dict[str, dict[str, object]]:
         `dict[str, dict[str, object]]`: The records by their `path_hash`.
 
     Raises:
-        RecordsError: A line is damaged, or was made by another model or with other options.
+        RecordsError: A line is damaged, or was made by another model, with other options or by an earlier version.
     """
     if not path.exists():
         return {}
@@ -183,6 +217,11 @@ def read_records(path: Path, settings: str) -> dict[str, dict[str, object]]:
             record = json.loads(line)
         except ValueError:
             record = None
+        if _is_earlier(record):
+            raise RecordsError(
+                f"{shown}: line {number} was written by an earlier version, whose lines have other fields; choose another "
+                "file, or replace this one with --overwrite in place of --resume."
+            )
         if not _is_record(record):
             raise RecordsError(
                 f"{shown}: line {number} is no record of a summary; choose another file, or replace this one with "
@@ -200,6 +239,16 @@ def read_records(path: Path, settings: str) -> dict[str, dict[str, object]]:
     return records
 
 
+def _is_earlier(record: object) -> bool:
+    """Whether the record is one from before images were objects."""
+    return (
+        isinstance(record, dict)
+        and not any(name in record for name in _NEW_FIELDS)
+        and all(isinstance(record.get(name), str) for name in _TEXTS)
+        and _is_list(record.get("images"), str)
+    )
+
+
 def _is_record(record: object) -> bool:
     """Whether the record has all that a summary is made of, of the right kind."""
     return (
@@ -209,6 +258,21 @@ def _is_record(record: object) -> bool:
         and _is_list(record.get("probabilities"), float | int | None)
         and _is_list(record.get("evidence"), dict)
         and _is_list(record.get("summary_problems"), dict)
+        and _is_list(record.get("images"), dict)
+        and _is_list(record.get("sentences"), dict)
+        and all(
+            set(entry) == _IMAGE_FIELDS
+            and isinstance(entry["score"], float | int | None)
+            and isinstance(entry["sentence"], int | None)
+            for entry in record["images"]
+        )
+        and all(
+            set(entry) == {"text", "origin", "images"}
+            and isinstance(entry["text"], str)
+            and entry["origin"] in (WRITTEN, EXTRACTED)
+            and _is_list(entry["images"], int)
+            for entry in record["sentences"]
+        )
         and all(
             set(entry) == {"sentence", "image_weights"}
             and isinstance(entry["sentence"], str)

@@ -1,17 +1,45 @@
-"""From a document to its multimodal summary: text, ranked images, and what each sentence attended to."""
+"""From documents to their multimodal summaries: text, ranked images, and what each sentence attended to."""
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 from transformers import BatchFeature
 
-from modeling_spectra.summarization import GeneratedSummary, generate_summaries, prepare_articles, sentence_evidence
+from modeling_spectra.summarization import (
+    GeneratedSummary,
+    ReadTokens,
+    generate_summaries,
+    prepare_articles,
+    sentence_evidence,
+    text_length_limit,
+)
 
 from ..documents.parts import Document, DocumentError, Problem
-from ..models.loading import LoadedModel
+from ..extraction.extract import extract
+from ..extraction.support import replace_unsupported
+from ..models.kinds import SPECTRA_SUM
+from ..models.loaded import LoadedModel
 from ..report.contents import SentenceEvidence
-from .remarks import model_remarks, summary_remarks
+from ..seeds import stable_seed
+from ..selection.after_summary import ImageRanker, JointEmbeddings
+from ..sentences import split_sentences
+from .degenerate import repetition
+from .encoder_on_demand import EncoderOnDemand
+from .long_documents import Reading, count_tokens, read_for
+from .options import OptionsError, SummaryOptions
+from .remarks import model_remarks, predictor_is_trained, summary_remarks
+from .summary_sentences import EXTRACTED, WRITTEN, SummarySentence, origin_remarks, sentences_by_attention
+from .trimming import trimmed
+
+if TYPE_CHECKING:
+    from ..models.text_encoder import TextEncoder
+
+# Of extracts; a model's own configuration says how many it selects.
+SELECTED_IMAGES = 3
+_DECODING = ("num_beams", "do_sample", "temperature", "top_p", "repetition_penalty", "no_repeat_ngram_size")
 
 
 @dataclass
@@ -20,12 +48,18 @@ class DocumentSummary:
     The multimodal summary of a document; all lists about images are in the document's order.
 
     Attributes:
-        summary (`str`): The generated text.
-        selected (`list[int]`): Indices of the selected images, most probable first.
-        probabilities (`list[float | None]`): p̂ of each image; `None` for images beyond the model's limit.
-        evidence (`list[SentenceEvidence]`): For each sentence the images that its tokens attended to; empty for a
+        summary (`str`): The text.
+        selected (`list[int]`): Indices of the selected images, best first.
+        probabilities (`list[float | None]`): p̂ of each image; `None` for images beyond the model's limit, and for all where
+            the model's own predictor does not select.
+        evidence (`list[SentenceEvidence]`): For each written sentence the images that its tokens attended to; empty for a
             document without images, and for a model without gates or whose gates are closed.
         problems (`list[Problem]`): What was not read, and other remarks: those of `remarks.py` among them.
+        sentences (`list[SummarySentence]`): The summary's sentences, each with its selected images.
+        scores (`list[float | None]`): What each image was ranked by: p̂, or the score of the way of selection; `None` for
+            an image that was not ranked.
+        image_sentences (`list[int | None]`): The place of the sentence that each image belongs to: the one that attended
+            to it most where the model's own predictor selects, elsewhere the nearest one.
     """
 
     summary: str
@@ -33,78 +67,261 @@ class DocumentSummary:
     probabilities: list[float | None]
     evidence: list[SentenceEvidence]
     problems: list[Problem]
+    sentences: list[SummarySentence] = field(default_factory=list)
+    scores: list[float | None] = field(default_factory=list)
+    image_sentences: list[int | None] = field(default_factory=list)
+
+
+@dataclass
+class _Draft:
+    """A text before its images are selected; `selected` is `None` where the finished summary decides."""
+
+    text: str
+    sentences: list[SummarySentence]
+    problems: list[Problem]
+    evidence: list[SentenceEvidence] = field(default_factory=list)
+    probabilities: list[float | None] = field(default_factory=list)
+    selected: list[int] | None = None
 
 
 class Summarizer:
     """
-    Summarizes one document at a time.
+    Summarizes documents, one at a time or in batches.
 
     Args:
-        loaded (`LoadedModel`):
-            Model and processor; the model is moved to the GPU if there is one.
-        max_new_tokens (`int`, *optional*, defaults to `128`):
-            Most tokens of a summary.
-        num_beams (`int`, *optional*, defaults to `1`):
-            Beams of the search; 1 is greedy.
-        threshold (`float`, *optional*):
-            Least probability of a selected image.
+        loaded (`LoadedModel`, *optional*):
+            Model and processor; the model is moved to the GPU if there is one. `None` for extracts, which need none.
+        options (`SummaryOptions`, *optional*):
+            How it summarizes; `summarizer.options` has the model's defaults filled in.
+        text_encoder (`TextEncoder`, *optional*):
+            Finds the sentences that carry a document, and compares image texts with the summary. By default
+            all-MiniLM-L6-v2, which is loaded when a document needs it.
+        ranker (`ImageRanker`, *optional*):
+            Selects images by the finished summary. By default one of the way of `options.select`, of the text encoder and
+            of `vision`.
+        vision (`DualEncoder`, *optional*):
+            Lets that ranker see images; without it, it reads their captions and alternative texts alone.
+
+    Raises:
+        OptionsError: The model cannot do what the options ask for.
     """
 
     def __init__(
-        self, loaded: LoadedModel, max_new_tokens: int = 128, num_beams: int = 1, threshold: float | None = None
+        self,
+        loaded: LoadedModel | None,
+        options: SummaryOptions | None = None,
+        text_encoder: "TextEncoder | EncoderOnDemand | None" = None,
+        ranker: ImageRanker | None = None,
+        *,
+        vision: JointEmbeddings | None = None,
     ):
-        self.model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.processor = loaded.processor
-        self.trained = loaded.trained
-        self.max_new_tokens = max_new_tokens
-        self.num_beams = num_beams
-        self.threshold = threshold
+        options = options or SummaryOptions()
+        if (loaded is None) != (options.mode == "extractive"):
+            raise OptionsError("`mode` write needs a model, and extractive takes none.")
+        trained = loaded is not None and loaded.kind == SPECTRA_SUM and loaded.trained
+        ranks = trained and predictor_is_trained(loaded.model.config)
+        self.options = options.filled(trained=trained, ranks=ranks)
+        if vision is not None and self.options.select == "vrp":
+            raise OptionsError("`vision` ranks images by the finished summary, `select` vrp by the model; choose one.")
+        self.text_encoder = text_encoder or EncoderOnDemand()
+        self.loaded = loaded
+        if loaded is not None:
+            self.model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
+            self.processor = copy.copy(loaded.processor)
+            self.processor.captions = self.options.captions or loaded.processor.captions
+            self.loaded = loaded._replace(processor=self.processor)
+        count = SELECTED_IMAGES if loaded is None else loaded.model.config.max_selected_images
+        self.ranker = ranker
+        if ranker is None and self.options.select != "vrp":
+            self.ranker = ImageRanker(self.text_encoder, vision, self.options.select, count)
 
-    @torch.no_grad()
     def summarize(self, document: Document) -> DocumentSummary:
         """
         Summarizes a document and ranks its images.
 
         Raises:
             DocumentError: The title leaves no room for the body within the model's length.
+            ModelError: The sentence encoder is needed, and cannot be loaded.
         """
-        problems: list[Problem] = []
-        limit = self.model.config.max_candidate_images
-        images = [image.image for image in document.images[:limit]]
-        beyond = len(document.images) - len(images)
-        if beyond:
-            problems.append(Problem("image_limit", f"{beyond} images after the first {limit} are not scored"))
-        tokenizer = self.processor.tokenizer
-        problems += model_remarks(self.model.config, tokenizer, trained=self.trained, with_images=bool(images))
+        [result] = self.summarize_batch([document])
+        if isinstance(result, DocumentError):
+            raise result
+        return result
 
-        inputs = self._inputs(document, images, problems)
-        summary = self._generate(inputs, problems)
-        problems += summary_remarks(summary.text)
-        selection = self.model.select_images(**inputs, threshold=self.threshold)
-        evidence = sentence_evidence(self.model, tokenizer, inputs, summary, len(document.images))
-        return DocumentSummary(
-            summary.text.strip(),
-            selection.indices[0],
-            selection.probabilities[0].tolist() + [None] * beyond,
-            [SentenceEvidence(*entry) for entry in evidence],
-            problems,
-        )
+    @torch.no_grad()
+    def summarize_batch(self, documents: Sequence[Document]) -> list[DocumentSummary | DocumentError]:
+        """
+        Summarizes documents that are written at once; each gets the summary that it gets alone, up to rounding. Sampled
+        ones are written one by one.
 
-    def _inputs(self, document: Document, images: list[Image.Image], problems: list[Problem]) -> BatchFeature:
+        Returns:
+            Per document its summary, or the error that keeps it from having one.
+
+        Raises:
+            ModelError: The sentence encoder is needed, and cannot be loaded.
+        """
+        drafts = self._extracts(documents) if self.loaded is None else self._written(documents)
+        return [
+            draft if isinstance(draft, DocumentError) else self._finished(document, draft)
+            for document, draft in zip(documents, drafts, strict=True)
+        ]
+
+    def _extracts(self, documents: Sequence[Document]) -> list[_Draft | DocumentError]:
+        return [_extracted(self._own_sentences(document), []) for document in documents]
+
+    def _own_sentences(self, document: Document) -> list[str]:
+        """The sentences that carry the document, as many as a summary may have."""
+        if self.loaded is None:
+            budget, size = self.options.extract_words, lambda text: len(text.split())
+        else:
+            budget, size = self.options.max_new_tokens, lambda text: count_tokens(self.processor, text)
+        return extract(document.body, self.text_encoder, budget, size, headings=False).sentences
+
+    def _written(self, documents: Sequence[Document]) -> list[_Draft | DocumentError]:
+        drafts: dict[int, _Draft | DocumentError] = {}
+        readings: dict[int, Reading] = {}
+        for index, document in enumerate(documents):
+            try:
+                readings[index] = read_for(self.loaded, document, self.options, self.text_encoder)
+            except DocumentError as error:
+                drafts[index] = error
+        # What is sampled in a batch would depend on the batch.
+        groups = [[index] for index in readings] if self.options.do_sample else [list(readings)] if readings else []
+        for group in groups:
+            written = self._write([documents[index] for index in group], [readings[index] for index in group])
+            drafts.update(zip(group, written, strict=True))
+        return [drafts[index] for index in range(len(documents))]
+
+    def _write(self, documents: Sequence[Document], readings: Sequence[Reading]) -> list[_Draft | DocumentError]:
+        limit = self.options.max_new_tokens
         try:
-            inputs, [read] = prepare_articles(
-                self.model, self.processor, [document.body], [document.title], [images], self.max_new_tokens
+            inputs, read = prepare_articles(
+                self.model,
+                self.processor,
+                [reading.body for reading in readings],
+                [document.title for document in documents],
+                [reading.images for reading in readings],
+                limit,
+                captions=[reading.captions for reading in readings] if self.processor.reads_captions else None,
             )
         except ValueError as error:
-            raise DocumentError(f"{document.source}: {error}") from None
-        if read.cut:
-            problems.append(Problem("body_cut", f"the last {read.cut} of its {read.whole} text tokens were not read"))
-        return inputs
+            if len(documents) == 1:
+                return [DocumentError(f"{documents[0].source}: {error}")]
+            pairs = zip(documents, readings, strict=True)
+            return [draft for document, reading in pairs for draft in self._write([document], [reading])]
+        summaries = self._generate(documents, inputs)
+        selection = None
+        if self.options.select == "vrp":
+            selection = self.model.select_images(**inputs, threshold=self.options.threshold)
+        drafts = []
+        for row, (document, reading, summary) in enumerate(zip(documents, readings, summaries, strict=True)):
+            own = BatchFeature({name: values[row : row + 1] for name, values in inputs.items()})
+            draft = self._draft(document, reading, own, summary)
+            draft.problems[:0] = self._cut_remarks(document, reading, read[row])
+            if selection is not None:
+                scored = len(reading.images)
+                beyond = [None] * (len(document.images) - scored)
+                draft.selected = selection.indices[row]
+                draft.probabilities = selection.probabilities[row, :scored].tolist() + beyond
+            drafts.append(draft)
+        return drafts
 
-    def _generate(self, inputs: BatchFeature, problems: list[Problem]) -> GeneratedSummary:
-        [summary] = generate_summaries(
-            self.model, self.processor.tokenizer, inputs, self.max_new_tokens, self.num_beams
-        )
+    def _cut_remarks(self, document: Document, reading: Reading, read: ReadTokens) -> list[Problem]:
+        problems = []
+        whole, cut = read.whole, read.cut
+        if read.cut_captions:
+            # Of the tokens that were cut some are theirs.
+            limit = text_length_limit(self.model, self.processor, len(reading.images), self.options.max_new_tokens)
+            whole = self.processor.num_text_tokens(reading.body, document.title, len(reading.images))
+            cut = whole - limit
+            noun = "1 caption was" if read.cut_captions == 1 else f"{read.cut_captions} captions were"
+            problems.append(Problem("captions_cut", f"{noun} not read with the text, for want of room"))
+        if cut > 0:
+            problems.append(Problem("body_cut", f"the last {cut} of its {whole} text tokens were not read"))
+        return problems
+
+    def _generate(self, documents: Sequence[Document], inputs: BatchFeature) -> list[GeneratedSummary]:
+        options = self.options
+        decoding = {name: getattr(options, name) for name in _DECODING}
+        tokenizer = self.processor.tokenizer
+        if not options.do_sample:
+            return generate_summaries(self.model, tokenizer, inputs, options.max_new_tokens, **decoding)
+        [document] = documents
+        with torch.random.fork_rng():
+            torch.manual_seed(stable_seed(options.seed, document.title, document.body))
+            return generate_summaries(self.model, tokenizer, inputs, options.max_new_tokens, **decoding)
+
+    def _draft(self, document: Document, reading: Reading, inputs: BatchFeature, summary: GeneratedSummary) -> _Draft:
+        tokenizer = self.processor.tokenizer
+        problems = [*reading.problems, *model_remarks(self.model.config, tokenizer, with_images=False)]
+        text = summary.text.strip()
         if not summary.ended:
-            problems.append(Problem("summary_cut", f"the summary was stopped at {self.max_new_tokens} tokens"))
-        return summary
+            whole = trimmed(text)
+            reason = f"the summary was stopped at {self.options.max_new_tokens} tokens"
+            text, end = (text, "before its first sentence ended") if whole is None else (whole, "")
+            end = end or "and ends with its last whole sentence"
+            problems.append(Problem("summary_cut", f"{reason}, {end}"))
+        repeated = repetition(text)
+        threshold = self.loaded.support_threshold
+        if threshold is not None and repeated is not None:
+            detail = f"the model's summary repeats itself, {repeated}, and stands aside for sentences of the document"
+            return _extracted(self._own_sentences(document), [*problems, Problem("degenerate_summary", detail)])
+        problems += summary_remarks(text)
+        entries = sentence_evidence(self.model, tokenizer, inputs, summary, len(document.images))
+        sentences = [SummarySentence(sentence) for sentence in split_sentences(text)]
+        evidence = [SentenceEvidence(*entry) for entry in entries[: len(sentences)]]
+        if threshold is not None and sentences:
+            written = [sentence.text for sentence in sentences]
+            supported = replace_unsupported(written, reading.sentences, self.text_encoder, threshold)
+            sentences = [SummarySentence(*entry) for entry in supported]
+            if any(sentence.origin == EXTRACTED for sentence in sentences):
+                text = " ".join(sentence.text for sentence in sentences)
+                kept = {sentence.text for sentence in sentences if sentence.origin == WRITTEN}
+                evidence = [entry for entry in evidence if entry.sentence in kept]
+        return _Draft(text, sentences, problems, evidence)
+
+    def _finished(self, document: Document, draft: _Draft) -> DocumentSummary:
+        images, sentences = document.images, draft.sentences
+        selected, scores, places = draft.selected, draft.probabilities, [None] * len(images)
+        problems = [*draft.problems, *origin_remarks(sentences)]
+        if selected is not None:
+            by_text = {sentence.text: place for place, sentence in reversed(list(enumerate(sentences)))}
+            for image, entry in enumerate(sentences_by_attention(draft.evidence, len(images))):
+                places[image] = None if entry is None else by_text[draft.evidence[entry].sentence]
+        elif images and sentences:
+            ranking = self.ranker.rank(
+                [sentence.text for sentence in sentences],
+                [image.image for image in images],
+                [image.caption for image in images],
+                [image.alt for image in images],
+            )
+            selected, scores, places = ranking.selected, ranking.scores, ranking.sentences
+            problems += _unranked_remarks(scores)
+        else:
+            selected, scores = [], [None] * len(images)
+        for image in selected:
+            if places[image] is not None:
+                sentences[places[image]].images.append(image)
+        return DocumentSummary(
+            draft.text,
+            selected,
+            draft.probabilities or [None] * len(images),
+            draft.evidence,
+            problems,
+            sentences,
+            scores,
+            places,
+        )
+
+
+def _extracted(sentences: Sequence[str], problems: list[Problem]) -> _Draft:
+    return _Draft(" ".join(sentences), [SummarySentence(text, EXTRACTED) for text in sentences], problems)
+
+
+def _unranked_remarks(scores: Sequence[float | None]) -> list[Problem]:
+    count = sum(score is None for score in scores)
+    if not count:
+        return []
+    noun = "1 image has" if count == 1 else f"{count} images have"
+    detail = f"{noun} neither caption nor alternative text, and no vision model sees what is shown; --vision names one"
+    return [Problem("not_ranked", detail)]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -145,6 +146,44 @@ def test_concat_computes_what_llava_onevision_computes(siglip, tmp_path, tied, l
     assert set(report.newly_initialized) == new
     own_head = model.get_output_embeddings().weight is not model.get_input_embeddings().weight
     assert own_head == (not tied) == (model.config.text_config.tie_word_embeddings is False)
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("whole_tower", [False, True])
+def test_concat_does_without_a_second_tower(folders, siglip, tmp_path, whole_tower):
+    """The same summaries as with one, and nothing that ranks images: not even a checkpoint's own head does."""
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(folders["untied"], folder)
+    if whole_tower:
+        config = json.loads((folder / "config.json").read_text())
+        config["vision_config"]["vision_use_head"] = True
+        (folder / "config.json").write_text(json.dumps(config))
+    options = {"fusion": "concat", "max_images": 2, "max_candidate_images": 3, "output_loading_info": True}
+    model, processor, report = load(str(folder), dtype=torch.float64, **options)
+    assert "the checkpoint's tower alone" in report.summary() and report.additional_parameters == 0
+    assert model.embedding_tower is None and not model.config.has_image_embeddings
+    assert file_keys(folder) == set(report.used) | set(report.unused)
+    data = processor(SENTENCES[:2], images=IMAGES)
+    theirs = LlavaOnevisionImageProcessor.from_pretrained(folder)(IMAGES, return_tensors="pt")
+    assert torch.equal(data["pixel_values"][data["image_mask"]], theirs["pixel_values"][:, 0])
+    # Of three images the first two are read, since none is better than another.
+    first = processor(SENTENCES[:2], images=[IMAGES[0], IMAGES[1][:2]])
+    expected = model(**first).logits
+    torch.testing.assert_close(model(**data).logits, expected, **EXACT)
+    second, _ = load(str(folder), str(siglip), dtype=torch.float64, fusion="concat", max_images=2)
+    torch.testing.assert_close(second(**first).logits, expected, **EXACT)
+    features = model.image_features(data["pixel_values"], data["image_mask"])
+    text = {name: data[name] for name in ("input_ids", "attention_mask", "image_mask")}
+    again = model.generate(**text, **features, max_new_tokens=4)
+    assert again.tolist() == model.generate(**data, max_new_tokens=4).tolist()
+    with pytest.raises(ValueError, match="no pooling head, so that it ranks no images"):
+        model.select_images(**data)
+    model.save_pretrained(tmp_path / "saved")
+    saved = SpectraSumForConditionalGeneration.from_pretrained(tmp_path / "saved").eval()
+    assert torch.equal(saved(**data).logits, model(**data).logits)
+    with pytest.raises(ValueError, match="pass as embedding_vision the SigLIP that it was made from"):
+        load(str(folder), **FIELDS)
 
 
 @torch.no_grad()

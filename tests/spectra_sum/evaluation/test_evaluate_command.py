@@ -67,7 +67,10 @@ def test_files_and_their_structure(model_run, model_folder, records):
     assert result["settings"]["seed"] == 0
     assert result["settings"]["max_new_tokens"] == 6
     assert result["settings"]["selection"]["count"] == 2
-    assert set(json.loads((model_run / "run.json").read_text())) == {"commit", "hardware", "processes", "seconds"}
+    assert set(json.loads((model_run / "run.json").read_text())) == {
+        *("commit", "hardware", "processes", "seconds", "seconds_per_article")
+    }
+    assert set(result["text_statistics"]) == {"words", "repeats_itself", "novelty"}
 
 
 def test_scores_are_those_of_the_metrics_on_the_written_predictions(model_run, records, encoder_folder):
@@ -322,8 +325,8 @@ MODEL, LEAD, GIVEN = ("--model", "MODEL"), ("--baseline", "lead-3"), ("--predict
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "nowhere"), "nowhere: there is no such folder; pass a trained model's folder or a Hub id"),
-        (("--model", "ENCODER"), "this is a 'siglip' model; pass a 'spectra_sum' model."),
+        (("--model", "nowhere"), "nowhere: there is no such folder; pass a model's folder, a .gguf file, a Hub id"),
+        (("--model", "ENCODER"), "'siglip' (SiglipModel) compares images and texts and writes none"),
         (("--predictions", "none.jsonl"), "none.jsonl: there is no such file; pass a .jsonl file of predictions."),
         ((*LEAD, "--text-only"), "--text-only withholds images from a model; leave it out here."),
         ((*LEAD, "--selection", "vrp"), "--selection vrp is a model's own predictor; choose another --selection"),

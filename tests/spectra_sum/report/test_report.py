@@ -15,6 +15,7 @@ from spectra_sum.report import (
     RelevancePoint,
     ReportArticle,
     ReportImage,
+    ReportSentence,
     ScoreTable,
     SelectionRow,
     SentenceEvidence,
@@ -126,7 +127,7 @@ def test_numbers_and_marks_appear(tmp_path):
     shown += "0.312 (0.301 to 0.324)|0.712 0.345|0.612 0.445|1 0.750 1,200 1,100|2 0.500 1,200 987".split("|")
     shown += "1,200 articles at every k; 987 of them with at least 2 scored images.|ECE 0.085, 1,800 images".split("|")
     shown += "0 to 0.1 0.062 0.125 1,500|0.5 to 0.6 0.550 0.750 300".split("|")
-    for value in [*shown, "41 s", "2.35 M", "62 %", "38 %", "not scored", "400 words"]:
+    for value in [*shown, "41 s", "2.35 M", "62 %", "38 %", "not ranked", "400 words"]:
         assert value in page.text, value
     assert page.text.count("selected") >= 1 and page.text.count("✓") == 1 and page.text.count("★") == 1
     assert html.count('class="card selected"') == 1
@@ -204,7 +205,7 @@ def test_an_image_may_be_a_path(tmp_path):
     article = ReportArticle("a", "T", "B", [ReportImage(tmp_path / "a.png", "red")], "")
     _, page = render(tmp_path, articles=[article])
     assert page.all("img", "alt") == ["red"]
-    assert "The model generated an empty summary." in page.text
+    assert "The summary is empty." in page.text
 
 
 def test_a_caption_stands_beside_the_alternative_text_or_for_it(tmp_path):
@@ -213,7 +214,7 @@ def test_a_caption_stands_beside_the_alternative_text_or_for_it(tmp_path):
     _, page = render(tmp_path, articles=[ReportArticle("a", "T", "B", images, "S.")])
     assert page.all("img", "alt") == ["A ship", "The market.", "Same.", "Image 4, no description"]
     assert (
-        "Image 1 not scored A ship On Monday. Image 2 not scored The market. Image 3 not scored Same. Image 4"
+        "Image 1 not ranked A ship On Monday. Image 2 not ranked The market. Image 3 not ranked Same. Image 4"
         in page.text
     )
 
@@ -302,3 +303,20 @@ def test_atomic_write_keeps_the_old_file_on_failure(tmp_path):
         write_text_atomically(path, "new \ud800")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_images_show_their_score_and_sentence_and_extracted_sentences_are_marked(tmp_path):
+    red, blue = Image.new("RGB", (120, 90), "red"), Image.new("RGB", (120, 90), "blue")
+    images = [
+        ReportImage(red, "", selected=True, score=5.217, sentence="A <ship> came.", caption="The ship"),
+        ReportImage(blue, ""),
+    ]
+    sentences = [ReportSentence("A <ship> came.", False), ReportSentence("It left.", True)]
+    article = ReportArticle("1", "Ships", "Body.", images, "A <ship> came. It left.", sentences=sentences)
+    write_report(tmp_path / "r.html", title="Report", articles=[article])
+    html = (tmp_path / "r.html").read_text()
+    assert "<q>A &lt;ship&gt; came.</q>" in html and "<ship>" not in html
+    text = " ".join(re.sub(r"<[^>]+>", " ", html.partition("</style>")[2]).split())
+    assert "A &lt;ship&gt; came. It left. extracted" in text
+    assert "score 5.22 belongs to A &lt;ship&gt; came. The ship" in text and "not ranked" in text
+    assert "A score says" in text and "p is the relevance" not in text

@@ -16,6 +16,7 @@ from transformers import (
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.documents.parts import Document, DocumentError, DocumentImage
 from spectra_sum.models.loading import LoadedModel
+from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
 from tests.double_precision import double_precision
 
@@ -139,7 +140,7 @@ def gate_heads(outputs):
 
 def test_selection_is_the_models(backbones):
     loaded = load(backbones)
-    summarizer = Summarizer(loaded, max_new_tokens=5)
+    summarizer = Summarizer(loaded, SummaryOptions(max_new_tokens=5))
     result = summarizer.summarize(document(6))
     assert result.probabilities[4:] == [None, None]
     scored = result.probabilities[:4]
@@ -149,7 +150,7 @@ def test_selection_is_the_models(backbones):
     ]
 
     between = (sorted(scored)[-1] + sorted(scored)[-2]) / 2
-    strict = Summarizer(loaded, max_new_tokens=5, threshold=between).summarize(document(6))
+    strict = Summarizer(loaded, SummaryOptions(max_new_tokens=5, threshold=between)).summarize(document(6))
     assert strict.selected == result.selected[:1]
 
 
@@ -165,7 +166,7 @@ def test_closed_gates_and_concat_have_no_evidence(backbones, monkeypatch):
 
 
 def test_a_document_without_images(backbones):
-    result = Summarizer(load(backbones), max_new_tokens=3).summarize(document(0))
+    result = Summarizer(load(backbones), SummaryOptions(max_new_tokens=3)).summarize(document(0))
     assert (result.selected, result.probabilities, result.evidence) == ([], [], [])
 
 
@@ -175,15 +176,17 @@ def test_the_text_ends_at_the_end_token_or_is_reported(backbones, monkeypatch):
     whole = Summarizer(loaded).summarize(document(1))
     assert (whole.summary, whole.problems) == ("Whole.", [])
     force_summary(monkeypatch, loaded, "Cut of", end=False)
-    cut = Summarizer(loaded, max_new_tokens=6).summarize(document(1))
+    cut = Summarizer(loaded, SummaryOptions(max_new_tokens=6)).summarize(document(1))
     assert cut.summary == "Cut of"
-    assert [str(problem) for problem in cut.problems] == ["summary cut: the summary was stopped at 6 tokens"]
+    assert [str(problem) for problem in cut.problems] == [
+        "summary cut: the summary was stopped at 6 tokens, before its first sentence ended"
+    ]
 
 
 @pytest.mark.parametrize("fusion", ["concat", "dvp"])
 def test_a_long_body_is_cut_and_counted(backbones, fusion):
     loaded = load(backbones, fusion=fusion)
-    summarizer = Summarizer(loaded, max_new_tokens=12)
+    summarizer = Summarizer(loaded, SummaryOptions(max_new_tokens=12))
     # The prompt has 19 bytes beside the body: the title 7, two line breaks, "\n\nSummary:" 10.
     visual = 2 * 5 if fusion == "concat" else 0
     fits = 512 - 12 - visual - 19
@@ -193,11 +196,12 @@ def test_a_long_body_is_cut_and_counted(backbones, fusion):
 
 
 def test_a_title_without_end_names_the_document(backbones):
-    with pytest.raises(DocumentError, match="doc.md: max_length leaves no room"):
-        Summarizer(load(backbones), max_new_tokens=5).summarize(document(0, title="t" * 600))
+    with pytest.raises(DocumentError, match="doc.md: the title leaves no room"):
+        Summarizer(load(backbones), SummaryOptions(max_new_tokens=5)).summarize(document(0, title="t" * 600))
 
 
-def test_an_untrained_ranking_is_said_to_be_one(backbones):
+def test_images_are_not_ranked_by_an_untrained_predictor(backbones):
     loaded = load(backbones)._replace(trained=False)
-    result = Summarizer(loaded, max_new_tokens=2).summarize(document(1))
-    assert "untrained_ranking" in [problem.kind for problem in result.problems]
+    result = Summarizer(loaded, SummaryOptions(max_new_tokens=2)).summarize(document(1))
+    assert (result.selected, result.scores, result.probabilities) == ([], [None], [None])
+    assert "not_ranked" in [problem.kind for problem in result.problems]
