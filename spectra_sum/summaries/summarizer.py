@@ -263,8 +263,9 @@ class Summarizer:
             problems.append(Problem("summary_cut", f"{reason}, {end}"))
         repeated = repetition(text)
         threshold = self.loaded.support_threshold
-        if threshold is not None and repeated is not None:
-            detail = f"the model's summary repeats itself, {repeated}, and stands aside for sentences of the document"
+        if threshold is not None and (repeated is not None or not text):
+            reason = f"repeats itself: {repeated}" if text else "is empty"
+            detail = f"what the model wrote {reason}; sentences of the document stand in its place"
             return _extracted(self._own_sentences(document), [*problems, Problem("degenerate_summary", detail)])
         problems += summary_remarks(text)
         entries = sentence_evidence(self.model, tokenizer, inputs, summary, len(document.images))

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from ..documents.parts import Document, printable
+from ..documents.parts import Document, printable, shortened
 from ..report import ReportArticle, ReportImage, ReportSentence
 from .summarizer import DocumentSummary
 from .summary_sentences import EXTRACTED
+
+# Alternative texts may be pages; the report has them whole.
+LONGEST_DESCRIPTION = 160
 
 
 def terminal_text(document: Document, summary: DocumentSummary) -> str:
@@ -18,7 +21,8 @@ def terminal_text(document: Document, summary: DocumentSummary) -> str:
     for index, (image, score) in enumerate(zip(document.images, summary.scores, strict=True)):
         mark = "*" if index in summary.selected else " "
         shown = "not ranked" if score is None else f"{score:.3f}"
-        lines.append(f"  {mark} {shown}  {image.name}" + (f" ({image.description})" if image.description else ""))
+        description = shortened(image.description, LONGEST_DESCRIPTION)
+        lines.append(f"  {mark} {shown}  {image.name}" + (f" ({description})" if description else ""))
     problems = document.problems + summary.problems
     if problems:
         lines.append("Left out, and other remarks:")

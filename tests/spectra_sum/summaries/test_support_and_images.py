@@ -43,6 +43,16 @@ def test_a_summary_that_repeats_itself_gives_way_as_a_whole(loaded, monkeypatch)
     assert {"degenerate_summary", "extracted"} <= set(kinds(replaced))
 
 
+def test_where_the_model_wrote_nothing_the_document_speaks(loaded, monkeypatch):
+    force_summary(monkeypatch, loaded, "")
+    empty = Summarizer(loaded, None, HashingEncoder()).summarize(document())
+    assert (empty.summary, empty.sentences) == ("", [])
+    own = Summarizer(loaded._replace(support_threshold=0.5), None, HashingEncoder()).summarize(document())
+    assert own.summary and all(each.text in SENTENCES for each in own.sentences)
+    detail = "what the model wrote is empty; sentences of the document stand in its place"
+    assert detail in [problem.detail for problem in own.problems]
+
+
 def test_a_summary_that_is_stopped_ends_with_a_whole_sentence(loaded, monkeypatch):
     force_summary(monkeypatch, loaded, f"{SHIPS} Then the", end=False)
     result = Summarizer(loaded, SummaryOptions(max_new_tokens=9)).summarize(document())
