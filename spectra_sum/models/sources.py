@@ -15,6 +15,11 @@ class ModelError(SpectraSumError):
     """A model that cannot be used. The message names it and the fix."""
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether `name` is written as the id of a repository on the Hub, owner/name."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
 def check_model(name: str) -> None:
     """
     Checks, without loading anything, that `name` can be a SPeCTrA-Sum model.
