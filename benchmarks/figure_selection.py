@@ -11,7 +11,8 @@ curve. `gold` is the precision of the 3 selected, and of the first, on the datas
 against the reference, hence in favour of whoever reads captions.
 
 The summaries: the reference (an upper bound), the lead and the centroid extract of 150 words, and those of each file of
-`--predictions` (JSON lines with id and summary). Finished sections stay in `--rows`: run the same command to go on.
+`--predictions` (JSON lines with id and summary). Whatever is finished stays in `--rows`: run the same command to go on,
+also with more predictions.
 Settings of the ranker were chosen on the validation sections.
 """
 
@@ -38,6 +39,7 @@ from tqdm import tqdm
 from benchmarks.figure_selection_results import (
     COUNT,
     GOAL,
+    NO_SUMMARY,
     aggregate,
     area_under_curve,
     own_share,
@@ -58,7 +60,8 @@ SPLITS = {"validation": "valid_data", "test": "test_data"}
 WORDS = 150
 FEWEST, MOST = 2, 8
 SOURCES = ("alt", "caption", "both")
-RANDOM, FIRST, NO_SUMMARY = "random", "first", "none"
+OWN_SUMMARIES = ("reference", "lead", "centroid")
+RANDOM, FIRST = "random", "first"
 
 
 @dataclass(frozen=True)
@@ -158,48 +161,48 @@ def ranker_inputs(figures: Sequence[tuple[str, str]], source: str) -> dict[str, 
 def measure(
     section: Section,
     sections: Sequence[Section],
-    summaries: Mapping[str, str],
+    summary: Sequence[str] | None,
     encoder: RememberingEncoder,
     options: argparse.Namespace,
-) -> dict[str, Any]:
-    """Both tests on one section, by summary and then by system."""
+) -> dict[str, dict[str, Any]]:
+    """
+    Both tests on one section, by system; a test that the section is not fit for is empty.
+
+    Args:
+        section (`Section`): Whose figures are to be told.
+        sections (`Sequence[Section]`): Those of its split, from which foreign figures are drawn.
+        summary (`Sequence[str]`, *optional*): Sentences; `None` measures the systems that read none.
+        encoder (`RememberingEncoder`): Embeds texts and sentences.
+        options (`argparse.Namespace`): With seed and draws.
+    """
     count, figures = len(section.captions), section.figures()
-    rankers = {name: ImageRanker(encoder, method=name, count=COUNT) for name in RANKER_METHODS}
     drawn = [draw_foreign(section, sections, stable_seed(options.seed, draw)) for draw in range(options.draws)]
-    row: dict[str, Any] = {"id": section.id, "figures": count, "separation": {}, "gold": {}}
     separable, labelled = FEWEST <= count <= MOST and all(drawn), count >= FEWEST and bool(section.gold)
-    generator = random.Random(stable_seed(options.seed, section.id, RANDOM))
-    if separable:
-        scores = [[generator.random() for _ in range(2 * count)] for _ in drawn]
-        row["separation"][NO_SUMMARY] = {RANDOM: _separation(scores, count)}
-    if labelled:
-        orders = [generator.sample(range(count), count) for _ in drawn]
-        row["gold"][NO_SUMMARY] = {
-            RANDOM: _gold(orders, section.gold),
-            FIRST: _gold([list(range(count))], section.gold),
+    scores: dict[str, list[list[float | None]]]
+    orders: dict[str, list[list[int]]]
+    if summary is None:
+        generator = random.Random(stable_seed(options.seed, section.id, RANDOM))
+        scores = {RANDOM: [[generator.random() for _ in range(2 * count)] for _ in drawn]}
+        orders = {RANDOM: [generator.sample(range(count), count) for _ in drawn], FIRST: [list(range(count))]}
+    else:
+        rankers = {name: ImageRanker(encoder, method=name, count=COUNT) for name in RANKER_METHODS}
+        scores = {
+            source: [
+                rankers["relevance"].rank(summary, **ranker_inputs([*figures, *foreign], source)).scores
+                for foreign in drawn
+            ]
+            for source in SOURCES
         }
-    for name, sentences in summaries.items():
-        if separable:
-            row["separation"][name] = {
-                source: _separation(
-                    [
-                        rankers["relevance"].rank(sentences, **ranker_inputs([*figures, *foreign], source)).scores
-                        for foreign in drawn
-                    ],
-                    count,
-                )
-                for source in SOURCES
-            }
-        if labelled:
-            systems = [("relevance", source) for source in SOURCES]
-            systems += [(method, "both") for method in RANKER_METHODS if method != "relevance"]
-            row["gold"][name] = {
-                f"{source}, {method}": _gold(
-                    [rankers[method].rank(sentences, **ranker_inputs(figures, source)).selected], section.gold
-                )
-                for method, source in systems
-            }
-    return row
+        systems = [("relevance", source) for source in SOURCES]
+        systems += [(method, "both") for method in RANKER_METHODS if method != "relevance"]
+        orders = {
+            f"{source}, {method}": [rankers[method].rank(summary, **ranker_inputs(figures, source)).selected]
+            for method, source in systems
+        }
+    return {
+        "separation": {name: _separation(found, count) for name, found in scores.items()} if separable else {},
+        "gold": {name: _gold(found, section.gold) for name, found in orders.items()} if labelled else {},
+    }
 
 
 def _separation(scores: Sequence[Sequence[float | None]], own: int) -> dict[str, float]:
@@ -238,7 +241,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.draws < 1:
         parser.error(f"--draws {options.draws}: at least 1 is needed")
     names = [path.stem for path in options.predictions]
-    if len({*names, "reference", "lead", "centroid"}) != len(names) + 3:
+    if len({*names, *OWN_SUMMARIES, NO_SUMMARY}) != len(names) + len(OWN_SUMMARIES) + 1:
         parser.error("--predictions: the files' names are those of the summaries; give each another one")
     return options
 
@@ -258,25 +261,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         "draws": options.draws,
         "seed": options.seed,
         "articles_sha256": {split: digest for split, (_, digest) in loaded.items()},
-        "predictions_sha256": {
-            path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in options.predictions
-        },
     }
     done = read_rows(options.rows, settings)
     encoder = RememberingEncoder(text_encoder)
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     todo = [(split, section) for split, (sections, _) in loaded.items() for section in sections]
     with options.rows.open("a", encoding="utf-8") as file:
         for split, section in tqdm(todo, unit="section"):
-            if section.id not in done:
-                summaries = summaries_of(section, predicted, text_encoder)
-                row = {"split": split, **measure(section, loaded[split][0], summaries, encoder, options)}
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                done[section.id] = row
+            given = {name: found[section.id] for name, found in predicted.items() if section.id in found}
+            for name in (NO_SUMMARY, *OWN_SUMMARIES, *given):
+                key = row_key(section.id, name, given.get(name, ""))
+                if key not in done:
+                    summary = sentences_of(section, name, given, text_encoder)
+                    measured = measure(section, loaded[split][0], summary, encoder, options)
+                    done[key] = {"key": key, "id": section.id, "summary": name, **measured}
+                    file.write(json.dumps(done[key]) + "\n")
+                    file.flush()
+                rows[split].append(done[key])
+    settings["predictions_sha256"] = {
+        path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in options.predictions
+    }
     result = {
-        "splits": {
-            split: aggregate([done[section.id] for section in sections]) for split, (sections, _) in loaded.items()
-        },
+        "splits": {split: aggregate(measured) for split, measured in rows.items()},
         "settings": settings,
         "hardware": describe_hardware(),
         "commit": describe_commit(),
@@ -290,22 +296,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_text_atomically(options.output, json.dumps(result, indent=2) + "\n")
 
 
-def summaries_of(
-    section: Section, predicted: Mapping[str, Mapping[str, str]], encoder: TextEncoder
-) -> dict[str, list[str]]:
-    """The sentences of each summary that there is of a section."""
-    lead = " ".join(section.article.split()[:WORDS])
-    centroid = extract(section.article, encoder, WORDS, lambda text: len(text.split()), headings=False)
-    own = {
-        "reference": reference_sentences(section.reference),
-        "lead": split_sentences(lead),
-        "centroid": centroid.sentences,
-    }
-    return own | {name: split_sentences(found[section.id]) for name, found in predicted.items() if section.id in found}
+def row_key(section: str, name: str, summary: str) -> str:
+    """What a row is of: a section, and a summary by its name and, where a file gives it, its text."""
+    return hashlib.sha256("\0".join((section, name, summary)).encode()).hexdigest()[:16]
+
+
+def sentences_of(section: Section, name: str, given: Mapping[str, str], encoder: TextEncoder) -> Sequence[str] | None:
+    """The sentences of one summary of a section."""
+    if name == NO_SUMMARY:
+        return None
+    if name == "reference":
+        return reference_sentences(section.reference)
+    if name == "lead":
+        return split_sentences(" ".join(section.article.split()[:WORDS]))
+    if name == "centroid":
+        return extract(section.article, encoder, WORDS, lambda text: len(text.split()), headings=False).sentences
+    return split_sentences(given[name])
 
 
 def read_rows(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The finished sections by id; the file is begun, with the settings in its first line, where it is not there."""
+    """The finished rows by their keys; the file is begun, with the settings in its first line, where it is not there."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
@@ -317,7 +327,7 @@ def read_rows(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, An
     first, *lines = map(json.loads, whole.splitlines())
     if first != settings:
         raise SystemExit(f"{path}: it was made with other settings or data; choose another --rows, or delete it")
-    return {row["id"]: row for row in lines}
+    return {row["key"]: row for row in lines}
 
 
 if __name__ == "__main__":

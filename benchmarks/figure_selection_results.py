@@ -9,6 +9,12 @@ from typing import Any
 from spectra_sum.evaluation.bootstrap import mean_interval, paired_difference
 
 COUNT = 3
+NO_SUMMARY = "none"
+# By test its two scores, and what its table shows.
+TESTS = {
+    "separation": (("own_share", "auc"), f"own figures among the {COUNT} best / area under the curve"),
+    "gold": (("precision_at_1", f"precision_at_{COUNT}"), f"the first is gold / gold among the {COUNT} selected"),
+}
 # Area under the curve by captions with a generated summary, on the test sections.
 GOAL = 0.80
 
@@ -42,18 +48,22 @@ def precision(selected: Sequence[int], gold: Sequence[int]) -> float:
 
 
 def aggregate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means with intervals over the sections, and what both texts gain over captions alone."""
+    """
+    Means with intervals over the sections, by test, summary, system and score, and what both texts gain over captions alone.
+
+    Args:
+        rows: Per section and summary; a row holds the scores of each test by system.
+    """
     result: dict[str, Any] = {}
-    for test in ("separation", "gold"):
-        counted = [row[test] for row in rows if row[test]]
+    for test in TESTS:
+        counted = [row for row in rows if row[test]]
         values: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
         for row in counted:
-            for summary, systems in row.items():
-                for system, scores in systems.items():
-                    for score, value in scores.items():
-                        values[summary][system][score].append(value)
+            for system, scores in row[test].items():
+                for score, value in scores.items():
+                    values[row["summary"]][system][score].append(value)
         result[test] = {
-            "sections": len(counted),
+            "sections": len({row["id"] for row in counted}),
             "scores": {
                 summary: {
                     system: {score: _mean(found) for score, found in scores.items()}
@@ -77,35 +87,41 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The result as Markdown."""
+    """The result as Markdown: of each split and test a table of systems by summaries."""
     lines = []
     for split, measured in result["splits"].items():
-        for test, scores, head in (
-            ("separation", ("own_share", "auc"), "own among the 3 best | AUC"),
-            ("gold", (f"precision_at_{COUNT}", "precision_at_1"), "gold among the 3 selected | the first is gold"),
-        ):
+        for test, (scores, title) in TESTS.items():
             part = measured[test]
-            what = "own figures among as many of other sections" if test == "separation" else "weak gold labels"
-            lines += [f"**{split}**, {part['sections']} sections, {what}", "", f"| summary | figures by | {head} |"]
-            lines.append("| --- | --- | --- | --- |")
-            for summary, systems in part["scores"].items():
-                for system, found in systems.items():
-                    cells = [f"{m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})" for m in map(found.get, scores)]
-                    lines.append("| " + " | ".join([summary, system, *cells]) + " |")
-            lines.append("")
-    for bar in result["goals"]:
-        verdict = "met" if bar["met"] else "missed"
-        lines.append(
-            f"AUC at least {GOAL:.2f} by captions and the summary {bar['summary']}, test: {bar['auc']:.3f}, {verdict}."
-        )
+            summaries = [name for name in part["scores"] if name != NO_SUMMARY]
+            systems = dict.fromkeys(system for name in summaries for system in part["scores"][name])
+            lines += [f"**{split}**, {part['sections']} sections: {title}", ""]
+            lines += [f"| figures by | {' | '.join(summaries)} |", "| --- " * (len(summaries) + 1) + "|"]
+            for system in systems:
+                cells = [_cell(part["scores"][name].get(system), scores) for name in summaries]
+                lines.append("| " + " | ".join([system, *cells]) + " |")
+            without = [
+                f"{system} {_cell(found, scores)}" for system, found in part["scores"].get(NO_SUMMARY, {}).items()
+            ]
+            lines += ["", f"Without a summary: {'; '.join(without)}.", ""]
+    for goal in result["goals"]:
+        verdict = "met" if goal["met"] else "missed"
+        lines += [
+            f"AUC at least {GOAL:.2f} by captions and {goal['summary']}, test: {goal['auc']:.3f}, {verdict}.",
+            "",
+        ]
     settings = result["settings"]
     encoder = settings["text_encoder"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"95 % intervals over sections, each the mean of {settings['draws']} draws; {encoder['name']} {encoder['revision']}; "
-            f"{result['hardware']['processor']}, {result['hardware']['threads']} thread; {versions}; commit {result['commit']}",
-        ]
+    facts = (
+        f"95 % intervals over sections, {settings['draws']} draws of foreign figures each; {encoder['name']} "
+        f"({encoder['revision']}); {result['hardware']['processor']}; {versions}; commit {result['commit']}"
     )
+    return "\n".join([*lines, facts])
+
+
+def _cell(found: Mapping[str, Mapping[str, float]] | None, scores: Sequence[str]) -> str:
+    """Both scores, the second one with its interval."""
+    if found is None:
+        return ""
+    first, second = (found[score] for score in scores)
+    return f"{first['value']:.3f} / {second['value']:.3f} ({second['low']:.3f} to {second['high']:.3f})"

@@ -87,32 +87,37 @@ def test_both_tests_on_one_section():
     sections = [section("a", "one", ["river", "king"], [0]), section("b", "one", ["cell", "star", "vote"], [2])]
     encoder = figure_selection.RememberingEncoder(WordCounts())
     options = argparse.Namespace(seed=0, draws=2)
-    right = {"right": ["The river and the king."], "wrong": ["Cell, star and vote."]}
-    row = measure(sections[0], sections, right, encoder, options)
+
+    def of(place, summary):
+        return measure(sections[place], sections, summary, encoder, options)
+
+    right, wrong = of(0, ["The river and the king."]), of(0, ["Cell, star and vote."])
     for source in ("alt", "caption", "both"):
-        assert row["separation"]["right"][source] == {"own_share": pytest.approx(2 / 3), "auc": 1.0}
-        assert row["separation"]["wrong"][source]["auc"] == 0.0
-    assert row["gold"]["none"]["first"] == {"precision_at_1": 1.0, "precision_at_3": 0.5}
-    assert set(row["gold"]["right"]) == {
+        assert right["separation"][source] == {"own_share": pytest.approx(2 / 3), "auc": 1.0}
+        assert wrong["separation"][source]["auc"] == 0.0
+    assert set(right["gold"]) == {
         "alt, relevance",
         "caption, relevance",
         "both, relevance",
         "both, mmr",
         "both, dpp-map",
     }
-    assert measure(sections[0], sections, {"river": ["The river."]}, encoder, options)["gold"]["river"][
-        "caption, relevance"
-    ] == {"precision_at_1": 1.0, "precision_at_3": 0.5}
+    assert of(0, ["The river."])["gold"]["caption, relevance"] == {"precision_at_1": 1.0, "precision_at_3": 0.5}
+    assert of(0, ["The king."])["gold"]["caption, relevance"] == {"precision_at_1": 0.0, "precision_at_3": 0.5}
+    without = of(0, None)
+    assert set(without["separation"]) == {"random"}
+    assert without["gold"]["first"] == {"precision_at_1": 1.0, "precision_at_3": 0.5}
     # Three figures have only two others to stand among.
-    assert measure(sections[1], sections, right, encoder, options)["separation"] == {}
+    assert of(1, ["Cell."])["separation"] == {} and of(1, ["Cell."])["gold"]
 
 
 def test_means_and_differences_over_sections():
     def row(both, caption):
         systems = {"both": {"auc": both}, "caption": {"auc": caption}}
-        return {"separation": {"reference": systems}, "gold": {}}
+        return {"id": str(both), "summary": "reference", "separation": systems, "gold": {}}
 
-    rows = [row(1.0, 0.5), row(0.5, 0.5), {"separation": {}, "gold": {"none": {"first": {"precision_at_3": 1.0}}}}]
+    gold = {"first": {"precision_at_3": 1.0}}
+    rows = [row(1.0, 0.5), row(0.5, 0.5), {"id": "c", "summary": "none", "separation": {}, "gold": gold}]
     result = aggregate(rows)
     assert result["separation"]["sections"] == 2 and result["gold"]["sections"] == 1
     assert result["separation"]["scores"]["reference"]["both"]["auc"]["value"] == 0.75
@@ -161,14 +166,18 @@ def test_a_run_goes_on_and_gives_the_same_result(copy, tmp_path, monkeypatch, ca
     assert scores["mine"]["caption"]["auc"]["value"] == 1.0
     assert "mine" not in result["splits"]["validation"]["separation"]["scores"]
     assert result["goals"] == [{"summary": "mine", "auc": 1.0, "met": True}]
-    assert "summary mine, test" in capsys.readouterr().out
+    assert "by captions and mine, test: 1.000, met" in capsys.readouterr().out
 
     whole = rows.read_text().splitlines(keepends=True)
-    assert len(whole) == 1 + 8
-    rows.write_text("".join(whole[:4]) + whole[4][:20])
+    # No summary and three own ones a section, and the given one on the test split.
+    assert len(whole) == 1 + 8 * 4 + 4
+    rows.write_text("".join(whole[:7]) + whole[7][:20])
     figure_selection.main([*arguments, "--rows", str(rows), "--output", str(output)])
     assert rows.read_text().splitlines(keepends=True) == whole
     assert json.loads(output.read_text())["splits"] == result["splits"]
+    predictions.write_text("\n".join([lines[0].replace("The", "A"), *lines[1:]]) + "\n")
+    figure_selection.main([*arguments, "--rows", str(rows)])
+    assert len(rows.read_text().splitlines()) == len(whole) + 1
     with pytest.raises(SystemExit, match="other settings or data"):
         figure_selection.main([*arguments, "--seed", "1", "--rows", str(rows)])
 
