@@ -28,7 +28,6 @@ if __name__ == "__main__":
 import datasets
 from PIL import Image
 from spectra_sum.evaluation.text_statistics import novelty, repeats_four_gram
-from spectra_sum.summaries.options import SummaryOptions
 from tqdm.auto import tqdm
 
 from spectra_sum.atomic_write import write_text_atomically
@@ -42,6 +41,7 @@ from spectra_sum.models.loading import load_any
 from spectra_sum.models.text_encoder import load_text_encoder
 from spectra_sum.msmo.sources import load_split
 from spectra_sum.sentences import split_sentences
+from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
 
 LEAD, EXTRACTION, UNTRAINED, TRAINED, DEFAULT = "lead", "extraction", "untrained", "trained", "default"

@@ -19,15 +19,14 @@ from modeling_spectra.summarization import (
 
 from ..documents.parts import Document, DocumentError, Problem
 from ..extraction.extract import extract
-from ..extraction.support import replace_unsupported
 from ..models.kinds import SPECTRA_SUM
 from ..models.loaded import LoadedModel
 from ..report.contents import SentenceEvidence
 from ..seeds import stable_seed
 from ..selection.after_summary import ImageRanker, JointEmbeddings
 from ..sentences import split_sentences
-from .degenerate import repetition
 from .encoder_on_demand import EncoderOnDemand
+from .grounding import grounded
 from .long_documents import Reading, count_tokens, read_for
 from .options import OptionsError, SummaryOptions
 from .remarks import model_remarks, predictor_is_trained, summary_remarks
@@ -261,24 +260,24 @@ class Summarizer:
             text, end = (text, "before its first sentence ended") if whole is None else (whole, "")
             end = end or "and ends with its last whole sentence"
             problems.append(Problem("summary_cut", f"{reason}, {end}"))
-        repeated = repetition(text)
-        threshold = self.loaded.support_threshold
-        if threshold is not None and (repeated is not None or not text):
-            reason = f"repeats itself: {repeated}" if text else "is empty"
-            detail = f"what the model wrote {reason}; sentences of the document stand in its place"
-            return _extracted(self._own_sentences(document), [*problems, Problem("degenerate_summary", detail)])
-        problems += summary_remarks(text)
         entries = sentence_evidence(self.model, tokenizer, inputs, summary, len(document.images))
-        sentences = [SummarySentence(sentence) for sentence in split_sentences(text)]
-        evidence = [SentenceEvidence(*entry) for entry in entries[: len(sentences)]]
-        if threshold is not None and sentences:
-            written = [sentence.text for sentence in sentences]
-            supported = replace_unsupported(written, reading.sentences, self.text_encoder, threshold)
-            sentences = [SummarySentence(*entry) for entry in supported]
-            if any(sentence.origin == EXTRACTED for sentence in sentences):
-                text = " ".join(sentence.text for sentence in sentences)
-                kept = {sentence.text for sentence in sentences if sentence.origin == WRITTEN}
-                evidence = [entry for entry in evidence if entry.sentence in kept]
+        written = split_sentences(text)
+        evidence = [SentenceEvidence(*entry) for entry in entries[: len(written)]]
+        if self.loaded.support_threshold is None:
+            return _Draft(text, [SummarySentence(one) for one in written], problems + summary_remarks(text), evidence)
+        sentences, remarks = grounded(
+            text,
+            written,
+            reading.sentences,
+            lambda: self._own_sentences(document),
+            self.text_encoder,
+            self.loaded.support_threshold,
+        )
+        if any(sentence.origin == EXTRACTED for sentence in sentences):
+            text = " ".join(sentence.text for sentence in sentences)
+            kept = {sentence.text for sentence in sentences if sentence.origin == WRITTEN}
+            evidence = [entry for entry in evidence if entry.sentence in kept]
+        problems += remarks
         return _Draft(text, sentences, problems, evidence)
 
     def _finished(self, document: Document, draft: _Draft) -> DocumentSummary:

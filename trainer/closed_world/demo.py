@@ -1,4 +1,4 @@
-"""`make experiment`: trains the method and its ablations on the closed world and writes a report (`python -m trainer.closed_world.demo`)."""
+"""`make experiment`: trains the method and its ablations on the closed world, and writes a report."""
 
 import argparse
 import dataclasses
@@ -96,7 +96,9 @@ def collect(experiment: Experiment, records: DatasetDict, *, processes: int) -> 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The demo's own options."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.closed_world.demo", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.closed_world.demo", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of all results; run again to resume")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="default: all")
     parser.add_argument("--seed", type=int, default=0)

@@ -91,6 +91,6 @@ def _results(results: Mapping[str, Any]) -> list[str]:
         *markdown_table(head, rows, ["---", *["---:"] * 6]),
         "",
         f"{count} test sections, 95 % bootstrap intervals; commit {commit}. The columns on the right: share of summaries that "
-        "have a 4-gram three times, share of 4-grams that the section does not have, mean greatest cosine of a sentence to one of "
-        "the section.",
+        "have a 4-gram three times, share of 4-grams that the section does not have, mean greatest cosine of a sentence to one "
+        "of the section.",
     ]

@@ -11,7 +11,6 @@ from transformers import TrainingArguments
 
 from modeling_spectra import SpectraSumConfig
 from spectra_sum.errors import SpectraSumError
-from trainer.closed_world import demo
 from trainer.arguments import (
     DERIVED_FIELDS,
     ArchitectureArguments,
@@ -19,6 +18,7 @@ from trainer.arguments import (
     SpectraModelConfig,
     SpectraTrainingArguments,
 )
+from trainer.closed_world import demo
 from trainer.command_line.parsing import UNUSED_MODEL_ARGUMENTS, build_parser, parse_arguments
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,38 @@
+"""What of a written summary stands: sentences without support in what was read give way to the document's own (§12)."""
+
+from collections.abc import Callable, Sequence
+
+from ..documents.parts import Problem
+from ..extraction.extract import Encoder
+from ..extraction.support import replace_unsupported
+from .degenerate import repetition
+from .summary_sentences import EXTRACTED, SummarySentence
+
+
+def grounded(
+    text: str,
+    written: Sequence[str],
+    source: Sequence[str],
+    own_sentences: Callable[[], Sequence[str]],
+    encoder: Encoder,
+    threshold: float,
+) -> tuple[list[SummarySentence], list[Problem]]:
+    """
+    The sentences of a summary, each written or extracted, and a remark where nothing of the written text stands.
+
+    Args:
+        text (`str`): What the model wrote.
+        written (`Sequence[str]`): Its sentences.
+        source (`Sequence[str]`): The sentences that the model read.
+        own_sentences (`Callable`): Gives those that stand in for the whole where it is empty or degenerate, see
+            `degenerate.py`.
+        encoder (`TextEncoder`): Embeds sentences.
+        threshold (`float`): Least support of a written sentence, a cosine; see [`replace_unsupported`].
+    """
+    repeated = repetition(text)
+    if written and repeated is None:
+        return [SummarySentence(*entry) for entry in replace_unsupported(written, source, encoder, threshold)], []
+    reason = "is empty" if repeated is None else f"repeats itself: {repeated}"
+    detail = f"what the model wrote {reason}; sentences of the document stand in its place"
+    sentences = [SummarySentence(sentence, EXTRACTED) for sentence in own_sentences()]
+    return sentences, [Problem("degenerate_summary", detail)]
