@@ -4,10 +4,11 @@ The default model on the test sections of msmo_openstax, beside what it must bea
     python benchmarks/default_model.py --data FOLDER --output runs/default_model --result benchmarks/results/default_model.json
 
 Systems: `extraction` (the centroid's sentences, 150 words), `untrained` (SmolLM2 writes from the extract), `trained` (the
-default's model, as it writes), `default` (its sentences without support replaced by the extract's), and `lead` (the
+default's model, as it writes), `default` (its text with sentences without support replaced by the extract's), and `lead` (the
 section's first words, as many as the default's summary has). All models read the same extract, greedily, with the same
-penalties on repetition. ROUGE stands with 95 % bootstrap intervals, differences are paired by article, and seconds are those
-of summarizing. Finished batches stay in the output folder: interrupt it, and the same command goes on.
+penalties on repetition. ROUGE stands with 95 % bootstrap intervals, differences are paired by article. Seconds are those of
+summarizing the first sections, selection of images included; then sentences that were embedded before are not embedded
+again. Finished batches stay in the output folder: interrupt it, and the same command goes on.
 
 With `--captions none` the default's model reads no captions: the ablation. With `--tune` the least support of a written
 sentence is chosen, on validation sections: the one of the greatest ROUGE-1.
@@ -18,6 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +28,23 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import datasets
+import torch
 from PIL import Image
-from spectra_sum.evaluation.text_statistics import novelty, repeats_four_gram
 from tqdm.auto import tqdm
 
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.documents.parts import Document, DocumentError, DocumentImage
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.bootstrap import mean_interval, paired_difference
+from spectra_sum.evaluation.repetition_and_novelty import text_statistics
 from spectra_sum.evaluation.scores import score_articles
 from spectra_sum.extraction.extract import extract
-from spectra_sum.extraction.support import replace_unsupported, support
+from spectra_sum.extraction.support import support
 from spectra_sum.models.loading import load_any
-from spectra_sum.models.text_encoder import load_text_encoder
+from spectra_sum.models.text_encoder import TextEncoder, load_text_encoder
 from spectra_sum.msmo.sources import load_split
 from spectra_sum.sentences import split_sentences
+from spectra_sum.summaries.grounding import grounded
 from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
 
@@ -51,6 +55,28 @@ OPTIONS = SummaryOptions(length="long")
 ROUGE = ("rouge1", "rouge2", "rougeL")
 THRESHOLDS = (0.0, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 PACKAGES = ("torch", "transformers", "peft")
+# Sections whose seconds count.
+TIMED = 16
+
+
+class KeptEmbeddings:
+    """
+    A sentence encoder that embeds a text once, unless it is `timed`.
+
+    Args:
+        encoder (`TextEncoder`): Embeds what is new.
+    """
+
+    def __init__(self, encoder: TextEncoder):
+        self.encoder = encoder
+        self.timed = False
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """As [`TextEncoder.embed`]."""
+        new = [text for text in dict.fromkeys(texts) if self.timed or text not in self._kept]
+        self._kept.update(zip(new, self.encoder.embed(new), strict=True))
+        return torch.stack([self._kept[text] for text in texts]) if texts else self.encoder.embed(texts)
 
 
 def word_count(text: str) -> int:
@@ -76,20 +102,20 @@ def documents_of(records: datasets.Dataset) -> list[Document]:
     ]
 
 
-def writer(name: str, captions: str) -> Summarizer:
-    """A system that writes."""
-    loaded = load_any("smollm2" if name == UNTRAINED else "default")
-    loaded.processor.captions = captions
-    if name == TRAINED:
-        loaded = loaded._replace(support_threshold=None)
-    if name == UNTRAINED:
-        # The same extract for all.
-        loaded = loaded._replace(extract_words=load_any("default").extract_words)
-    return Summarizer(loaded, OPTIONS, load_text_encoder())
+def writer(name: str, captions: str, encoder: KeptEmbeddings) -> Summarizer:
+    """A system that writes: what it writes stands as it is."""
+    default = load_any("default")
+    loaded = default if name == TRAINED else load_any("smollm2")
+    # The same extract for both.
+    loaded = loaded._replace(support_threshold=None, extract_words=default.extract_words)
+    return Summarizer(loaded, replace(OPTIONS, captions=captions), encoder)
+
+
+Run = Callable[[Sequence[Document]], list[dict[str, Any]]]
 
 
 def summarize(
-    documents: Sequence[Document], run: Callable[[Sequence[Document]], list[dict[str, Any]]], file: Path, batch: int
+    documents: Sequence[Document], run: Run, file: Path, batch: int, encoder: KeptEmbeddings
 ) -> list[dict[str, Any]]:
     """Summaries of all documents, each as `id`, `summary`, `extracted` (its share of sentences) and `seconds`.
 
@@ -98,21 +124,23 @@ def summarize(
         run: Makes the entries of a batch, without `seconds`.
         file (`Path`): JSON lines, of which finished ones are not made again.
         batch (`int`): Documents at once.
+        encoder (`KeptEmbeddings`): What `run` embeds with.
     """
     done = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
     with file.open("a", encoding="utf-8") as lines:
-        starts = range(len(done), len(documents), batch)
-        for start in tqdm(starts, desc=file.stem, unit="batch", disable=None):
+        for start in tqdm(range(len(done), len(documents), batch), desc=file.stem, unit="batch", disable=None):
+            encoder.timed = start < TIMED
             begun = time.perf_counter()
             entries = run(documents[start : start + batch])
-            seconds = (time.perf_counter() - begun) / len(entries)
+            seconds = (time.perf_counter() - begun) / len(entries) if encoder.timed else None
             for entry in entries:
                 done.append({**entry, "seconds": seconds})
                 print(json.dumps(done[-1], ensure_ascii=False), file=lines, flush=True)
+    encoder.timed = False
     return done
 
 
-def written(summarizer: Summarizer) -> Callable[[Sequence[Document]], list[dict[str, Any]]]:
+def written(summarizer: Summarizer) -> Run:
     """Entries of a [`Summarizer`]."""
 
     def run(documents: Sequence[Document]) -> list[dict[str, Any]]:
@@ -120,23 +148,46 @@ def written(summarizer: Summarizer) -> Callable[[Sequence[Document]], list[dict[
         for document, result in zip(documents, summarizer.summarize_batch(documents), strict=True):
             if isinstance(result, DocumentError):
                 raise result
-            extracted = sum(sentence.origin == "extracted" for sentence in result.sentences)
-            share = extracted / max(1, len(result.sentences))
-            entries.append({"id": document.id, "summary": result.summary, "extracted": share})
+            entries.append({"id": document.id, "summary": result.summary, "extracted": 0.0})
         return entries
 
     return run
 
 
-def extraction(words: int) -> Callable[[Sequence[Document]], list[dict[str, Any]]]:
+def extraction(encoder: KeptEmbeddings) -> Run:
     """Entries of the extractor alone."""
-    encoder = load_text_encoder()
 
     def run(documents: Sequence[Document]) -> list[dict[str, Any]]:
-        texts = [" ".join(extract(one.body, encoder, words, word_count).sentences) for one in documents]
+        texts = [" ".join(extract(one.body, encoder, EXTRACTION_WORDS, word_count).sentences) for one in documents]
         return [{"id": one.id, "summary": text, "extracted": 1.0} for one, text in zip(documents, texts, strict=True)]
 
     return run
+
+
+def with_support(
+    entries: Sequence[Mapping[str, Any]],
+    documents: Sequence[Document],
+    encoder: KeptEmbeddings,
+    words: int,
+    threshold: float,
+) -> list[dict[str, Any]]:
+    """What the default makes of what its model wrote."""
+    own_words = replace(OPTIONS).filled(trained=False, ranks=False).extract_words
+    made = []
+    for entry, document in zip(entries, documents, strict=True):
+        text = entry["summary"]
+        source = extract(document.body, encoder, words, word_count).sentences
+        sentences, _ = grounded(
+            text,
+            split_sentences(text),
+            source,
+            lambda body=document.body: extract(body, encoder, own_words, word_count, headings=False).sentences,
+            encoder,
+            threshold,
+        )
+        share = mean([float(sentence.origin == "extracted") for sentence in sentences] or [0.0])
+        made.append({**entry, "summary": " ".join(sentence.text for sentence in sentences), "extracted": share})
+    return made
 
 
 def system_results(
@@ -153,19 +204,19 @@ def system_results(
             zip(summaries, bodies, strict=True), desc="support", total=len(bodies), unit="article", disable=None
         )
     ]
-    novelties = [novelty(summary, body) for summary, body in zip(summaries, bodies, strict=True)]
-    defined = [value for value in novelties if value is not None]
+    statistics = text_statistics(summaries, bodies).means()
+    timed = [entry["seconds"] for entry in entries if entry["seconds"] is not None]
     return {
         "scores": {
             name: dict(zip(("value", "low", "high"), (mean(of), *mean_interval(of)), strict=True))
             for name, of in values.items()
         },
-        "words": mean([word_count(summary) for summary in summaries]),
-        "repeating": mean([float(repeats_four_gram(summary)) for summary in summaries]),
-        "novelty": mean(defined),
+        "words": statistics["words"],
+        "repeating": statistics["repeats_itself"],
+        "novelty": statistics["novelty"],
         "support": mean(supports),
         "extracted": mean([entry["extracted"] for entry in entries]),
-        "seconds": mean([entry["seconds"] for entry in entries]),
+        "seconds": mean(timed) if timed else None,
     }, values
 
 
@@ -178,26 +229,32 @@ def run_systems(options: argparse.Namespace) -> dict[str, Any]:
     """All systems on the same sections, and how the default compares."""
     records = sections(options, "test")
     documents = documents_of(records)
+    encoder = KeptEmbeddings(load_text_encoder())
+    default = load_any("default")
     systems: dict[str, list[dict[str, Any]]] = {}
-    systems[EXTRACTION] = summarize(
-        documents, extraction(EXTRACTION_WORDS), options.output / f"{EXTRACTION}.jsonl", options.batch_size
+
+    def file(name: str) -> Path:
+        return options.output / f"{name}.jsonl"
+
+    systems[EXTRACTION] = summarize(documents, extraction(encoder), file(EXTRACTION), options.batch_size, encoder)
+    for name in (TRAINED, UNTRAINED):
+        run = written(writer(name, options.captions, encoder))
+        systems[name] = summarize(documents, run, file(name), options.batch_size, encoder)
+    systems[DEFAULT] = with_support(
+        systems[TRAINED], documents, encoder, default.extract_words, default.support_threshold
     )
-    for name in (UNTRAINED, TRAINED, DEFAULT):
-        file = options.output / f"{name}.jsonl"
-        systems[name] = summarize(documents, written(writer(name, options.captions)), file, options.batch_size)
+    lines = [json.dumps({key: entry[key] for key in ("id", "summary")}) for entry in systems[DEFAULT]]
+    write_text_atomically(file(DEFAULT), "\n".join(lines) + "\n")
     lengths = {entry["id"]: word_count(entry["summary"]) for entry in systems[DEFAULT]}
     systems[LEAD] = [
-        {"id": one.id, "summary": " ".join(one.body.split()[: lengths[one.id]]), "extracted": 1.0, "seconds": 0.0}
+        {"id": one.id, "summary": " ".join(one.body.split()[: lengths[one.id]]), "extracted": 1.0, "seconds": None}
         for one in documents
     ]
-    encoder = load_text_encoder()
     results, values = {}, {}
     for name in ORDER:
         results[name], values[name] = system_results(systems[name], records, encoder)
     differences = {
-        f"{DEFAULT} - {other}": {
-            name: paired_difference(values[DEFAULT][name], values[other][name])._asdict() for name in ROUGE
-        }
+        f"{DEFAULT} - {other}": {name: paired_difference(values[DEFAULT][name], values[other][name]) in ROUGE}
         for other in ORDER
         if other != DEFAULT
     }
@@ -211,25 +268,29 @@ def run_systems(options: argparse.Namespace) -> dict[str, Any]:
 def tune(options: argparse.Namespace) -> dict[str, Any]:
     """ROUGE-1 on validation sections by the least support of a written sentence."""
     records = sections(options, "validation")
-    summarizer = writer(TRAINED, options.captions)
-    entries = summarize(documents_of(records), written(summarizer), options.output / "tune.jsonl", options.batch_size)
-    encoder = load_text_encoder()
+    documents = documents_of(records)
+    encoder = KeptEmbeddings(load_text_encoder())
+    summarizer = writer(TRAINED, options.captions, encoder)
+    file = options.output / "tune.jsonl"
+    entries = summarize(documents, written(summarizer), file, options.batch_size, encoder)
     words = summarizer.loaded.extract_words
-    extracts = [
-        extract(body, encoder, words, word_count).sentences for body in tqdm(records["article"], desc="extracts")
-    ]
-    rows = []
+    extracts = extraction(encoder)(documents)
+    rows = [{"threshold": None, "extracted": 1.0, **rouge_means(extracts, records)}]
     for threshold in THRESHOLDS:
-        predictions, extracted = [], []
-        for entry, source in zip(entries, extracts, strict=True):
-            supported = replace_unsupported(split_sentences(entry["summary"]), source, encoder, threshold)
-            predictions.append({**entry, "summary": " ".join(one.text for one in supported), "selected": []})
-            extracted.append(mean([float(one.origin == "extracted") for one in supported] or [0.0]))
-        means = score_articles(predictions, records).means()
-        rows.append({"threshold": threshold, "extracted": mean(extracted), **{name: means[name] for name in ROUGE}})
-        print({key: round(value, 4) for key, value in rows[-1].items()})
-    best = max(rows, key=lambda row: row["rouge1"])
+        made = with_support(entries, documents, encoder, words, threshold)
+        share = mean([entry["extracted"] for entry in made])
+        rows.append({"threshold": threshold, "extracted": share, **rouge_means(made, records)})
+    for row in rows:
+        shown = "extraction" if row["threshold"] is None else f"{row['threshold']:.2f}"
+        print(shown, *(f"{row[name]:.4f}" for name in ("extracted", *ROUGE)))
+    best = max(rows[1:], key=lambda row: row["rouge1"])
     return {"thresholds": rows, "best": best["threshold"], "data": {"name": "msmo_openstax", "articles": len(records)}}
+
+
+def rouge_means(entries: Sequence[Mapping[str, Any]], records: datasets.Dataset) -> dict[str, float]:
+    """The mean ROUGE of summaries."""
+    means = score_articles([{**entry, "selected": []} for entry in entries], records).means()
+    return {name: means[name] for name in ROUGE}
 
 
 def sections(options: argparse.Namespace, split: str) -> datasets.Dataset:
@@ -250,12 +311,13 @@ def render(result: Mapping[str, Any]) -> str:
         ]
         cells = [name, *scores, f"{system['words']:.0f}"]
         cells += [f"{system[key]:.2f}" for key in ("repeating", "novelty", "support", "extracted")]
-        lines.append("| " + " | ".join([*cells, f"{system['seconds']:.1f}"]) + " |")
+        seconds = "" if system["seconds"] is None else f"{system['seconds']:.1f}"
+        lines.append("| " + " | ".join([*cells, seconds]) + " |")
     lines += ["", "| ROUGE-1, paired | difference | 95 % interval | p |", "| --- | ---: | ---: | ---: |"]
     for name, scores in result["differences"].items():
         one = scores["rouge1"]
         lines.append(
-            f"| {name} | {one['difference']:+.3f} | [{one['low']:+.3f}, {one['high']:+.3f}] | {one['p_value']:.3f} |"
+            f"| {name} | {one['mean']:+.3f} | [{one['low']:+.3f}, {one['high']:+.3f}] | {one['p_value']:.3f} |"
         )
     hardware, versions = result["hardware"], result["versions"]
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
