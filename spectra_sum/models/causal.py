@@ -124,6 +124,10 @@ def _load_tokenizer(place: str, name: str, options: dict[str, Any]) -> PreTraine
             f"{name}: its tokenizer is missing or cannot be loaded ({one_line(error)}); save it into the folder with the "
             "model."
         ) from error
+    # Without its files transformers makes some tokenizers with an empty vocabulary.
+    read = tokenizer.decode(tokenizer("word", add_special_tokens=False)["input_ids"], skip_special_tokens=True)
+    if "word" not in read.lower():
+        raise ModelError(f"{name}: its tokenizer is missing or has no words; save it into the folder with the model.")
     if tokenizer.eos_token is None:
         raise ModelError(f"{name}: its tokenizer has no end token, so that no summary would end; set its eos_token.")
     if tokenizer.pad_token is None:
