@@ -29,7 +29,7 @@ def image_texts(record: Mapping[str, Any], indices: Sequence[int] | None = None)
     Raises:
         SpectraSumError: There are not as many texts as images.
     """
-    columns = [list(record[name]) for name in COLUMNS if any(record.get(name) or ())]
+    columns = [list(record[name]) for name in COLUMNS if record.get(name)]
     counts = [len(texts) for texts in columns]
     counts += [len(record["images"])] if record.get("images") is not None and columns else []
     if len(set(counts)) > 1:
