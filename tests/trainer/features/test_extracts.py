@@ -22,7 +22,11 @@ def long_body(number: int) -> str:
 
 
 def articles(*bodies: str) -> Dataset:
-    columns = {"title": [f"t{n}" for n in range(len(bodies))], "article": list(bodies), "summary": [["S."]] * len(bodies)}
+    columns = {
+        "title": [f"t{n}" for n in range(len(bodies))],
+        "article": list(bodies),
+        "summary": [["S."]] * len(bodies),
+    }
     return Dataset.from_dict(columns)
 
 
