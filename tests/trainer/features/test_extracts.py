@@ -7,7 +7,10 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from spectra_sum.extraction.extract import extract
+from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.hashing_encoder import HashingEncoder
+from trainer.arguments import DataArguments
+from trainer.data import load_records
 from trainer.features import extracts
 from trainer.features.extracts import select_bodies, word_count
 
@@ -105,3 +108,22 @@ def test_by_default_they_lie_in_the_cache_of_datasets(tmp_path, encoder, monkeyp
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     select_bodies(DatasetDict({"train": articles(long_body(0))}), "any", WORDS)
     assert len(list((tmp_path / "cache" / "extracts").iterdir())) == 1
+
+
+def test_a_training_reads_extracts_of_as_many_articles_as_are_asked_for(tmp_path, encoder):
+    sizes = {
+        "closed_world_articles": 4,
+        "closed_world_eval_articles": 3,
+        "max_train_articles": 2,
+        "max_eval_articles": 1,
+    }
+    select = {"long_documents": "select", "extract_words": 12, "cache_dir": str(tmp_path)}
+    whole = closed_world_dataset({"train": 4, "validation": 3, "test": 3}, seed=0)
+    cut = load_records(DataArguments("closed_world", **sizes))
+    read = load_records(DataArguments("closed_world", **sizes, **select))
+    for name, count in (("train", 2), ("validation", 1), ("test", 1)):
+        bodies = whole[name]["article"][:count]
+        assert cut[name]["article"] == bodies and all(word_count(body) > 12 for body in bodies)
+        expected = [extract(body, HashingEncoder(), 12, word_count).text for body in bodies]
+        assert read[name]["article"] == expected != bodies
+        assert read[name]["title"] == whole[name]["title"][:count]
