@@ -9,7 +9,8 @@ from pathlib import Path
 import spectra_sum
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = {".py", ".j2", ".css", ".js", ".json"}
+SHIPPED = {".py", ".j2", ".css", ".js", ".json", ".safetensors"}
+DEFAULT_MODEL = Path("spectra_sum/default_model")
 INSTALLED = {"configuration_spectra", "hub_upload", "modeling_spectra", "spectra_sum"}
 
 
@@ -23,6 +24,10 @@ def test_a_build_holds_all_of_the_package_and_nothing_of_the_checkout(tmp_path):
     for folder in INSTALLED:
         sources = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.suffix in SHIPPED}
         assert sources <= built, sources - built
+    # All of it, its card too.
+    shipped = {path.name for path in built if path.parent == DEFAULT_MODEL}
+    assert shipped == {path.name for path in (ROOT / DEFAULT_MODEL).iterdir()}
+    assert shipped == {"README.md", "adapter_config.json", "adapter_model.safetensors", "losses.json", "settings.json"}
 
 
 def test_no_file_is_named_after_a_library():

@@ -53,7 +53,8 @@ def test_differences_losses_and_sizes(place, monkeypatch):
     records: Dataset = closed_world_dataset({"test": 3}, seed=5)["test"]
     losses = {}
     for name in models:
-        model, processor, _ = load_model(str(place / "model"), quantize=None if name == "none" else name)
+        loaded = load_model(str(place / "model"), quantize=None if name == "none" else name)
+        model, processor = loaded.model, loaded.processor
         losses[name] = []
         for record in records.select(range(2)):
             data = processor(

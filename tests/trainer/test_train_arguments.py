@@ -22,18 +22,28 @@ FOLDER = Path(__file__).parents[2] / "trainer" / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 MATRIX = FOLDER / "matrix" / "overhead_variants.yaml"
 # Of the language model that each config is for.
-DEPTHS = {"closed_world": 3, "smollm2_lora": 30, "llava_onevision_0_5b": 24, "llava_onevision_7b_qlora": 28}
+DEPTHS = {
+    "closed_world": 3,
+    "smollm2_lora": 30,
+    "openstax_smollm2": 30,
+    "llava_onevision_0_5b": 24,
+    "llava_onevision_7b_qlora": 28,
+}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_config_opens_with_its_launch_line_and_parses(path):
+def test_config_opens_with_its_launch_line_and_parses(path, monkeypatch):
+    # Whether its package is installed is not the question here.
+    monkeypatch.setattr("trainer.command_line.parsing.check_text_encoder", lambda name: None)
     launch = path.read_text().splitlines()[0]
     assert launch.startswith("# accelerate launch ") and f"trainer/configs/{path.name}" in launch
     argv = ["--config", str(path), "--use_cpu", "true"]
     if "PATH_TO" in launch:
         argv += ["--dataset", str(path.parent)]
     _, architecture, args, _ = parse_arguments(argv)
-    assert args.max_steps > 0
+    # Each says itself where its training ends.
+    (end,) = {"max_steps", "num_train_epochs"} & yaml.safe_load(path.read_text()).keys()
+    assert getattr(args, end) > 0
     fields = {name: value for name, value in vars(architecture).items() if value is not None}
     text = {"num_hidden_layers": DEPTHS[path.stem], "hidden_size": 128, "num_attention_heads": 4}
     config = SpectraSumConfig(text_config={"model_type": "qwen2", **text}, **fields)
@@ -117,9 +127,16 @@ def test_command_line_wins_over_the_config():
             + ["--freeze_language_model", "false"],
             "use_peft",
         ),
+        (["--extract_words", "99", "--text_encoder", "x"], "extract_words and text_encoder: for extracts alone; pass"),
+        (["--long_documents", "select", "--extract_words", "0"], "extract_words is 0; pass at least 1"),
+        (
+            ["--long_documents", "select", "--text_encoder", "x"],
+            "x: this is no sentence encoder; pass all-MiniLM-L6-v2",
+        ),
     ],
 )
 def test_impossible_combinations_are_refused(argv, message, tmp_path):
+    argv = argv if "--dataset" in argv else ["--dataset", "closed_world", "--closed_world_backbones", "b", *argv]
     with pytest.raises(ValueError, match=message):
         parse_arguments([*argv, "--output_dir", str(tmp_path), "--use_cpu", "true"])
 

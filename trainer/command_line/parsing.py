@@ -9,6 +9,7 @@ from transformers.integrations import get_available_reporting_integrations
 from trl import ModelConfig
 
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.models.sources import check_text_encoder
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraModelConfig, SpectraTrainingArguments
 from trainer.checkpoints.push import check_hub_arguments
 from trainer.command_line.parser import TrainingParser
@@ -107,6 +108,7 @@ def parse_arguments(
     data_args, architecture, args, model_args = build_parser(program).parse(argv)
     check_llava_onevision(data_args, architecture, model_args)
     check_cache_arguments(data_args)
+    check_extract_arguments(data_args)
     if model_args.model_name_or_path and (data_args.text_backbone or data_args.closed_world_backbones):
         raise SpectraSumError(
             "pass either model_name_or_path (a SPeCTrA-Sum model) or backbones, not both; only vision_backbone may go "
@@ -173,3 +175,26 @@ def check_cache_arguments(data_args: DataArguments) -> None:
         raise SpectraSumError(
             f"cache {data_args.cache!r} holds features of images: leave it out with use_images false."
         )
+
+
+def check_extract_arguments(data_args: DataArguments) -> None:
+    """Check what goes with `long_documents`.
+
+    Raises:
+        SpectraSumError: naming the argument that has no use or cannot be used.
+    """
+    if data_args.long_documents == "cut":
+        names = [
+            name
+            for name in ("extract_words", "text_encoder")
+            if getattr(data_args, name) != getattr(DataArguments, name)
+        ]
+        if names:
+            raise SpectraSumError(
+                f"{' and '.join(names)}: for extracts alone; pass long_documents select, or leave it out."
+            )
+        return
+    if data_args.extract_words < 1:
+        raise SpectraSumError(f"extract_words is {data_args.extract_words}; pass at least 1.")
+    # Else it would be missed after the data are read.
+    check_text_encoder(data_args.text_encoder)

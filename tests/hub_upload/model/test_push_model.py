@@ -73,7 +73,8 @@ torch.set_num_threads(1)
 job = json.loads(sys.argv[1])
 result = {}
 for name in job["ids"]:
-    model, processor, _ = load_model(name)
+    loaded = load_model(name)
+    model, processor = loaded.model, loaded.processor
     tokens = model.generate(**processor(**job["article"]), max_new_tokens=8, do_sample=False).tolist()
     digests = {key: tensor_digest(value) for key, value in model.state_dict().items()}
     result[name] = {"tokens": tokens, "digests": digests, "module": type(model).__module__}

