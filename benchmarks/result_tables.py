@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 from benchmarks import (
     data,
+    default_model,
     figure_selection_results,
     overhead_results,
     paired_test,
@@ -31,6 +32,7 @@ OWN_TABLES = {
     "startup": startup.render,
     "paired_test": paired_test.render,
     "data": data.render,
+    "default_model": default_model.render,
     "figure_selection": figure_selection_results.render,
     "quantization_smollm2": quantization.markdown,
     "quantization": quantization.markdown,
