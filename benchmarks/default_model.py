@@ -3,14 +3,15 @@ The default model on the test sections of msmo_openstax, beside what it must bea
 
     python benchmarks/default_model.py --data FOLDER --output runs/default_model --result benchmarks/results/default_model.json
 
-Systems: `extraction` (the centroid's sentences, 150 words), `untrained` (SmolLM2 writes from the extract), `trained` (the
-default's model, as it writes), `default` (its text with sentences without support replaced by the extract's), and `lead` (the
-section's first words, as many as the default's summary has). All models read the same extract, greedily, with the same
-penalties on repetition. ROUGE stands with 95 % bootstrap intervals, differences are paired by article. Seconds are those of
-summarizing the first sections, selection of images included; then sentences that were embedded before are not embedded
-again. Finished batches stay in the output folder: interrupt it, and the same command goes on.
+Systems: `default` (what `summarize` does without a model: the centroid's sentences, 150 words), `lead` (the section's first
+words, as many), and on the first sections alone, since writing takes long: `untrained` (SmolLM2 writes from an extract),
+`trained` (the default model, as it writes), and `trained, with support` (its sentences without support replaced by the
+extract's: `--mode write`). All models read the same extract, greedily, with the same penalties on repetition. ROUGE stands
+with 95 % bootstrap intervals, differences are paired by section. Seconds are those of summarizing the first sections,
+selection of images included where a model writes; then sentences that were embedded before are not embedded again. Finished
+batches stay in the output folder: interrupt it, and the same command goes on.
 
-With `--captions none` the default's model reads no captions: the ablation. With `--tune` the least support of a written
+With `--captions none` the models read no captions: the ablation. With `--tune` the least support of a written
 sentence is chosen, on validation sections: the one of the greatest ROUGE-1.
 """
 
@@ -19,7 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,7 @@ from spectra_sum.summaries.grounding import grounded
 from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
 
-LEAD, EXTRACTION, UNTRAINED, TRAINED, DEFAULT = "lead", "extraction", "untrained", "trained", "default"
-ORDER = (LEAD, EXTRACTION, UNTRAINED, TRAINED, DEFAULT)
+LEAD, DEFAULT, UNTRAINED, TRAINED, SUPPORTED = "lead", "default", "untrained", "trained", "trained, with support"
 EXTRACTION_WORDS = 150
 OPTIONS = SummaryOptions(length="long")
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -226,43 +226,49 @@ def mean(values: Sequence[float]) -> float:
 
 
 def run_systems(options: argparse.Namespace) -> dict[str, Any]:
-    """All systems on the same sections, and how the default compares."""
+    """All systems, and how the default compares with the others."""
     records = sections(options, "test")
     documents = documents_of(records)
     encoder = KeptEmbeddings(load_text_encoder())
-    default = load_any("default")
     systems: dict[str, list[dict[str, Any]]] = {}
 
     def file(name: str) -> Path:
         return options.output / f"{name}.jsonl"
 
-    systems[EXTRACTION] = summarize(documents, extraction(encoder), file(EXTRACTION), options.batch_size, encoder)
+    systems[DEFAULT] = summarize(documents, extraction(encoder), file(DEFAULT), options.batch_size, encoder)
+    systems[LEAD] = [
+        {**entry, "summary": " ".join(one.body.split()[: word_count(entry["summary"])]), "seconds": None}
+        for one, entry in zip(documents, systems[DEFAULT], strict=True)
+    ]
+    first = documents[: options.written]
+    settings = load_any("default")
     for name in (TRAINED, UNTRAINED):
         run = written(writer(name, options.captions, encoder))
-        systems[name] = summarize(documents, run, file(name), options.batch_size, encoder)
-    systems[DEFAULT] = with_support(
-        systems[TRAINED], documents, encoder, default.extract_words, default.support_threshold
+        systems[name] = summarize(first, run, file(name), options.batch_size, encoder)[: len(first)]
+    systems[SUPPORTED] = with_support(
+        systems[TRAINED], first, encoder, settings.extract_words, settings.support_threshold
     )
-    lines = [json.dumps({key: entry[key] for key in ("id", "summary")}) for entry in systems[DEFAULT]]
-    write_text_atomically(file(DEFAULT), "\n".join(lines) + "\n")
-    lengths = {entry["id"]: word_count(entry["summary"]) for entry in systems[DEFAULT]}
-    systems[LEAD] = [
-        {"id": one.id, "summary": " ".join(one.body.split()[: lengths[one.id]]), "extracted": 1.0, "seconds": None}
-        for one in documents
-    ]
+    every = compared(records, {name: systems[name] for name in (LEAD, DEFAULT)}, encoder)
+    some = records.select(range(len(first)))
+    order = (LEAD, DEFAULT, UNTRAINED, TRAINED, SUPPORTED)
+    of_first = compared(some, {name: systems[name][: len(first)] for name in order}, encoder)
+    return {"data": {"name": "msmo_openstax", "split": "test"}, "all": every, "first": of_first}
+
+
+def compared(
+    records: datasets.Dataset, systems: Mapping[str, Sequence[Mapping[str, Any]]], encoder: KeptEmbeddings
+) -> dict[str, Any]:
+    """The figures of systems on the same sections, and the paired differences of the default to the others."""
     results, values = {}, {}
-    for name in ORDER:
-        results[name], values[name] = system_results(systems[name], records, encoder)
+    for name, entries in systems.items():
+        results[name], values[name] = system_results(entries, records, encoder)
+    own = values[DEFAULT]
     differences = {
-        f"{DEFAULT} - {other}": {name: paired_difference(values[DEFAULT][name], values[other][name]) in ROUGE}
-        for other in ORDER
+        f"{DEFAULT} - {other}": {name: asdict(paired_difference(own[name], scores[name])) for name in ROUGE}
+        for other, scores in values.items()
         if other != DEFAULT
     }
-    return {
-        "systems": results,
-        "differences": differences,
-        "data": {"name": "msmo_openstax", "articles": len(records)},
-    }
+    return {"sections": len(records), "systems": results, "differences": differences}
 
 
 def tune(options: argparse.Namespace) -> dict[str, Any]:
@@ -301,10 +307,24 @@ def sections(options: argparse.Namespace, split: str) -> datasets.Dataset:
 
 def render(result: Mapping[str, Any]) -> str:
     """The result as Markdown."""
-    head = ["system", "ROUGE-1", "ROUGE-2", "ROUGE-L", "words", "4-gram three times", "new 4-grams", "support"]
-    head += ["extracted", "s a document"]
+    hardware = result["hardware"]
+    shown = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return "\n\n".join(
+        [
+            *render_systems(result["all"], "All"),
+            *render_systems(result["first"], "The first"),
+            f"Captions: {result['captions']}; batches of {result['batch_size']}; {hardware['processor']}, "
+            f"{hardware['cores']} cores; {shown}; commit {result['commit']}",
+        ]
+    )
+
+
+def render_systems(part: Mapping[str, Any], which: str) -> list[str]:
+    """The systems on some sections, and their differences, as Markdown."""
+    head = ["system", "ROUGE-1", "ROUGE-2", "ROUGE-L", "words", "a 4-gram three times", "new 4-grams", "support"]
+    head += ["extracted", "s a section"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---", *["---:"] * (len(head) - 1)]) + " |"]
-    for name, system in result["systems"].items():
+    for name, system in part["systems"].items():
         scores = [
             f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
             for score in (system["scores"][key] for key in ROUGE)
@@ -313,22 +333,14 @@ def render(result: Mapping[str, Any]) -> str:
         cells += [f"{system[key]:.2f}" for key in ("repeating", "novelty", "support", "extracted")]
         seconds = "" if system["seconds"] is None else f"{system['seconds']:.1f}"
         lines.append("| " + " | ".join([*cells, seconds]) + " |")
-    lines += ["", "| ROUGE-1, paired | difference | 95 % interval | p |", "| --- | ---: | ---: | ---: |"]
-    for name, scores in result["differences"].items():
-        one = scores["rouge1"]
-        lines.append(
-            f"| {name} | {one['mean']:+.3f} | [{one['low']:+.3f}, {one['high']:+.3f}] | {one['p_value']:.3f} |"
-        )
-    hardware, versions = result["hardware"], result["versions"]
-    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{result['data']['articles']} test sections, captions: {result['captions']}, batches of {result['batch_size']}; "
-            f"{hardware['processor']}, {hardware['cores']} cores; {shown}; commit {result['commit']}",
+    table = ["| paired difference | ROUGE-1 | ROUGE-2 | ROUGE-L |", "| --- | ---: | ---: | ---: |"]
+    for name, scores in part["differences"].items():
+        cells = [
+            f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}], p {one['p_value']:.3f}"
+            for one in (scores[key] for key in ROUGE)
         ]
-    )
+        table.append("| " + " | ".join([name, *cells]) + " |")
+    return [f"{which} {part['sections']} test sections:", "\n".join(lines), "\n".join(table)]
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -340,6 +352,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--captions", choices=("prompt", "none"), default="prompt", help="default: prompt")
     parser.add_argument("--batch-size", type=int, default=8, help="documents at once (default: 8)")
     parser.add_argument("--limit", type=int, help="only the first sections (default: all)")
+    parser.add_argument("--written", type=int, default=24, help="sections that models write of (default: 24)")
     parser.add_argument("--tune", action="store_true", help="choose the least support on validation sections")
     return parser.parse_args(argv)
 

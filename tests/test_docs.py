@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from PIL import Image
 from benchmarks.result_tables import OWN_TABLES
 from spectra_sum.cli import build_parser
 from spectra_sum.cli import main as spectra_sum
+from spectra_sum.models.sources import ModelError, find_minilm
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from tests.tiny import save_text_folder, save_vision_folder, tiny_tokenizer
@@ -53,8 +55,16 @@ def section(name: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows if not set("".join(row)) <= set("-: ")]
 
 
+def minilm_is_installed() -> bool:
+    try:
+        find_minilm()
+    except ModelError:
+        return False
+    return True
+
+
 def make_checkout(folder: Path) -> Path:
-    """A folder with what `make experiment` leaves in runs/experiment, made from a tiny untrained model."""
+    """A folder with the examples, and what `make experiment` leaves in runs/experiment, made from a tiny untrained model."""
     from modeling_spectra import SpectraSumForConditionalGeneration
 
     vision, text = save_vision_folder(folder / "vision"), save_text_folder(folder / "text")
@@ -69,6 +79,7 @@ def make_checkout(folder: Path) -> Path:
     articles.save_to_disk(demo / "articles")
     write_example(demo / "example", articles["test"][0])
     tiny_tokenizer().save_pretrained(save_vision_folder(demo / "backbones" / "siglip"))
+    shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 
 
@@ -87,6 +98,16 @@ def test_python_example_runs(checkout):
     assert len(set(selected)) == 3 and set(selected) <= set(range(len(images)))
 
 
+def test_summarizer_example_runs(checkout):
+    (code,) = blocks("python", "docs/summarize.md")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # An attention weight per image ends the line.
+    weights = ast.literal_eval(done.stdout[done.stdout.rindex("[") :])
+    assert len(weights) == len(list((checkout / "runs" / "experiment" / "example").glob("*.png")))
+
+
 def test_data_example_runs(tmp_path):
     (code,) = blocks("python", "docs/data.md")
     layout, article, annotation = blocks("", "docs/data.md")
@@ -96,6 +117,9 @@ def test_data_example_runs(tmp_path):
     (folder / "article" / "0a1b2c.txt").write_text(article)
     for name in re.findall(r"0a1b2c_\d\.jpg", layout):
         Image.new("RGB", (40, 40), "teal").save(folder / "img" / name)
+    for name, text in {"caption": "The first ships.", "alt": "Two ships at a quay."}.items():
+        (file,) = re.findall(rf"0a1b2c_\d\.{name}\b", layout)
+        (folder / name / file).write_text(text)
     (folder / "image_annotation.txt").write_text(annotation.splitlines()[0] + "\n")
     environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -104,6 +128,7 @@ def test_data_example_runs(tmp_path):
     record = load_msmo(tmp_path / "FOLDER", cache_dir=tmp_path / "again")["test"][0]
     assert record["summary"] == ["The harbour reopened on Monday.", "The market follows next week."]
     assert record["gold_images"] == [0]
+    assert record["captions"] == ["The first ships.", ""] and record["alt_texts"] == ["Two ships at a quay.", ""]
     columns = re.findall(r"^\| `(\w+)` \|", PAGES["docs/data.md"], re.MULTILINE)
     assert columns == list(record)
 
@@ -147,16 +172,19 @@ def test_evaluation_commands_run(checkout, monkeypatch, capsys):
     assert spectra_sum(of_the_readme[1:]) == 0
     for command in commands(".venv/bin/spectra-sum evaluate", page):
         arguments = ["runs/experiment/articles" if word == "FOLDER" else word for word in command[1:]]
-        if "--text-model" in arguments or "runs/smollm2_lora" in arguments:
+        if "smollm2" in arguments or "runs/smollm2_lora" in arguments:
             # The weights of a package and hours of training are not at hand here.
             assert build_parser().parse_args(arguments).selection == "random"
+        elif "centroid" in arguments and not minilm_is_installed():
+            assert build_parser().parse_args(arguments).limit
         else:
-            assert spectra_sum([*arguments, "--max-new-tokens", "8"]) == 0
+            # Baselines write no tokens.
+            assert spectra_sum([*arguments, *(["--max-new-tokens", "8"] if "--model" in arguments else [])]) == 0
     capsys.readouterr()
     of_the_demo, of_real_articles = commands(".venv/bin/spectra-sum tables", page)
     assert spectra_sum(of_the_demo[1:]) == 0
     made = {Path(command[-1]) for command in commands(".venv/bin/spectra-sum evaluate", page)}
-    assert set(map(Path, of_the_demo[2:] + of_real_articles[2:])) == made
+    assert set(map(Path, of_the_demo[2:] + of_real_articles[2:])) <= made
     printed = capsys.readouterr().out
     for name in ("mm-dvp", "lead-3", "text-only", "oracle"):
         metrics = json.loads((checkout / "runs" / "evaluation" / name / "metrics.json").read_text())
@@ -177,12 +205,22 @@ def _export_and_analyse(checkout: Path) -> None:
     assert result["systems"]["mm-dvp"]["overall"]["mean"] == 4
 
 
-def test_summarize_commands_run(checkout, monkeypatch):
+def test_summarize_commands_run(checkout, monkeypatch, capsys):
+    """Extracts run where the sentence encoder's package is installed. What loads a pretrained language model, as the default
+    model or from the Hub, is read only: it takes minutes."""
     monkeypatch.chdir(checkout)
+    ran = []
     for command in commands(".venv/bin/spectra-sum summarize"):
-        assert spectra_sum(command[1:]) == 0
-    assert (checkout / "report.html").stat().st_size > 1000
-    assert len((checkout / "out.jsonl").read_text().splitlines()) == 1
+        options = build_parser().parse_args(command[1:])
+        assert all(document == "MY_DOCUMENT.md" or Path(document).is_file() for document in options.documents), command
+        extractive = options.mode == "extractive"
+        if (options.model and Path(options.model).is_dir()) or (extractive and minilm_is_installed()):
+            capsys.readouterr()
+            assert spectra_sum(command[1:]) == 0
+            printed = capsys.readouterr().out
+            assert ("with score" if extractive else "with probability") in printed
+            ran.append(extractive)
+    assert sorted(ran) == [False, True][: 1 + minilm_is_installed()]
 
 
 def test_training_commands_parse(monkeypatch, tmp_path):
@@ -211,7 +249,7 @@ def test_benchmark_commands_parse(monkeypatch):
         options = module.parse_options(command[2:])
         written.add(getattr(options, "result", None) or options.output)
     names = {"closed_world", "overhead_tiny", "overhead_7b", "overhead_0_5b", "training_tiny", "training_7b", "data"}
-    names |= {"startup", "paired_test"}
+    names |= {"startup", "paired_test", "default_model", "figure_selection"}
     assert written == {RESULTS.relative_to(ROOT) / f"{name}.json" for name in names} | {Path("runs/quantization.json")}
 
 

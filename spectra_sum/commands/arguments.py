@@ -128,7 +128,8 @@ def add_summary_arguments(parser: argparse._ActionsContainer, trained_tokens: in
         "--mode",
         choices=MODES,
         default="write",
-        help="extractive takes the sentences that carry the document, without a language model (default: write)",
+        help="extractive takes the sentences that carry the document, without a language model (default: write; of summarize "
+        "without --model extractive)",
     )
     group.add_argument(
         "--select",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 
 from peft import PeftModel
@@ -46,7 +47,9 @@ def load_default() -> LoadedModel:
         )
     loaded = load_smollm2()
     loaded.processor.captions = settings["captions"]
-    with loading(DEFAULT):
+    with loading(DEFAULT), warnings.catch_warnings():
+        # PEFT asks transformers by a name that is going out of use.
+        warnings.simplefilter("ignore", FutureWarning)
         model = PeftModel.from_pretrained(loaded.model, str(FOLDER)).merge_and_unload()
     return LoadedModel(
         model.eval(),

