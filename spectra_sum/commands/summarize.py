@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_no_records(arguments.json)
 
     model = _checked_model(arguments, options)
-    if chosen is None and options.mode == "extractive":
+    if chosen is None and options.mode == "extractive" and found.ids:
         print(f"spectra-sum: note: {_EXTRACTS}", file=sys.stderr)
     summarizer = _SummarizerOnDemand(arguments, options)
     records, settings = {}, ""
