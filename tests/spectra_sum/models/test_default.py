@@ -131,7 +131,7 @@ def test_the_shipped_files_belong_together():
     assert len(weights) == 30 * (4 + 3) * 2
     assert all(re.search(config["target_modules"], name.partition(".lora_")[0]) for name in weights)
     for name, value in weights.items():
-        assert value.dtype == torch.bfloat16 and value.shape["lora_B" in name] == config["r"]
+        assert value.dtype == torch.bfloat16 and value.shape[1 if "lora_B" in name else 0] == config["r"]
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode() + weights[name].view(torch.int16).numpy().tobytes())
