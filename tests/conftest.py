@@ -17,16 +17,22 @@ from tests.hub import hub, hub_api  # noqa: E402, F401
 torch.set_num_threads(1)
 
 
-# They publish under the same names, which metrics must have.
-SAME_NAMES = ("test_push_metrics.py", "test_docs_on_the_hub.py")
+# Files that stay in one process together.
+TOGETHER = {
+    # They publish under the same names, which metrics must have.
+    "test_push_metrics.py": "metrics",
+    "test_docs_on_the_hub.py": "metrics",
+    # SmolLM2 is unpacked once.
+    "test_causal.py": "smollm2",
+    "test_summarize_command.py": "smollm2",
+}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes, the tests of a file stay in one, since they share what its fixtures make."""
     for item in items:
-        name = "metrics" if item.path.name in SAME_NAMES else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
 
 
 @pytest.fixture

