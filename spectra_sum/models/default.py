@@ -5,8 +5,6 @@ import json
 import warnings
 from pathlib import Path
 
-from peft import PeftModel
-
 from .causal import load_smollm2
 from .kinds import CAUSAL, DEFAULT
 from .loaded import LoadedModel, loading
@@ -47,6 +45,9 @@ def load_default() -> LoadedModel:
         )
     loaded = load_smollm2()
     loaded.processor.captions = settings["captions"]
+    # PEFT loads slowly, and a missing package is told before.
+    from peft import PeftModel
+
     with loading(DEFAULT), warnings.catch_warnings():
         # PEFT asks transformers by a name that is going out of use.
         warnings.simplefilter("ignore", FutureWarning)
