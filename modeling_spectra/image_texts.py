@@ -1,13 +1,20 @@
 """What is written about an article's images: caption lines of the prompt, and token ids for the relevance predictor."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
 
+# "Figure 3:", "Fig. 3.", "FIGURE 1.2", "Figure 2a –" at the beginning of a caption. Without a sign after it only a capital
+# tells a label from a sentence ("Figure 3 shows the harbour").
+_LABEL = re.compile(
+    r"(?i:figure|fig\.?)\s*\d+(?:[.-]\d+)*[a-z]?(?:\s*[:.|)\u2013\u2014](?:\s+|$)|\s+-\s+|\s+(?=[^\W\d_a-z])|$)"
+)
+
 
 def caption_lines(captions: Sequence[str | None]) -> list[str]:
-    """`"Figure N: caption"` for each image that has a caption; N is its place from 1."""
-    numbered = enumerate((one_line(caption or "") for caption in captions), start=1)
+    """`"Figure N: caption"` for each image that has a caption; N is its place from 1, and a label of the caption's own goes."""
+    numbered = enumerate((_without_label(one_line(caption or "")) for caption in captions), start=1)
     return [f"Figure {number}: {caption}" for number, caption in numbered if caption]
 
 
@@ -33,6 +40,11 @@ def image_text_tensors(
             values[index, image, : len(entry)] = torch.tensor(entry, dtype=values.dtype)
             mask[index, image, : len(entry)] = True
     return {"image_text_ids": values, "image_text_mask": mask}
+
+
+def _without_label(caption: str) -> str:
+    label = _LABEL.match(caption)
+    return caption[label.end() :] if label else caption
 
 
 def one_line(text: str) -> str:

@@ -13,6 +13,7 @@ from modeling_spectra import (
     SpectraSumProcessor,
     register_auto_classes,
 )
+from modeling_spectra.image_texts import caption_lines
 from modeling_spectra.summarization import prepare_articles
 from tests.modeling_spectra.test_article_prompt import PER_IMAGE, processor_of, theirs
 from tests.tiny import (
@@ -294,3 +295,28 @@ def test_the_pipeline_takes_captions():
     for captions, message in (("A storm.", "must be a list of strings"), (["A storm."], '4 images and 1 "captions"')):
         with pytest.raises(ValueError, match=message):
             summarizer({**article, "captions": captions})
+
+
+@pytest.mark.parametrize(
+    ("caption", "line"),
+    [
+        ("Figure 3: The tower.", "Figure 1: The tower."),
+        ("Fig. 3. The tower.", "Figure 1: The tower."),
+        ("FIGURE 1.2 The tower.", "Figure 1: The tower."),
+        ("Figure 2a \u2013 the tower", "Figure 1: the tower"),
+        ("Fig.\n4 - the tower", "Figure 1: the tower"),
+        ("Figure 4 Émile's tower", "Figure 1: Émile's tower"),
+        # Sentences, not labels.
+        ("Figure 3 shows the tower.", "Figure 1: Figure 3 shows the tower."),
+        ("Figure 3.5 million people saw", "Figure 1: Figure 3.5 million people saw"),
+        ("Figures 3: two towers", "Figure 1: Figures 3: two towers"),
+        ("Configuration 3: The tower", "Figure 1: Configuration 3: The tower"),
+        ("The tower of Figure 3: granite", "Figure 1: The tower of Figure 3: granite"),
+    ],
+)
+def test_a_caption_is_labelled_once(caption, line):
+    assert caption_lines([caption]) == [line]
+
+
+def test_a_caption_that_is_only_a_label_has_no_line():
+    assert caption_lines(["Figure 3", "Fig. 4:", "The tower."]) == ["Figure 3: The tower."]
