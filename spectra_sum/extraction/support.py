@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from .extract import Encoder
-
-WRITTEN, EXTRACTED = "written", "extracted"
+from .origins import EXTRACTED, WRITTEN
 
 
 class SupportedSentence(NamedTuple):

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..documents.parts import Problem
+from ..extraction.origins import EXTRACTED, WRITTEN
 from ..report.contents import SentenceEvidence
-
-WRITTEN, EXTRACTED = "written", "extracted"
 
 
 @dataclass

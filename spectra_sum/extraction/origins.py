@@ -1,0 +1,3 @@
+"""Where a sentence of a summary comes from."""
+
+WRITTEN, EXTRACTED = "written", "extracted"
