@@ -49,7 +49,8 @@ def test_a_copy_is_sound_and_equal_for_equal_seeds(module, few_distinct_files, t
     report = builder.integrity_report().splits["test"]
     assert report.counts == {}
     assert report.totals == {
-        "articles": 12, "records": 12, "images": len(images), "captions": len(images), "articles_with_gold": made["gold"],
+        "articles": 12, "records": 12, "images": len(images), "captions": len(images), "alt_texts": 0,
+        "articles_with_gold": made["gold"],
     }  # fmt: skip
     words = [len(record["article"].split()) for record in builder.as_dataset("test").remove_columns("images")]
     assert all(325 <= count <= 975 for count in words) and len(set(words)) > 6
