@@ -86,11 +86,11 @@ def check_sets(
             _check_sampling(args, train_dataset)
         elif args.max_steps <= 0:
             raise SpectraSumError("max_steps: train_dataset is a stream of unknown length; pass the number of steps.")
-    with_images = use_images and args.predict_with_generate and not args.prediction_loss_only
-    columns = evaluated_columns(collate, with_images, without_summaries=False)
     sets = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
     for key, articles in sets.items():
         if articles is not None:
+            with_images = use_images and args.predict_with_generate and not args.prediction_loss_only
+            columns = evaluated_columns(collate, with_images, without_summaries=False)
             check_articles(articles, "eval_dataset" if key is None else f"eval_dataset[{key!r}]", columns)
 
 

@@ -40,7 +40,7 @@ _LIMITS = """## Limits
 
 - 135 million parameters, English textbooks: on other kinds of text and other languages it was not measured. It states wrong
   things in fluent words; the comparison with the extract finds sentences on another subject, not wrong numbers or names.
-- It was trained on {articles} training sections, once, on a CPU.
+- It was trained on {articles} training sections.
 - It sees no images.
 """
 

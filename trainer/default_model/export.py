@@ -110,7 +110,9 @@ def _settings(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--run", type=Path, required=True, help="output folder of the training")
     parser.add_argument("--output", type=Path, default=FOLDER, help="default: spectra_sum/default_model")
     parser.add_argument("--threshold", type=float, help="least support of a written sentence (default: as it is)")

@@ -35,9 +35,9 @@ def selected(method: str, count: int = 3, seed: int = 0, **settings: float) -> l
 
 
 def test_choices_agree_with_the_methods():
-    assert set(choices.SELECTIONS) == {"vrp", "given", "gold", *SELECTION_METHODS}
+    assert set(choices.SELECTIONS) == {"vrp", "given", "gold", "after-summary", *SELECTION_METHODS}
     assert set(choices.NEED_SIMILARITY) == set(SELECTION_METHODS) - {"random"}
-    assert set(choices.OWN_SELECTION) == {"model", "predictions", *choices.BASELINES}
+    assert set(choices.OWN_SELECTION) == {"model", "pretrained", "predictions", *choices.BASELINES}
     assert set(choices.OWN_SELECTION.values()) <= set(choices.SELECTIONS)
     assert choices.DIFFICULTIES == tuple(DIFFICULTIES)
 

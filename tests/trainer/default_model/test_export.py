@@ -143,7 +143,7 @@ def test_the_card_is_of_the_run(run, tmp_path):
         "| articles | 1,240 train, 12 validation |",
         "| LoRA rank | 2 |",
         "| hardware | A processor, 2 cores |",
-        "on the first 1,240 training sections",
+        "It was trained on 1,240 training sections.",
         "CC BY 4.0",
     ):
         assert text in card.text, text
