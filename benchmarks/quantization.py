@@ -29,7 +29,7 @@ from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.bootstrap import paired_difference
 from spectra_sum.evaluation.scores import score_articles
-from spectra_sum.evaluation.sources import GenerationSettings, from_model, keep_to_settings, model_identity
+from spectra_sum.evaluation.systems.sources import GenerationSettings, from_model, keep_to_settings, model_identity
 from spectra_sum.models.loading import LoadedModel, load_model
 from spectra_sum.models.quantization_choices import NEW_MODULES, QUANTIZATIONS, check_bitsandbytes
 from spectra_sum.models.sources import check_model

@@ -136,8 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
     from accelerate.utils import parse_flag_from_env
 
     from ..evaluation.run import EvaluationOptions, evaluate_system
-    from ..evaluation.sources import GenerationSettings
-    from ..evaluation.summarizing import SummarySettings
+    from ..evaluation.systems.sources import GenerationSettings
+    from ..evaluation.systems.summarizing import SummarySettings
     from ..selection.methods import SelectionSettings
 
     # Unless told, accelerate joins no processes on CPUs: each would take itself for the only one.

@@ -29,7 +29,7 @@ from spectra_sum.evaluation.similarity import (
     reselect,
     summary_sentences,
 )
-from spectra_sum.evaluation.sources import (
+from spectra_sum.evaluation.systems.sources import (
     GenerationSettings,
     SystemOutput,
     from_baseline,
@@ -38,7 +38,7 @@ from spectra_sum.evaluation.sources import (
     keep_to_settings,
     model_identity,
 )
-from spectra_sum.evaluation.summarizing import SummarySettings, from_summarizer
+from spectra_sum.evaluation.systems.summarizing import SummarySettings, from_summarizer
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.models.dual_encoder import load_dual_encoder

@@ -28,7 +28,7 @@ from hub_upload.repository import Target
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.cli import main
 from spectra_sum.evaluation.run import EvaluationOptions, evaluate_system
-from spectra_sum.evaluation.sources import GenerationSettings
+from spectra_sum.evaluation.systems.sources import GenerationSettings
 from spectra_sum.models.loading import load_model
 from spectra_sum.models.sources import ModelError
 from tests.bare_process import WITHOUT_THE_PROJECT

@@ -9,8 +9,8 @@ import pytest
 
 from spectra_sum import cli
 from spectra_sum.evaluation import run as evaluation_run
-from spectra_sum.evaluation.baselines import lead, oracle
 from spectra_sum.evaluation.curves import precision_over_k
+from spectra_sum.evaluation.systems.baselines import lead, oracle
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.selection.methods import SELECTION_METHODS
@@ -156,7 +156,7 @@ def test_own_predictions_as_a_file_give_the_same_scores(model_run, data_folder, 
 
 def test_run_again_generates_nothing(model_run, model_folder, data_folder, encoder_folder, monkeypatch):
     before = {name: (model_run / name).read_bytes() for name in FILES - {"run.json"}}
-    monkeypatch.setattr("spectra_sum.evaluation.resumable_prediction.predict_summaries", None)
+    monkeypatch.setattr("spectra_sum.evaluation.systems.resumable_prediction.predict_summaries", None)
     similarity = ("--similarity-model", encoder_folder, "--relevance-threshold", -0.1)
     assert evaluate("--model", model_folder, "--data", data_folder, "--output", model_run, *SHORT, *similarity) == 0
     assert {name: (model_run / name).read_bytes() for name in before} == before

@@ -25,7 +25,7 @@ def encoder(monkeypatch):
     """In the place of all-MiniLM-L6-v2, which is a package of its own."""
     encoder = HashingEncoder()
     encoder.revision = "hashing"
-    for place in ("models.text_encoder", "evaluation.sources"):
+    for place in ("models.text_encoder", "evaluation.systems.sources"):
         monkeypatch.setattr(f"spectra_sum.{place}.load_text_encoder", lambda name: encoder)
     monkeypatch.setattr("spectra_sum.commands.evaluate.check_text_encoder", lambda name: None)
     return encoder

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from spectra_sum.evaluation.baselines import article_sentences, lead, oracle
+from spectra_sum.evaluation.systems.baselines import article_sentences, lead, oracle
 
 ARTICLE = (
     "Rain fell on the city all day. Nobody was hurt in the storm.\n\nTwo bridges were closed on Monday\nby the mayor. "

@@ -10,10 +10,14 @@ import datasets
 from tqdm.auto import tqdm
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.evaluation.baselines import SENTENCES, extract_words, lead, lead_words, oracle
 from spectra_sum.evaluation.choices import EXTRACTS, WORD_BASELINES
 from spectra_sum.evaluation.prediction_files import read_predictions
-from spectra_sum.evaluation.resumable_prediction import predict_in_batches, predict_resumably, seconds_per_article
+from spectra_sum.evaluation.systems.baselines import SENTENCES, extract_words, lead, lead_words, oracle
+from spectra_sum.evaluation.systems.resumable_prediction import (
+    predict_in_batches,
+    predict_resumably,
+    seconds_per_article,
+)
 from spectra_sum.models.kinds import DEFAULT, SMOLLM2
 from spectra_sum.models.loading import LoadedModel
 from spectra_sum.models.sources import DEFAULT_TEXT_ENCODER, find_smollm2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from spectra_sum.evaluation import resumable_prediction
-from spectra_sum.evaluation.resumable_prediction import finished_batches, predict_resumably
-from spectra_sum.evaluation.sources import GenerationSettings, from_model, keep_to_settings
+from spectra_sum.evaluation.systems import resumable_prediction
+from spectra_sum.evaluation.systems.resumable_prediction import finished_batches, predict_resumably
+from spectra_sum.evaluation.systems.sources import GenerationSettings, from_model, keep_to_settings
 from spectra_sum.models.loading import load_model
 from spectra_sum.summaries.prediction import predict_summaries
 

@@ -9,8 +9,8 @@ import datasets
 from accelerate import PartialState
 
 from spectra_sum.documents.parts import DocumentError
-from spectra_sum.evaluation.resumable_prediction import predict_in_batches, seconds_per_article
-from spectra_sum.evaluation.sources import SystemOutput, keep_to_settings, model_identity
+from spectra_sum.evaluation.systems.resumable_prediction import predict_in_batches, seconds_per_article
+from spectra_sum.evaluation.systems.sources import SystemOutput, keep_to_settings, model_identity
 from spectra_sum.models.dual_encoder import load_dual_encoder
 from spectra_sum.models.loading import LoadedModel
 from spectra_sum.models.sources import DEFAULT_TEXT_ENCODER

@@ -1,0 +1,1 @@
+"""What is evaluated: models, baselines, records of predictions, and how their outputs come about."""
