@@ -1,29 +1,9 @@
-"""How summaries repeat themselves, and how much of them their articles do not say: by phrases of four words.
+"""How summaries repeat themselves, and how much of them their articles do not say: by phrases of four words."""
 
-Words are runs of letters and digits in lower case; a phrase is four of them in a row.
-"""
-
-import re
-from collections import Counter
 from collections.abc import Sequence
 
 from spectra_sum.evaluation.scores import ArticleScores
-
-PHRASE = 4
-# So often a phrase stands in a summary that repeats itself.
-TIMES = 3
-_WORD = re.compile(r"\w+")
-
-
-def phrases(text: str) -> list[tuple[str, ...]]:
-    """All phrases of a text, in order and as often as they stand in it."""
-    words = _WORD.findall(text.lower())
-    return [tuple(words[start : start + PHRASE]) for start in range(len(words) - PHRASE + 1)]
-
-
-def repeats_itself(summary: str) -> bool:
-    """Whether a phrase stands in the summary three times or more."""
-    return max(Counter(phrases(summary)).values(), default=0) >= TIMES
+from spectra_sum.extraction.phrases import WORD, phrases, repeats_itself
 
 
 def novelty(summary: str, body: str) -> float | None:
@@ -47,7 +27,7 @@ def text_statistics(summaries: Sequence[str], bodies: Sequence[str]) -> ArticleS
     """
     return ArticleScores(
         {
-            "words": [float(len(_WORD.findall(summary))) for summary in summaries],
+            "words": [float(len(WORD.findall(summary))) for summary in summaries],
             "repeats_itself": [float(repeats_itself(summary)) for summary in summaries],
             "novelty": [novelty(summary, body) for summary, body in zip(summaries, bodies, strict=True)],
         }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .body_sentences import BodySentence, body_sentences, joined
+from .phrases import repeats_itself
 from .salience import salience
 
 # Of validation sections of msmo_openstax, see docs/results.md.
@@ -50,7 +51,8 @@ def extract(
 ) -> Extract:
     """
     Chooses sentences until the budget is full, by maximal marginal relevance (Carbonell and Goldstein 1998) on their
-    [`salience`]; one that does not fit any more is passed over for the next that does.
+    [`salience`]; one that does not fit any more is passed over for the next that does, and so is one that would bring a phrase
+    of four words a third time.
 
     A body that fits whole is returned whole, and nothing is embedded. Of one whose sentences are all too long the most salient
     one is returned, cut by words to what fits.
@@ -107,7 +109,8 @@ def _filled(
         # The sum of the parts is near the whole; the whole decides, and is counted only where it may fit.
         if used + sizes[index] <= budget + len(chosen):
             tried = sorted([*chosen, index])
-            if size(joined(sentences, tried, headings=headings)) <= budget:
+            repeats = repeats_itself(" ".join(sentences[one].text for one in tried))
+            if not repeats and size(joined(sentences, tried, headings=headings)) <= budget:
                 chosen = tried
                 used += sizes[index]
     return chosen

@@ -2,8 +2,9 @@
 
 import pytest
 
-from spectra_sum.evaluation.repetition_and_novelty import novelty, repeats_itself, text_statistics
+from spectra_sum.evaluation.repetition_and_novelty import novelty, text_statistics
 from spectra_sum.evaluation.result_files import interval_scores
+from spectra_sum.extraction.phrases import repeats_itself
 
 PHRASE = "the ship was red"
 

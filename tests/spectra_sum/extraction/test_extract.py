@@ -132,6 +132,15 @@ def test_remains_of_lists_are_not_chosen():
     assert "Yes." not in result.sentences
 
 
+def test_no_phrase_of_four_words_comes_a_third_time():
+    """Four sentences share a phrase and are the most salient ones: two of them stand, then what is left."""
+    shared = [f"The price of oil rose in {year} again." for year in ("May", "June", "July", "August")]
+    vectors = {**dict.fromkeys(shared, [1, 0.1]), LOAN: [0.3, 1], COST: [0.2, 1]}
+    result = extract(" ".join([*shared, LOAN, COST]), WrittenDown(vectors), 32, words)
+    assert sum(sentence in shared for sentence in result.sentences) == 2
+    assert {LOAN, COST} <= set(result.sentences)
+
+
 @pytest.mark.parametrize("body", ["", "\n\n \n"])
 def test_an_empty_body(body):
     assert extract(body, WrittenDown({}), 10, words) == ("", [], [], 0)
