@@ -15,7 +15,7 @@ DEFAULT, SMOLLM2 = "default", "smollm2"
 TAKEN = "pass a SPeCTrA-Sum, a LLaVA-OneVision or a causal language model"
 # Of a GGUF model in several files.
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
-_DATASET_FILES = ("dataset_info.json", "dataset_dict.json", "state.json", "*.parquet", "*.arrow")
+_DATASET_FILES = ("dataset_info.json", "dataset_dict.json", "state.json", "*.parquet", "*.arrow", "*_data")
 
 
 def check_any(name: str) -> None:

@@ -85,6 +85,7 @@ def test_what_is_no_model(tmp_path):
             ([], "holds no config.json; pass the folder that save_pretrained wrote"),
             (["model_index.json", "unet.json"], "this is a diffusion model; pass a SPeCTrA-Sum, a LLaVA-OneVision"),
             (["state.json", "data.arrow"], "this is a dataset; .*--data"),
+            (["train_data", "test_data"], "this is a dataset; .*--data"),
             (["b.gguf", "a.gguf"], "holds GGUF files .* pass that file, such as a.gguf"),
         ]
     ):
