@@ -1,7 +1,7 @@
 """The arrows of the house: which part of the project may import which, read from the sources."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -41,7 +41,8 @@ def part_of(module: str) -> str:
     return max((part for part in ARROWS if f"{module}.".startswith(f"{part}.")), key=len)
 
 
-def imports_of(module: str) -> Iterator[tuple[str, bool]]:
+@cache
+def imports_of(module: str) -> list[tuple[str, bool]]:
     """Full names that a module imports, with whether the import runs when the module is imported."""
     file = SOURCES[module]
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
@@ -49,7 +50,7 @@ def imports_of(module: str) -> Iterator[tuple[str, bool]]:
     type_checking = {
         id(inner)
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
     inside = {
@@ -58,22 +59,28 @@ def imports_of(module: str) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for inner in ast.walk(node)
     }
+    later = type_checking | inside
+    found = []
     for node in ast.walk(tree):
-        runs = id(node) not in type_checking | inside
+        runs = id(node) not in later
         if isinstance(node, ast.Import):
-            yield from ((alias.name, runs) for alias in node.names)
+            found += [(alias.name, runs) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
-                yield inner if inner in SOURCES else base, runs
+                found.append((inner if inner in SOURCES else base, runs))
+    return found
 
 
-def edges() -> Iterator[tuple[str, str, bool]]:
-    for module in SOURCES:
-        for imported, runs in imports_of(module):
-            if imported.partition(".")[0] in PACKAGES:
-                yield module, imported, runs
+@cache
+def edges() -> list[tuple[str, str, bool]]:
+    return [
+        (module, imported, runs)
+        for module in SOURCES
+        for imported, runs in imports_of(module)
+        if imported.partition(".")[0] in PACKAGES
+    ]
 
 
 def test_every_import_of_the_project_names_a_module_that_is_there():
