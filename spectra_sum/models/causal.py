@@ -149,7 +149,9 @@ def _load_language_model(
         from .quantization import NOT_CAUSAL_LAYERS, nf4_config
 
         how["quantization_config"] = nf4_config(how["dtype"], skipped=NOT_CAUSAL_LAYERS)
-    language_model, report = AutoModelForCausalLM.from_pretrained(place, output_loading_info=True, **how, **options)
+    language_model, report = AutoModelForCausalLM.from_pretrained(
+        place, config=config, output_loading_info=True, **how, **options
+    )
     check_complete(report, name, "use a checkpoint of the causal language model with its output head.")
     if quantize is not None or is_4bit(config.to_dict()):
         from .quantization import settle_4bit_layers
