@@ -176,7 +176,7 @@ def with_support(
     made = []
     for entry, document in zip(entries, documents, strict=True):
         text = entry["summary"]
-        source = extract(document.body, encoder, words, word_count).sentences
+        source = extract(document.body, encoder, words, word_count, repetition=True).sentences
         sentences, _ = grounded(
             text,
             split_sentences(text),

@@ -48,11 +48,11 @@ def extract(
     *,
     method: str = "centroid",
     headings: bool = True,
+    repetition: bool = False,
 ) -> Extract:
     """
     Chooses sentences until the budget is full, by maximal marginal relevance (Carbonell and Goldstein 1998) on their
-    [`salience`]; one that does not fit any more is passed over for the next that does, and so is one that would bring a phrase
-    of four words a third time.
+    [`salience`]; one that does not fit any more is passed over for the next that does.
 
     A body that fits whole is returned whole, and nothing is embedded. Of one whose sentences are all too long the most salient
     one is returned, cut by words to what fits.
@@ -64,6 +64,8 @@ def extract(
         size (`Callable`): Counts a text, in tokens or words, as the budget is counted.
         method (`str`, *optional*, defaults to `"centroid"`): Or `"lexrank"`.
         headings (`bool`, *optional*, defaults to `True`): Whether headings stand in the text.
+        repetition (`bool`, *optional*, defaults to `False`): Whether a phrase of four words may come a third time, which a
+            model may read and a summary should not have. Otherwise a sentence that would bring it is passed over, too.
     """
     sentences = body_sentences(body)
     everything = range(len(sentences))
@@ -71,7 +73,7 @@ def extract(
     if not sentences or size(whole) <= budget:
         return Extract(whole, [sentence.text for sentence in sentences], list(everything), len(sentences))
     order = _by_marginal_relevance(sentences, encoder, method)
-    chosen = _filled(sentences, order, budget, size, headings)
+    chosen = _filled(sentences, order, budget, size, headings, repetition)
     if not chosen:
         text = _cut(sentences[order[0]].text, budget, size)
         return Extract(text, [text] if text else [], [order[0]] if text else [], len(sentences))
@@ -100,7 +102,12 @@ def _by_marginal_relevance(sentences: list[BodySentence], encoder: Encoder, meth
 
 
 def _filled(
-    sentences: list[BodySentence], order: list[int], budget: int, size: Callable[[str], int], headings: bool
+    sentences: list[BodySentence],
+    order: list[int],
+    budget: int,
+    size: Callable[[str], int],
+    headings: bool,
+    repetition: bool,
 ) -> list[int]:
     sizes = [size(one.text) for one in sentences]
     chosen: list[int] = []
@@ -109,8 +116,9 @@ def _filled(
         # The sum of the parts is near the whole; the whole decides, and is counted only where it may fit.
         if used + sizes[index] <= budget + len(chosen):
             tried = sorted([*chosen, index])
-            repeats = repeats_itself(" ".join(sentences[one].text for one in tried))
-            if not repeats and size(joined(sentences, tried, headings=headings)) <= budget:
+            if not repetition and repeats_itself(" ".join(sentences[one].text for one in tried)):
+                continue
+            if size(joined(sentences, tried, headings=headings)) <= budget:
                 chosen = tried
                 used += sizes[index]
     return chosen

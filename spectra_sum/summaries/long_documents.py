@@ -71,7 +71,7 @@ def read_for(loaded: LoadedModel, document: Document, options: SummaryOptions, e
         if loaded.extract_words is not None and len(body.split()) > loaded.extract_words:
             budget, size = loaded.extract_words, lambda text: len(text.split())
         if size(body) > budget:
-            chosen = extract(body, encoder, budget, size)
+            chosen = extract(body, encoder, budget, size, repetition=True)
             body, sentences = chosen.text, chosen.sentences
             detail = f"{len(chosen.sentences)} of its {chosen.total} sentences were read, chosen by centroid"
             problems.append(Problem("long_document", detail))

@@ -49,7 +49,7 @@ def select_bodies(splits: DatasetDict, text_encoder: str, words: int, folder: st
         with kept.open("a", encoding="utf-8") as file:
             missing = sorted(body for body in long if _key(body) not in extracts)
             for body in tqdm(missing, desc="extracts", unit="article", disable=None):
-                extracts[_key(body)] = extract(body, encoder, words, word_count).text
+                extracts[_key(body)] = extract(body, encoder, words, word_count, repetition=True).text
                 print(json.dumps([_key(body), extracts[_key(body)]], ensure_ascii=False), file=file, flush=True)
     return DatasetDict({name: _replaced(split, extracts) for name, split in splits.items()})
 

@@ -139,6 +139,8 @@ def test_no_phrase_of_four_words_comes_a_third_time():
     result = extract(" ".join([*shared, LOAN, COST]), WrittenDown(vectors), 32, words)
     assert sum(sentence in shared for sentence in result.sentences) == 2
     assert {LOAN, COST} <= set(result.sentences)
+    read = extract(" ".join([*shared, LOAN, COST]), WrittenDown(vectors), 32, words, repetition=True)
+    assert read.sentences == shared
 
 
 @pytest.mark.parametrize("body", ["", "\n\n \n"])
