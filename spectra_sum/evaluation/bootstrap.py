@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from .sign_flip import sign_flip_p_value
 
@@ -105,7 +105,7 @@ def _interval(values: np.ndarray, confidence: float, resamples: int, seed: int) 
     if len(values) == 1:
         # scipy refuses a single observation; every resample of it is itself.
         return float(values[0]), float(values[0])
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=resamples,

@@ -10,7 +10,7 @@ of articles, which a bootstrap is not: with eight articles that finds p < 0.05 i
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+import scipy
 
 # Arrangements held in memory at once; ten thousand articles then take 16 MB.
 BATCH = 100
@@ -44,7 +44,7 @@ def swap_p_value(
         # scipy refuses a single pair; both of its arrangements are as extreme.
         return 1.0
     own = np.arange(articles)
-    result = stats.permutation_test(
+    result = scipy.stats.permutation_test(
         (own, own + articles),
         statistic,
         permutation_type="samples",
@@ -68,7 +68,7 @@ def sign_flip_p_value(differences: np.ndarray, resamples: int = 1000, seed: int 
     if len(differences) == 1:
         return 1.0
     # Of a single sample scipy changes the signs.
-    result = stats.permutation_test(
+    result = scipy.stats.permutation_test(
         (differences,),
         np.mean,
         permutation_type="samples",

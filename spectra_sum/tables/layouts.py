@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..evaluation.bootstrap import PairedDifference
-from ..metrics.mmae.mmae import implied_rouge_l
 from .columns import COMPARISON_COLUMNS, LM_COLUMNS, PAIRED_COLUMNS, RELEVANCE_COLUMNS, VARIANT_COLUMNS, ScoreColumn
 from .evaluation import Evaluation
 from .measurement import MODEL_BASED, USUAL, measured_by
@@ -344,6 +343,9 @@ def _other_selections(table: Table, columns: Sequence[ScoreColumn], evaluation: 
 
 
 def _implied_rouge_l(rows: Sequence[Mapping[str, Any]], citation: str) -> str:
+    # `evaluate`, which this module needs, takes seconds to import.
+    from ..metrics.mmae.mmae import implied_rouge_l
+
     # ROUGE-L cannot exceed ROUGE-1: the longest common subsequence is a subset of the common words.
     shown = []
     for row in rows:

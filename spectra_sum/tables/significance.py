@@ -6,7 +6,6 @@ import numpy as np
 
 from ..evaluation.bootstrap import PairedDifference, paired_difference
 from ..evaluation.sign_flip import swap_p_value
-from ..metrics.mmae.mmae import COMPONENTS, mmae_of
 from .evaluation import Evaluation, EvaluationError
 from .measurement import measured_by
 
@@ -102,6 +101,9 @@ def mmae_difference(
     Returns:
         The difference with its 95 % interval, or why there is none.
     """
+    # `evaluate`, which this module needs, takes seconds to import.
+    from ..metrics.mmae.mmae import COMPONENTS, mmae_of
+
     articles = [article for article in system.per_article if article in reference.per_article]
     rows = [
         [evaluation.per_article[article].get(part) for evaluation in (system, reference) for part in COMPONENTS]
