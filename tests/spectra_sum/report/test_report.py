@@ -214,7 +214,7 @@ def test_a_caption_stands_beside_the_alternative_text_or_for_it(tmp_path):
     _, page = render(tmp_path, articles=[ReportArticle("a", "T", "B", images, "S.")])
     assert page.all("img", "alt") == ["A ship", "The market.", "Same.", "Image 4, no description"]
     assert (
-        "Image 1 not ranked A ship On Monday. Image 2 not ranked The market. Image 3 not ranked Same. Image 4"
+        "Image 1 not ranked On Monday. Alternative text A ship Image 2 not ranked The market. Image 3 not ranked Same. Image 4"
         in page.text
     )
 
