@@ -9,6 +9,7 @@ from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.layout import is_inside
 
 COMMIT_DIGITS = 10
+_FOLDERS = ("collections", "modules")
 
 
 class OpenStaxError(SpectraSumError):
@@ -52,23 +53,27 @@ class Checkout(NamedTuple):
         return path
 
 
-def open_checkout(path: Path) -> Checkout:
+def find_checkouts(path: Path) -> list[Checkout]:
     """
-    A checkout by its folder.
+    The checkout in a folder, or those in its subfolders, by name.
 
     Raises:
-        OpenStaxError: The folder does not exist, or is no checkout of a book.
+        OpenStaxError: The folder does not exist, or there is no checkout of a book.
     """
     folder = path.resolve()
     if not folder.is_dir():
         raise OpenStaxError(f"{printable(path)}: there is no such folder; clone github.com/openstax/osbooks-… there.")
-    missing = [name for name in ("collections", "modules") if not (folder / name).is_dir()]
-    if missing:
+    inner = sorted(entry for entry in folder.iterdir() if _is_checkout(entry) and is_inside(entry, folder))
+    found = [folder] if _is_checkout(folder) else inner
+    if not found:
         raise OpenStaxError(
-            f"{printable(path)}: it has no folder {missing[0]}; name the checkout of an OpenStax book, which has "
-            "collections, modules and media."
+            f"{printable(path)}: there is no checkout of an OpenStax book, which has the folders {' and '.join(_FOLDERS)}."
         )
-    return Checkout(folder, _commit(folder))
+    return [Checkout(checkout, _commit(checkout)) for checkout in found]
+
+
+def _is_checkout(folder: Path) -> bool:
+    return all((folder / name).is_dir() for name in _FOLDERS)
 
 
 def _commit(folder: Path) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tqdm.auto import tqdm
 
 from spectra_sum.documents.parts import printable
-from spectra_sum.openstax.checkout import OpenStaxError, open_checkout
+from spectra_sum.openstax.checkout import OpenStaxError, find_checkouts
 from spectra_sum.openstax.collection import Book, read_books
 from spectra_sum.openstax.counts import Counts
 from spectra_sum.openstax.reading import read_sections
@@ -29,13 +29,13 @@ def find_books(checkouts: Sequence[Path], wanted: Sequence[str] = ()) -> list[Bo
     The books of checkouts, their licences checked.
 
     Args:
-        checkouts (`Sequence[Path]`): Their folders.
+        checkouts (`Sequence[Path]`): Their folders, or folders of checkouts.
         wanted (`Sequence[str]`, *optional*): Names or slugs of the books to read. Defaults to all.
 
     Raises:
         OpenStaxError: A checkout is none, or not under CC BY; a wanted book is in none; two books have one name.
     """
-    books = [book for path in checkouts for book in read_books(open_checkout(path), wanted)]
+    books = [book for path in checkouts for checkout in find_checkouts(path) for book in read_books(checkout, wanted)]
     found = {name for book in books for name in (book.name, book.slug)}
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -59,7 +59,7 @@ def convert(
     Reads books and writes their sections in the MSMO layout, with `alt/` and `sources.tsv`.
 
     Args:
-        checkouts (`Sequence[Path]`): The folders of the checkouts.
+        checkouts (`Sequence[Path]`): The folders of the checkouts, or folders of checkouts.
         output (`Path`): The folder to write: new or empty, or with `overwrite` an earlier result.
         wanted (`Sequence[str]`, *optional*): Names or slugs of the books to read. Defaults to all.
         overwrite (`bool`, *optional*, defaults to `False`): Whether an earlier result is replaced.

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="CHECKOUT",
-        help="folder of a checkout of github.com/openstax/osbooks-…; its name is that of its book",
+        help="folder of a checkout of github.com/openstax/osbooks-…, whose name the book has; or a folder of checkouts",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
     parser.add_argument(

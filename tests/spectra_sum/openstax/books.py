@@ -6,6 +6,8 @@ from xml.etree.ElementTree import Element, fromstring
 
 from PIL import Image
 
+from spectra_sum.openstax.checkout import Checkout, find_checkouts
+
 BY = "https://creativecommons.org/licenses/by/4.0/"
 BY_NC_SA = "http://creativecommons.org/licenses/by-nc-sa/4.0/"
 BY_TEXT = "Attribution 4.0 International\n\nCreative Commons Attribution 4.0 International Public License\n"
@@ -84,3 +86,9 @@ def make_checkout(
     for number, (name, size) in enumerate((images or {}).items()):
         Image.new("RGB", size, (40 * number % 256, 90, 160)).save(folder / "media" / name)
     return folder
+
+
+def only(folder: Path) -> Checkout:
+    """The one checkout of a folder."""
+    [checkout] = find_checkouts(folder)
+    return checkout

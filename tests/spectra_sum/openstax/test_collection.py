@@ -2,10 +2,10 @@
 
 import pytest
 
-from spectra_sum.openstax.checkout import OpenStaxError, open_checkout
+from spectra_sum.openstax.checkout import OpenStaxError, find_checkouts
 from spectra_sum.openstax.collection import read_books
 from spectra_sum.openstax.conversion import find_books
-from tests.spectra_sum.openstax.books import SUMMARY, collection, document, make_checkout
+from tests.spectra_sum.openstax.books import SUMMARY, collection, document, make_checkout, only
 
 MODULES = {f"m{number}": document(f"<para>Text.</para>{SUMMARY}") for number in range(5)}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -27,7 +27,7 @@ def test_chapters_in_units_and_modules_outside_of_all(folder):
     chapter = "<subcollection><content>{}</content></subcollection>".format
     unit = chapter(chapter(module("m1") + module("m2")) + chapter(module("m3")))
     write_collection(folder, module("m0") + unit + module("m4"))
-    [book] = read_books(open_checkout(folder))
+    [book] = read_books(only(folder))
     assert [tuple(chapter) for chapter in book.chapters] == [(1, ["m0"]), (2, ["m1", "m2"]), (3, ["m3"]), (4, ["m4"])]
 
 
@@ -35,7 +35,7 @@ def test_chapters_in_units_and_modules_outside_of_all(folder):
 def test_a_module_is_a_plain_name(name, folder):
     write_collection(folder, f'<module document="{name}"/>')
     with pytest.raises(OpenStaxError, match="cells.collection.xml: the module .* is no name of a folder"):
-        read_books(open_checkout(folder))
+        read_books(only(folder))
 
 
 def test_a_list_of_books_that_leads_out_is_refused(folder, tmp_path):
@@ -43,7 +43,7 @@ def test_a_list_of_books_that_leads_out_is_refused(folder, tmp_path):
     books = folder / "META-INF" / "books.xml"
     books.write_text(books.read_text().replace("../collections/cells.collection.xml", "../../private.xml"))
     with pytest.raises(OpenStaxError, match="leads out of the checkout"):
-        read_books(open_checkout(folder))
+        read_books(only(folder))
 
 
 def test_links_that_lead_out_are_refused(folder, tmp_path):
@@ -51,13 +51,13 @@ def test_links_that_lead_out_are_refused(folder, tmp_path):
     (folder / "modules" / "m9").symlink_to(tmp_path / "private")
     write_collection(folder, '<module document="m9"/>')
     with pytest.raises(OpenStaxError, match="'m9' is no name"):
-        read_books(open_checkout(folder))
+        read_books(only(folder))
 
 
 def test_a_broken_collection_is_refused(folder):
     (folder / "collections" / "cells.collection.xml").write_text("<collection>")
     with pytest.raises(OpenStaxError, match="^osbooks-cells/collections/cells.collection.xml: it is not well-formed"):
-        read_books(open_checkout(folder))
+        read_books(only(folder))
 
 
 @pytest.mark.parametrize(
@@ -107,18 +107,28 @@ def test_the_commit_of_a_checkout(kind, folder):
         (git / "packed-refs").write_text(
             f"# pack-refs with: peeled\n{'f' * 40} refs/heads/other\n{COMMIT} refs/heads/main\n"
         )
-    assert open_checkout(folder).commit == COMMIT[:10]
+    assert only(folder).commit == COMMIT[:10]
 
 
 def test_no_commit_is_read_from_elsewhere(folder, tmp_path):
     (tmp_path / "secret").write_text(f"{COMMIT}\n")
     (folder / ".git").mkdir()
     (folder / ".git" / "HEAD").write_text("ref: ../../secret\n")
-    assert open_checkout(folder).commit == ""
+    assert only(folder).commit == ""
+
+
+def test_a_folder_of_checkouts(folder, tmp_path):
+    make_checkout(tmp_path / "osbooks-birds", MODULES)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "file").write_text("")
+    assert [checkout.name for checkout in find_checkouts(tmp_path)] == ["birds", "cells"]
+    assert [book.name for book in find_books([tmp_path], wanted=["cells"])] == ["cells"]
 
 
 def test_what_is_no_checkout_is_refused(tmp_path):
     with pytest.raises(OpenStaxError, match="there is no such folder"):
-        open_checkout(tmp_path / "absent")
-    with pytest.raises(OpenStaxError, match="it has no folder collections"):
-        open_checkout(tmp_path)
+        find_checkouts(tmp_path / "absent")
+    with pytest.raises(
+        OpenStaxError, match="no checkout of an OpenStax book, which has the folders collections and modules"
+    ):
+        find_checkouts(tmp_path)

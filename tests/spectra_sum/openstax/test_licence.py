@@ -2,10 +2,10 @@
 
 import pytest
 
-from spectra_sum.openstax.checkout import OpenStaxError, open_checkout
+from spectra_sum.openstax.checkout import OpenStaxError
 from spectra_sum.openstax.collection import read_books
 from spectra_sum.openstax.licence import named_licences
-from tests.spectra_sum.openstax.books import BY, BY_NC_SA, BY_TEXT, SUMMARY, collection, document, make_checkout
+from tests.spectra_sum.openstax.books import BY, BY_NC_SA, BY_TEXT, SUMMARY, collection, document, make_checkout, only
 
 MODULES = {"m1": document(f"<para>Text.</para>{SUMMARY}")}
 
@@ -29,7 +29,7 @@ def test_licences_by_name_and_address(text, licences):
 
 
 def test_cc_by_is_read(tmp_path):
-    [book] = read_books(open_checkout(make_checkout(tmp_path / "osbooks-cells", MODULES)))
+    [book] = read_books(only(make_checkout(tmp_path / "osbooks-cells", MODULES)))
     assert (book.name, book.licence) == ("cells", "CC BY 4.0")
 
 
@@ -51,7 +51,7 @@ NC_TEXT = BY_TEXT.replace("Attribution 4.0", "Attribution-NonCommercial-ShareAli
     ],
 )
 def test_all_others_are_refused_by_the_file_that_says_so(settings, file, reason, tmp_path):
-    checkout = open_checkout(make_checkout(tmp_path / "osbooks-cells", MODULES, **settings))
+    checkout = only(make_checkout(tmp_path / "osbooks-cells", MODULES, **settings))
     with pytest.raises(OpenStaxError) as error:
         read_books(checkout)
     message = str(error.value)
@@ -62,11 +62,11 @@ def test_a_missing_licence_file_is_refused(tmp_path):
     folder = make_checkout(tmp_path / "osbooks-cells", MODULES)
     (folder / "LICENSE").unlink()
     with pytest.raises(OpenStaxError, match="^osbooks-cells/LICENSE: there is no such file"):
-        read_books(open_checkout(folder))
+        read_books(only(folder))
 
 
 def test_collections_that_no_list_names_count_too(tmp_path):
     folder = make_checkout(tmp_path / "osbooks-cells", MODULES)
     (folder / "collections" / "other.collection.xml").write_text(collection([["m1"]], "other", BY_NC_SA))
     with pytest.raises(OpenStaxError, match="other.collection.xml: it names CC BY-NC-SA 4.0"):
-        read_books(open_checkout(folder))
+        read_books(only(folder))
