@@ -42,6 +42,11 @@ class Book(NamedTuple):
     checkout: Checkout
     chapters: list[Chapter]
 
+    @property
+    def address(self) -> str:
+        """Where the licence stands."""
+        return f"https://creativecommons.org/licenses/by/{self.licence.removeprefix('CC BY').strip()}"
+
 
 def read_books(checkout: Checkout, wanted: Collection[str] = ()) -> list[Book]:
     """

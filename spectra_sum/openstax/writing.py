@@ -14,18 +14,14 @@ from spectra_sum.openstax.gold import gold_figures
 from spectra_sum.openstax.section import Figure, Section
 
 SOURCES_FILE = "sources.tsv"
-README_FILE = "README.md"
+# Not README.md: a folder's Markdown files are documents to summarize.
+NOTICE_FILE = "NOTICE"
 _COLUMNS = ("image", "book", "commit", "module", "file", "credit")
-_README = """# Sections of OpenStax books
+_NOTICE = """Sections of the OpenStax books below in the layout of the MSMO dataset: body, figures, and the summary that the
+authors wrote at the end of the section. © Rice University, OpenStax (https://openstax.org).
+Changes: figures reduced to 384 pixels, JPEG; text without links, tables, exercises. Each figure's own credit and licence stand
+in sources.tsv. The gold images of image_annotation.txt are weak labels: the captions nearest to the summary by ROUGE.
 
-Sections of the books below in the layout of the MSMO dataset: body, figures, and the summary that the authors wrote at the end
-of the section. © Rice University, OpenStax (https://openstax.org), licensed under
-[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/) or the version that the table names. Changes: figures reduced to 384
-pixels, JPEG; text without links, tables, exercises. Each figure's own credit and licence stand in `sources.tsv`. The gold
-images of `image_annotation.txt` are weak labels: the captions nearest to the summary by ROUGE.
-
-| book | name | commit | licence |
-|---|---|---|---|
 """
 
 
@@ -52,7 +48,7 @@ def check_output(output: Path, overwrite: bool) -> None:
         raise OpenStaxError(
             f"--output {shown}: the folder is not empty; name a new one, or replace it with --overwrite."
         )
-    others = [name for name in names if name not in {*SPLIT_FOLDERS.values(), README_FILE}]
+    others = [name for name in names if name not in {*SPLIT_FOLDERS.values(), NOTICE_FILE}]
     if others:
         raise OpenStaxError(
             f"--output {shown}: it holds {printable(others[0])}, which no earlier run has written; --overwrite replaces only "
@@ -87,7 +83,7 @@ def write_splits(
 
     Args:
         folder (`Path`): An empty folder.
-        books (`Sequence[Book]`): The books, for the README.
+        books (`Sequence[Book]`): The books, for the notice.
         sections (`Sequence[Section]`): Their sections.
         splits (`dict[str, str]`): The split of each section, by its id.
         images (`Path`): The folder of the figures, named as in the layout; they are moved.
@@ -103,10 +99,11 @@ def write_splits(
             for inner in FOLDERS:
                 (folder / name / inner).mkdir(parents=True)
             _write_split(folder / name, chosen, images)
-    rows = [
-        f"| {book.title} | {book.name} | {book.checkout.commit or 'unknown'} | {book.licence} |\n" for book in books
+    lines = [
+        f"{book.title} ({book.name}, commit {book.checkout.commit or 'unknown'}): {book.licence}, {book.address}\n"
+        for book in books
     ]
-    _write(folder / README_FILE, _README + "".join(rows))
+    _write(folder / NOTICE_FILE, _NOTICE + "".join(lines))
 
 
 def _write_split(folder: Path, sections: Sequence[Section], images: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from spectra_sum.cli import main
+from spectra_sum.documents.folders import find_documents
 from spectra_sum.msmo.builder import MSMO
 from spectra_sum.msmo.layout import SPLIT_FOLDERS, parse_article
 from spectra_sum.openstax import conversion
@@ -76,8 +77,11 @@ def test_sections_in_the_layout(folder, tmp_path, capsys):
     # Three chapters with a summary, one for each split.
     parts = {frozenset(path.stem for path in (output / name / "article").iterdir()) for name in SPLIT_FOLDERS.values()}
     assert parts == {frozenset(map(module_id, modules)) for modules in (["m1", "m2"], ["m4"], ["m5"])}
-    assert "| A Book: cells | cells | unknown | CC BY 4.0 |" in (output / "README.md").read_text()
-    assert {path.name for path in output.iterdir()} == {"train_data", "valid_data", "test_data", "README.md"}
+    notice = (output / "NOTICE").read_text()
+    assert "A Book: cells (cells, commit unknown): CC BY 4.0, https://creativecommons.org/licenses/by/4.0\n" in notice
+    # The notice is no document.
+    assert {path.stem for path in find_documents([output]).ids} == set(map(module_id, ("m1", "m2", "m4", "m5")))
+    assert {path.name for path in output.iterdir()} == {"train_data", "valid_data", "test_data", "NOTICE"}
 
 
 def test_the_dataset_builder_reads_it_without_a_finding(folder, tmp_path):
