@@ -13,6 +13,7 @@ from spectra_sum.errors import SpectraSumError
 # A command's module is imported when that command runs: torch and datasets take seconds.
 COMMANDS = {
     "summarize": ("spectra_sum.commands.summarize", "summarize documents with their images"),
+    "data": ("spectra_sum.commands.data", "look at data before a training, and make data"),
     "evaluate": ("spectra_sum.commands.evaluate", "score a model, predictions or a baseline on a dataset"),
     "tables": ("spectra_sum.commands.tables", "put evaluated systems beside the published rows"),
     "human-eval": ("spectra_sum.commands.human_eval", "let people rate summaries, and analyse their answers"),

@@ -16,6 +16,7 @@ ARROWS: dict[str, set[str]] = {
     # Read before torch is there, and published without the project.
     "spectra_sum.msmo": {"spectra_sum.documents"},
     "spectra_sum.metrics": set(),
+    "spectra_sum.openstax": {"spectra_sum.documents", "spectra_sum.errors", "spectra_sum.msmo"},
     "hub_upload": {"modeling_spectra", "spectra_sum"},
     "trainer": {"hub_upload", "modeling_spectra", "spectra_sum"},
     "benchmarks": {"hub_upload", "modeling_spectra", "spectra_sum", "trainer"},
@@ -25,6 +26,7 @@ ARROWS: dict[str, set[str]] = {
 FORBIDDEN_LIBRARIES: dict[str, set[str]] = {
     "modeling_spectra": {"accelerate", "datasets", "evaluate", "peft", "trl"},
     "spectra_sum.msmo": {"torch", "transformers"},
+    "spectra_sum.openstax": {"datasets", "torch", "transformers"},
 }
 PACKAGES = sorted({part.partition(".")[0] for part in ARROWS})
 

@@ -1,0 +1,15 @@
+"""`spectra-sum data STEP`: data for training and evaluation."""
+
+import argparse
+from importlib import import_module
+
+STEPS = {"openstax": "make articles in the MSMO layout of OpenStax books"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the command, and adds its arguments to its parser."""
+    parser.description = "Data for training and evaluation."
+    steps = parser.add_subparsers(title="steps", dest="step", metavar="STEP", required=True)
+    for name, summary in STEPS.items():
+        # The modules themselves import what takes seconds when they run.
+        import_module(f"{__name__}.{name}").add_arguments(steps.add_parser(name, help=summary))
