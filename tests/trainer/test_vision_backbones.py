@@ -31,9 +31,8 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In float64."""
     folder = tmp_path_factory.mktemp("setup")
     with double_precision():
-        save_setup(
-            folder, {"freeze_language_model": True, "closed_world_articles": 6, "closed_world_eval_articles": 2}
-        )
+        world = {"closed_world_articles": 6, "closed_world_eval_articles": 2, "closed_world_seed": 5}
+        save_setup(folder, {"freeze_language_model": True, **world})
         for kind in KINDS:
             save_tower_folder(folder / kind, kind)
     return folder
