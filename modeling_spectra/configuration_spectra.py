@@ -5,6 +5,8 @@ from typing import Any, Literal
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec, strict
 
+from .vision_grid import check_layer, check_tower, declared_image_size, embedding_size_of, grid_of
+
 AUTO_MAP = {
     "AutoConfig": "configuration_spectra.SpectraSumConfig",
     "AutoModel": "modeling_spectra.SpectraSumForConditionalGeneration",
@@ -13,7 +15,7 @@ AUTO_MAP = {
 }
 # What the backbones and the tokenizer decide: nobody may choose these beside them.
 DERIVED_FIELDS = frozenset(
-    {"vision_config", "embedding_vision_config", "text_config", "image_token_id", "tie_word_embeddings"}
+    {"vision_config", "embedding_vision_config", "text_config", "image_size", "image_token_id", "tie_word_embeddings"}
 )
 PIPELINE_TASK = "multimodal-summarization"
 PIPELINE = {"impl": "pipeline_spectra.MultimodalSummarizationPipeline", "pt": ["AutoModelForImageTextToText"]}
@@ -28,8 +30,10 @@ class SpectraSumConfig(PreTrainedConfig):
 
     Args:
         vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a SigLIP vision tower):
-            The frozen vision tower: `siglip_vision_model` or `clip_vision_model`. With `fusion="concat"` it may lack SigLIP's
-            pooling head (`vision_use_head=False`), as LLaVA-OneVision's: the model then ranks no images.
+            The frozen vision tower: of SigLIP or CLIP (`siglip_vision_model`, `clip_vision_model`), or `vit`, `deit`, `dinov2`,
+            `dinov2_with_registers`, `convnext`, `convnextv2`, `resnet` or `efficientnet`. Its patches are the grid, row by
+            row, without class and register tokens. With `fusion="concat"` it may lack SigLIP's pooling head
+            (`vision_use_head=False`), as LLaVA-OneVision's: the model then ranks no images.
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Qwen2):
             The language model: any decoder that hands keyword arguments on to its layers (Qwen2, Llama).
         embedding_vision_config (`dict` or `PreTrainedConfig`, *optional*):
@@ -39,9 +43,13 @@ class SpectraSumConfig(PreTrainedConfig):
         fusion (`str`, *optional*, defaults to `"dvp"`):
             §7: `"concat"` puts projected patches into the prompt, `"sampler"` lets the gates read the Vision Sampler's
             latents, `"dvp"` puts the Deep Visual Processor between the two.
+        image_size (`int`, *optional*):
+            Side of the square images that the towers read, in pixels: what the image processor makes. Defaults to that of
+            `vision_config`; ResNet's has none, and DINOv2 and convolutions read other sizes, too.
         image_token_id (`int`, *optional*): Placeholder of a visual token in the prompt; needed by `"concat"` only.
         vision_feature_layer (`int`, *optional*, defaults to `-1`):
-            The vision tower's hidden state that is read as patches (before its last norm, as LLaVA does).
+            The vision tower's hidden state that is read as patches (before its last norm, as LLaVA does). Of ConvNeXt and
+            ResNet the stem is 0 and the stages count from 1; EfficientNet has its last feature map alone.
         max_images (`int`, *optional*, defaults to `5`): Most images of an article that the summarizer sees.
         max_candidate_images (`int`, *optional*, defaults to `20`): Most images that predictor and teacher score.
         max_selected_images (`int`, *optional*, defaults to `3`): Most images in a multimodal summary.
@@ -130,6 +138,7 @@ class SpectraSumConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
     embedding_vision_config: dict | PreTrainedConfig | None = None
     fusion: Literal["concat", "sampler", "dvp"] = "dvp"
+    image_size: int | None = None
     image_token_id: int | None = None
     vision_feature_layer: int = -1
     max_images: int = 5
@@ -188,6 +197,8 @@ class SpectraSumConfig(PreTrainedConfig):
         # Literal fields are checked by @strict after this method; sub-configs must be built before they can be read.
         super().__post_init__(**kwargs)
         self.gate_layers = sorted(self.gate_layers)
+        if self.image_size is None:
+            self.image_size = declared_image_size(self.vision_config)
         heads = self.text_config.num_attention_heads
         self.sampler_num_heads = self.sampler_num_heads or heads
         self.dvp_num_heads = self.dvp_num_heads or heads
@@ -212,22 +223,14 @@ class SpectraSumConfig(PreTrainedConfig):
         depth, width = self.text_config.num_hidden_layers, self.text_config.hidden_size
         for name in ("vision_config", "embedding_vision_config"):
             tower = getattr(self, name)
-            if tower is not None and tower.model_type not in ("siglip_vision_model", "clip_vision_model"):
-                raise ValueError(
-                    f"{name} has model_type {tower.model_type!r}; "
-                    "use the vision config of a SigLIP or CLIP model (siglip_vision_model, clip_vision_model)."
-                )
+            if tower is not None:
+                check_tower(tower, name, self.image_size)
+        check_layer(self.vision_config, self.vision_feature_layer, self.image_size)
         pooling = "vision_config" if self.embedding_vision_config is None else "embedding_vision_config"
         if not self.has_image_embeddings and (self.fusion != "concat" or self.embedding_vision_config is not None):
             raise ValueError(
                 f"{pooling} has vision_use_head=False; image embeddings come from SigLIP's pooling head: "
                 "use a checkpoint that has it, or give one as embedding_vision_config."
-            )
-        if self.embedding_vision_config and self.embedding_vision_config.image_size != self.vision_config.image_size:
-            raise ValueError(
-                f"embedding_vision_config reads images of {self.embedding_vision_config.image_size} pixels and "
-                f"vision_config of {self.vision_config.image_size}; both towers read the same pixels: use a checkpoint "
-                "of the same image size."
             )
         if self.fusion == "dvp" and self.dvp_num_layers > depth:
             raise ValueError(
@@ -278,19 +281,23 @@ class SpectraSumConfig(PreTrainedConfig):
 
     @property
     def has_image_embeddings(self) -> bool:
-        """Whether a tower gives embeddings to rank images by: SigLIP's pooling head, or CLIP's projection."""
+        """Whether a tower gives embeddings to rank images by: all do but a SigLIP without its pooling head."""
         return getattr(self.embedding_vision_config or self.vision_config, "vision_use_head", True)
 
     @property
     def image_embedding_size(self) -> int:
-        """Width of the image embeddings (d_img): CLIP's projection, SigLIP's pooled output."""
-        tower = self.embedding_vision_config or self.vision_config
-        return tower.projection_dim if tower.model_type == "clip_vision_model" else tower.hidden_size
+        """Width of the image embeddings (d_img): CLIP's projection, the pooled output of other towers."""
+        return embedding_size_of(self.embedding_vision_config or self.vision_config)
 
     @property
     def num_patches(self) -> int:
-        """Patches per image (P), without CLIP's class token."""
-        return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+        """Patches per image (P), without class and register tokens."""
+        return grid_of(self.vision_config, self.vision_feature_layer, self.image_size).side ** 2
+
+    @property
+    def patch_embedding_size(self) -> int:
+        """Width of the patches (d_v)."""
+        return grid_of(self.vision_config, self.vision_feature_layer, self.image_size).width
 
     @property
     def num_image_tokens(self) -> int:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import ModelOutput
 
 from .outputs_spectra import EncodedImages, ImageSelection
+from .vision_grid import patches_of, pooled_of, reading_arguments
 
 
 class ImageEncodingMixin:
@@ -39,6 +40,14 @@ class ImageEncodingMixin:
     ) -> tuple[ModelOutput, torch.Tensor]:
         """The tower's output for the images that ran, and their mask (B, N)."""
         self._check_count(pixel_values, "pixel_values")
+        side = self.config.image_size
+        if pixel_values.shape[-2:] != (side, side):
+            # Convolutions would give another grid.
+            height, width = pixel_values.shape[-2:]
+            raise ValueError(
+                f"pixel_values holds images of {height} × {width} pixels; the model reads squares of {side} (image_size): use "
+                "its own processor."
+            )
         ran = image_mask.clone()
         if not ran.any():
             # Where parameters are sharded over processes, each of them has to run the tower, with or without images.
@@ -48,15 +57,14 @@ class ImageEncodingMixin:
             return tower(pixel_values[ran].to(tower.dtype), **kwargs), ran
 
     def _patches_of(self, outputs: ModelOutput, ran: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
-        features = outputs.hidden_states[self.config.vision_feature_layer][:, -self.config.num_patches :]
+        config = self.config
+        features = patches_of(outputs, config.vision_config, config.vision_feature_layer, config.num_patches)
         # Under autocast a tower's outputs are narrower than its weights.
         return _place(features.to(self.vision_tower.dtype), ran, image_mask)
 
     def _embeddings_of(self, outputs: ModelOutput, ran: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
-        # CLIP compares images and texts after a projection; SigLIP has none. In float32, since the teacher magnifies
-        # small differences.
-        pooled = outputs.image_embeds if "image_embeds" in outputs else outputs.pooler_output
-        return _place(F.normalize(pooled.float(), dim=-1), ran, image_mask)
+        # In float32, since the teacher magnifies small differences.
+        return _place(F.normalize(pooled_of(outputs).float(), dim=-1), ran, image_mask)
 
     def embed_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the vision tower, or both towers, on the real images of a batch.
@@ -70,12 +78,12 @@ class ImageEncodingMixin:
             padded images. A tower without trainable parameters leaves no graph.
 
         Raises:
-            ValueError: when N is 0 or more than `max_candidate_images`.
+            ValueError: when N is 0 or more than `max_candidate_images`, or images are of another size than `image_size`.
         """
         if self.embedding_tower is not None:
             return self.patch_images(pixel_values, image_mask), self.pool_images(pixel_values, image_mask)
-        layer = self.config.vision_feature_layer
-        outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, output_hidden_states=[layer])
+        reading = reading_arguments(self.config.vision_config, self.config.vision_feature_layer)
+        outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, **reading)
         return self._patches_of(outputs, ran, image_mask), self._embeddings_of(outputs, ran, image_mask)
 
     def pool_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
@@ -94,8 +102,8 @@ class ImageEncodingMixin:
 
     def patch_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
         """The patches of [`embed_images`] alone."""
-        layer = self.config.vision_feature_layer
-        outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, output_hidden_states=[layer])
+        reading = reading_arguments(self.config.vision_config, self.config.vision_feature_layer)
+        outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, **reading)
         return self._patches_of(outputs, ran, image_mask)
 
     @torch.no_grad()

@@ -27,6 +27,7 @@ from .outputs_spectra import SpectraSumOutput
 from .pipeline_spectra import MultimodalSummarizationPipeline
 from .pooling_attention import replace_pooling_attention
 from .pretrained_parts import PretrainedPartsMixin
+from .vision_grid import has_attention
 from .vision_sampler import VisionSampler
 from .visual_generation import VisualGenerationMixin
 from .visual_layers import ScaledLinear, VisualAttention
@@ -74,12 +75,16 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
     def cast_parameters(self, dtype: torch.dtype) -> None:
         """Cast all parameters as loading in `dtype` does: some stay in float32 where the rest is in half precision.
 
-        Buffers are left alone: `to(dtype)` would round the frequencies of rotary positions.
+        Of buffers the statistics of batch norms alone: `to(dtype)` would round the frequencies of rotary positions.
         """
         kept = self._keep_in_fp32_modules_strict if dtype in (torch.float16, torch.bfloat16) else ()
         for name, parameter in self.named_parameters():
             keeps = any(re.search(pattern, name) for pattern in kept)
             parameter.data = parameter.data.to(torch.float32 if keeps else dtype)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.data = module.running_mean.data.to(dtype)
+                module.running_var.data = module.running_var.data.to(dtype)
 
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
@@ -158,14 +163,31 @@ class SpectraSumForConditionalGeneration(
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
 
+    def train(self, mode: bool = True) -> "SpectraSumForConditionalGeneration":
+        """As in every module, but a frozen tower stays in evaluation mode: batch norms would take the statistics of the
+        batches over, and dropout would blur features that nobody trains.
+        """
+        super().train(mode)
+        for tower in (self.vision_tower, self.embedding_tower):
+            if tower is not None and not any(parameter.requires_grad for parameter in tower.parameters()):
+                tower.eval()
+        return self
+
     def attn_implementations(self) -> dict[str, str]:
         """Of the visual path (`""`) and of each part, as [`set_attn_implementation`] takes them."""
         parts = {name: getattr(self.config, name) for name in self.config.sub_configs}
         return {"": self.config._attn_implementation} | {
-            name: part._attn_implementation or self.config._attn_implementation
+            name: "eager"
+            if name in self._convolutional_parts()
+            else part._attn_implementation or self.config._attn_implementation
             for name, part in parts.items()
             if part is not None
         }
+
+    def _convolutional_parts(self) -> list[str]:
+        """The towers that have no attention, and refuse implementations of it."""
+        towers = {name: getattr(self.config, name) for name in ("vision_config", "embedding_vision_config")}
+        return [name for name, tower in towers.items() if tower is not None and not has_attention(tower)]
 
     def set_attn_implementation(self, attn_implementation: str | dict, *args: Any, **kwargs: Any) -> None:
         """As in every model of transformers: one implementation for all, or a dictionary by part.
@@ -173,7 +195,7 @@ class SpectraSumForConditionalGeneration(
         Args:
             attn_implementation (`str` or `dict`): `"sdpa"`, `"eager"`, …, or {part: implementation} with the parts
                 `"text_config"`, `"vision_config"`, `"embedding_vision_config"` and `""`, the visual path; the others
-                stay as they are.
+                stay as they are, as does a tower of convolutions.
 
         Raises:
             ValueError: for a part that there is not.
@@ -182,6 +204,11 @@ class SpectraSumForConditionalGeneration(
             parts = ["", *self.config.sub_configs]
             if unknown := sorted(set(attn_implementation) - set(parts)):
                 raise ValueError(f"the model has no parts {unknown}: attn_implementation takes {parts}.")
+        elif convolutional := self._convolutional_parts():
+            super().set_attn_implementation({"": attn_implementation}, *args, **kwargs)
+            # Its name of the implementation may be another one than the one that was asked for.
+            attending = set(self.config.sub_configs) - set(convolutional)
+            attn_implementation = dict.fromkeys(attending, self.config._attn_implementation)
         super().set_attn_implementation(attn_implementation, *args, **kwargs)
         for module in self.visual_path.modules():
             if isinstance(module, VisualAttention | DeepVisualProcessor):

@@ -24,7 +24,8 @@ class PretrainedPartsMixin:
         `repetition_penalty`, `temperature`, `top_p` or other setting. `model.generation_config` takes those that you want.
 
         Args:
-            vision (`str`): Folder or Hub id of a SigLIP or CLIP model (the dual encoder or its vision part).
+            vision (`str`): Folder or Hub id of a SigLIP or CLIP model (the dual encoder or its vision part), or of a ViT,
+                DeiT, DINOv2, ConvNeXt, ResNet or EfficientNet. Its image processor decides the size of the images.
             text (`str`): Folder or Hub id of a causal language model, or the path of a `.gguf` file.
             gguf_file (`str`, *optional*): Name of the GGUF file inside `text`, when `text` is a folder or Hub id.
             dtype (`torch.dtype`, *optional*): Of the whole model; the language model's own by default.
@@ -51,7 +52,10 @@ class PretrainedPartsMixin:
                 language_model.resize_token_embeddings(len(tokenizer))
             config["image_token_id"] = tokenizer.convert_tokens_to_ids(image_token)
         spectra_config = SpectraSumConfig(
-            vision_config=backbones.vision_tower.config, text_config=language_model.config, **config
+            vision_config=backbones.vision_tower.config,
+            text_config=language_model.config,
+            image_size=backbones.image_size,
+            **config,
         )
         model = cls(spectra_config, vision_tower=backbones.vision_tower, language_model=language_model)
         # Backbones are often published in different dtypes.

@@ -40,7 +40,7 @@ class VisionSampler(nn.Module):
     def __init__(self, config: SpectraSumConfig):
         super().__init__()
         size = config.text_config.hidden_size
-        self.patch_proj = nn.Linear(config.vision_config.hidden_size, size)
+        self.patch_proj = nn.Linear(config.patch_embedding_size, size)
         self.position_embedding = nn.Embedding(config.num_patches, size) if config.patch_position_embedding else None
         self.latents = nn.Parameter(torch.empty(config.num_latents, size))
         self.blocks = nn.ModuleList(VisionSamplerBlock(config) for _ in range(config.sampler_depth))

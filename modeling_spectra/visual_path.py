@@ -18,7 +18,7 @@ class ConcatProjector(nn.Module):
     def __init__(self, config: SpectraSumConfig):
         super().__init__()
         size = config.text_config.hidden_size
-        self.linear_1 = nn.Linear(config.vision_config.hidden_size, size)
+        self.linear_1 = nn.Linear(config.patch_embedding_size, size)
         self.activation = ACT2FN[config.projector_hidden_act]
         self.linear_2 = nn.Linear(size, size)
         self.image_newline = nn.Parameter(torch.empty(size))

@@ -50,6 +50,8 @@ logger = logging.get_logger(__name__)
 # What transformers and the model's own checks raise for folders and ids that are not there, incomplete, damaged or of
 # another kind, and for fields of the configuration that contradict each other.
 LOADING_ERRORS = (OSError, ValueError, SafetensorError, StrictDataclassError)
+# Types of the towers whose embeddings are those of a dual encoder.
+DUAL_ENCODER_TOWERS = ("siglip_vision_model", "clip_vision_model")
 
 
 @contextmanager
@@ -166,7 +168,7 @@ def find_dual_encoder(
     """Folder or Hub id of the teacher's dual encoder; None when no loss needs a teacher.
 
     Raises:
-        ValueError: a loss needs a teacher, and there is no dual encoder.
+        SpectraSumError: a loss needs a teacher, and there is no dual encoder, or the image embeddings are not of one.
     """
     if not data_args.use_images or (config.align_weight == 0 and config.distill_weight == 0):
         return None
@@ -175,6 +177,12 @@ def find_dual_encoder(
         raise SpectraSumError(
             "align_weight and distill_weight need the dual encoder of the vision tower as their teacher: pass "
             "vision_backbone, or set both weights to 0."
+        )
+    embedding_tower = (config.embedding_vision_config or config.vision_config).model_type
+    if embedding_tower not in DUAL_ENCODER_TOWERS:
+        raise SpectraSumError(
+            f"the image embeddings are of a {embedding_tower!r} tower, which has no text encoder, and align_weight and "
+            "distill_weight need one as their teacher: set both weights to 0, or pass a SigLIP or CLIP model as vision_backbone."
         )
     return vision
 

@@ -40,6 +40,7 @@ TAGS = [
     "custom_code",
 ]
 SUB_CONFIG_FIELDS = ("model_type", "num_hidden_layers", "hidden_size", "num_attention_heads")
+VISION_FIELDS = ("image_size", "patch_size", "hidden_sizes", "depths")
 PARTS = {
     "vision_tower": "vision tower",
     "language_model": "language model",
@@ -250,7 +251,7 @@ def _configuration_table(config: Mapping[str, Any]) -> str:
     for name in SpectraSumConfig.__annotations__:
         value = config.get(name)
         if isinstance(value, dict):
-            fields = SUB_CONFIG_FIELDS + (("image_size", "patch_size") if name == "vision_config" else ("vocab_size",))
+            fields = SUB_CONFIG_FIELDS + (VISION_FIELDS if name == "vision_config" else ("vocab_size",))
             value = ", ".join(f"{field} {value[field]}" for field in fields if field in value)
         value = "not set" if value is None else value
         if name in config:

@@ -101,7 +101,8 @@ def _is_closed_world(config: Mapping[str, Any]) -> bool:
     # The package imports datasets, which takes seconds.
     from spectra_sum.msmo.closed_world_images import SIZE
 
-    return config["vision_config"]["image_size"] == SIZE
+    # ResNet's configuration has none.
+    return config["vision_config"].get("image_size") == SIZE
 
 
 def _write_article(folder: Path, title: str, body: str, images: Mapping[str, tuple[str, Image.Image]]) -> None:

@@ -100,8 +100,8 @@ def test_unknown_choices_and_wrong_types_are_named(field, value):
 
 
 def test_a_tower_of_another_kind_is_named():
-    with pytest.raises(StrictDataclassError, match="vision_config.*'vit'.*siglip_vision_model"):
-        SpectraSumConfig(vision_config={"model_type": "vit"}, text_config=text_config(), gate_layers=[1])
+    with pytest.raises(StrictDataclassError, match="vision_config.*'bert'.*siglip_vision_model"):
+        SpectraSumConfig(vision_config={"model_type": "bert"}, text_config=text_config(), gate_layers=[1])
 
 
 def test_gates_may_lie_deeper_than_the_visual_processor_when_there_is_none():

@@ -77,7 +77,7 @@ def prepare_features(
     patches = data_args.cache == "patches"
     autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     config, dtype = model.config, model.vision_tower.dtype
-    patch_bytes = config.num_patches * config.vision_config.hidden_size * dtype.itemsize if patches else 0
+    patch_bytes = config.num_patches * config.patch_embedding_size * dtype.itemsize if patches else 0
     embedding_bytes = config.image_embedding_size * torch.float32.itemsize
     images = describe_towers(model, processor, autocast)
     labels = describe_teacher(dual_encoder, config) if dual_encoder else None
@@ -121,7 +121,7 @@ def prepare_features(
         splits,
         embedding_size=config.image_embedding_size,
         with_teacher=dual_encoder is not None,
-        patch_shape=(config.num_patches, config.vision_config.hidden_size) if patches else None,
+        patch_shape=(config.num_patches, config.patch_embedding_size) if patches else None,
         patch_dtype=dtype if patches else None,
     )
 

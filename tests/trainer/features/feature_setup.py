@@ -57,7 +57,7 @@ class Setup:
         self.vision = vision
         folder.mkdir(parents=True, exist_ok=True)
         width = self.model.config.image_embedding_size * self.model.dtype.itemsize
-        patch_bytes = self.model.config.num_patches * self.model.config.vision_config.hidden_size
+        patch_bytes = self.model.config.num_patches * self.model.config.patch_embedding_size
         patch_bytes *= self.model.dtype.itemsize
         self.split = SplitFeatures(
             folder,
@@ -96,7 +96,7 @@ class Setup:
 
     def features(self) -> CachedFeatures:
         config = self.model.config
-        shape = (config.num_patches, config.vision_config.hidden_size)
+        shape = (config.num_patches, config.patch_embedding_size)
         return CachedFeatures(
             [self.split],
             embedding_size=config.image_embedding_size,
