@@ -115,8 +115,8 @@ def add_summary_arguments(parser: argparse._ActionsContainer, trained_tokens: in
     group.add_argument(
         "--long",
         choices=LONG_DOCUMENTS,
-        help="of a document that does not fit the model: select reads the sentences that carry it, cut its beginning "
-        "(default: select; of a trained SPeCTrA-Sum cut)",
+        help="of a document that does not fit the model: select reads the sentences that carry it, sections summaries of its "
+        "parts, which are written first, cut its beginning (default: select; of a trained SPeCTrA-Sum cut)",
     )
     group.add_argument(
         "--captions",

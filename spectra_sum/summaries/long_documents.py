@@ -1,5 +1,7 @@
-"""What a model reads of a document: all of it, or of a longer one the sentences that carry it, or its beginning."""
+"""What a model reads of a document: all of it, or of a longer one the sentences that carry it, summaries of its parts, or its
+beginning."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from PIL import Image
@@ -13,6 +15,7 @@ from ..extraction.extract import Encoder, extract
 from ..models.kinds import CAUSAL, SPECTRA_SUM
 from ..models.loaded import LoadedModel
 from .options import SummaryOptions
+from .sections import summarized_by_sections
 
 
 class Reading(NamedTuple):
@@ -21,7 +24,7 @@ class Reading(NamedTuple):
 
     Attributes:
         body (`str`): The text.
-        sentences (`list[str]`): The body's sentences, those of an extract where there is one.
+        sentences (`list[str]`): The document's sentences, those of an extract where there is one.
         images (`list[PIL.Image.Image]`): Its first images, as many as the model takes; none for a text model.
         captions (`list[str]`): Their captions, or else their alternative texts; of a text model those of all images. None
             where the model reads none.
@@ -40,7 +43,13 @@ def count_tokens(processor: SpectraSumProcessor, text: str) -> int:
     return len(processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
-def read_for(loaded: LoadedModel, document: Document, options: SummaryOptions, encoder: Encoder) -> Reading:
+def read_for(
+    loaded: LoadedModel,
+    document: Document,
+    options: SummaryOptions,
+    encoder: Encoder,
+    summarize_parts: Callable[[Sequence[Document]], list[str]] | None = None,
+) -> Reading:
     """
     Lays out what a model reads of a document.
 
@@ -48,7 +57,9 @@ def read_for(loaded: LoadedModel, document: Document, options: SummaryOptions, e
         loaded (`LoadedModel`): The model.
         document (`Document`): The document.
         options (`SummaryOptions`): Filled for the model.
-        encoder (`TextEncoder`): Embeds the sentences of a document that does not fit, where `options.long` is `"select"`.
+        encoder (`TextEncoder`): Embeds the sentences of a document that does not fit, unless `options.long` is `"cut"`.
+        summarize_parts (`Callable`, *optional*): Summaries of a document's parts; needed where `options.long` is
+            `"sections"`.
 
     Raises:
         DocumentError: The title leaves no room for the body within the model's length.
@@ -63,16 +74,23 @@ def read_for(loaded: LoadedModel, document: Document, options: SummaryOptions, e
             f"{document.source}: the title leaves no room for the body within the model's {limit} tokens; shorten it."
         )
     body, sentences = document.body, [sentence.text for sentence in body_sentences(document.body)]
-    if options.long == "select":
+    if options.long != "cut":
         # Captions are read beside the sentences, but not in the place of most of them.
         lines = processor.num_text_tokens("a", document.title, len(images), captions)
         lines -= processor.num_text_tokens("a", document.title, len(images))
         budget, size = max(room - lines, room // 2), lambda text: count_tokens(processor, text)
+        summary_size = options.max_new_tokens
         if loaded.extract_words is not None and len(body.split()) > loaded.extract_words:
             budget, size = loaded.extract_words, lambda text: len(text.split())
+            summary_size = options.extract_words
+        if size(body) > budget and options.long == "sections":
+            body, count = summarized_by_sections(document, budget, size, summary_size, summarize_parts)
+            problems.append(Problem("long_document", f"the model read summaries of its {count} parts"))
         if size(body) > budget:
             chosen = extract(body, encoder, budget, size, repetition=True)
-            body, sentences = chosen.text, chosen.sentences
+            body = chosen.text
+            if options.long == "select":
+                sentences = chosen.sentences
             detail = f"{len(chosen.sentences)} of its {chosen.total} sentences were read, chosen by centroid"
             problems.append(Problem("long_document", detail))
     return Reading(body, sentences, images, captions, problems)

@@ -5,7 +5,7 @@ from typing import Any
 
 # Most new tokens; a summary that is stopped there ends with its last whole sentence.
 LENGTHS = {"short": 60, "medium": 120, "long": 240}
-LONG_DOCUMENTS = ("select", "cut")
+LONG_DOCUMENTS = ("select", "sections", "cut")
 MODES = ("write", "extractive")
 CAPTIONS = ("none", "prompt")
 # `vrp` is the model's own predictor; the others read the finished summary.
@@ -46,7 +46,8 @@ class SummaryOptions:
         no_repeat_ngram_size (`int`, *optional*): No phrase of as many generated tokens twice; 0 is no such rule. 4 by
             default; 0 for a trained SPeCTrA-Sum.
         long (`str`, *optional*): What is read of a document that does not fit the model: `"select"`, the sentences that
-            carry it, or `"cut"`, its beginning. Select by default; cut for a trained SPeCTrA-Sum.
+            carry it; `"sections"`, summaries of its parts, which the model writes first; or `"cut"`, its beginning. Select
+            by default; cut for a trained SPeCTrA-Sum.
         captions (`str`, *optional*): Whether captions (or else alternative texts) are read with the body: `"prompt"` or
             `"none"`. Prompt by default; a trained SPeCTrA-Sum does as it was trained.
         mode (`str`, *optional*, defaults to `"write"`): `"extractive"` takes sentences of the document instead of writing;

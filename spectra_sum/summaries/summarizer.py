@@ -18,6 +18,7 @@ from modeling_spectra.summarization import (
 )
 
 from ..documents.parts import Document, DocumentError, Problem
+from ..extraction.body_sentences import body_sentences
 from ..extraction.extract import extract
 from ..models.kinds import SPECTRA_SUM
 from ..models.loaded import LoadedModel
@@ -25,6 +26,7 @@ from ..report.contents import SentenceEvidence
 from ..seeds import stable_seed
 from ..selection.after_summary import ImageRanker, JointEmbeddings
 from ..sentences import split_sentences
+from .degenerate import repetition
 from .encoder_on_demand import EncoderOnDemand
 from .grounding import grounded
 from .long_documents import Reading, count_tokens, read_for
@@ -181,7 +183,13 @@ class Summarizer:
         readings: dict[int, Reading] = {}
         for index, document in enumerate(documents):
             try:
-                readings[index] = read_for(self.loaded, document, self.options, self.text_encoder)
+                readings[index] = read_for(
+                    self.loaded,
+                    document,
+                    self.options,
+                    self.text_encoder,
+                    lambda parts: self._summaries_of_parts(parts, 1 if self.options.do_sample else len(documents)),
+                )
             except DocumentError as error:
                 drafts[index] = error
         # What is sampled in a batch would depend on the batch.
@@ -190,6 +198,21 @@ class Summarizer:
             written = self._write([documents[index] for index in group], [readings[index] for index in group])
             drafts.update(zip(group, written, strict=True))
         return [drafts[index] for index in range(len(documents))]
+
+    def _summaries_of_parts(self, parts: Sequence[Document], at_once: int) -> list[str]:
+        """What the model writes of each part; where that repeats itself, the sentences that carry the part."""
+        texts = []
+        for start in range(0, len(parts), at_once):
+            group = parts[start : start + at_once]
+            readings = [
+                Reading(part.body, [one.text for one in body_sentences(part.body)], [], [], []) for part in group
+            ]
+            for part, draft in zip(group, self._write(group, readings), strict=True):
+                if isinstance(draft, DocumentError):
+                    raise draft
+                degenerate = not draft.text or repetition(draft.text) is not None
+                texts.append(" ".join(self._own_sentences(part)) if degenerate else draft.text)
+        return texts
 
     def _write(self, documents: Sequence[Document], readings: Sequence[Reading]) -> list[_Draft | DocumentError]:
         limit = self.options.max_new_tokens
