@@ -23,7 +23,13 @@ NAMES: dict[str, dict[str, str]] = {
     "csv": {"id": "doc_id", "title": "Title", "article": "Document", "summary": "Highlights", "images": "image_paths"},
     "parquet": {"id": "key", "article": "body", "summary": "tldr", "images": "pictures", "alt_texts": "alts"},
     "saved": {"id": "hash", "article": "content", "summary": "reference_summary", "images": "photos"},
-    "imagefolder": {"id": "id", "article": "text", "summary": "summary", "images": "images", "captions": "captions"},
+    "imagefolder": {
+        "id": "id",
+        "article": "text",
+        "summary": "summary",
+        "images": "file_names",
+        "captions": "captions",
+    },
 }
 # Those of the names above that are no usual ones.
 COLUMNS: dict[str, list[str]] = {
@@ -100,8 +106,7 @@ def write_data(kind: str, folder: Path, articles: list[dict[str, Any]], split: s
             table.writeheader()
             table.writerows({**row, NAMES[kind]["images"]: ";".join(row[NAMES[kind]["images"]])} for row in rows)
     elif kind == "imagefolder":
-        lines = [{"file_names": row.pop("images"), **row} for row in rows]
-        (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return str(folder)
     else:
         records = with_images(folder, rows, NAMES[kind]["images"])

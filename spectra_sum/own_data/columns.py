@@ -13,6 +13,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "images": (
         *("images", "image", "figures", "figure", "img_list", "imgs", "img", "pictures", "photos"),
         *("image_paths", "image_path", "image_files", "image_file", "file_names", "file_name"),
+        *("image_file_names", "image_file_name", "images_file_names"),
     ),
     "captions": ("captions", "caption", "image_captions", "image_caption", "figure_captions", "img_captions"),
     "alt_texts": ("alt_texts", "alt_text", "alts", "alt", "alternative_texts", "alternative_text"),

@@ -87,14 +87,13 @@ def _find_folder(name: str, folder: Path) -> Source:
         return Source(name, "saved")
     files = sorted(_data_files(folder))
     metadata = [file for file in files if file.name in METADATA_FILES]
-    if metadata:
-        return Source(name, "imagefolder", _by_split(name, folder, metadata))
+    files = metadata or files
     endings = sorted({file.suffix.lower() for file in files})
     if not endings:
         raise OwnDataError(f"{name}: the folder holds no data; pass {_WHAT_IS_READ}.")
     if len(endings) > 1:
         raise OwnDataError(f"{name}: the folder holds {' and '.join(endings)} files; pass one of the files.")
-    return Source(name, FORMATS[endings[0]], _by_split(name, folder, files))
+    return Source(name, "imagefolder" if metadata else FORMATS[endings[0]], _by_split(name, folder, files))
 
 
 def _data_files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, Da
 from huggingface_hub import constants
 from pyarrow import ArrowException
 
-from .formats import OwnDataError, Source, split_named
+from .formats import FORMATS, OwnDataError, Source, split_named
 from .images import ImagePlace
 
 # Of `datasets`, `pandas`, Arrow and the Hub.
@@ -53,7 +53,7 @@ def open_source(
             return _open_saved(source.name)
         return {
             split: [
-                Rows(_load(source.kind, [str(file) for file in files], options), _place_of(source.kind, folder))
+                Rows(_load([str(file) for file in files], options), ImagePlace(folder=str(folder)))
                 for folder, files in _by_folder(source.files[split]).items()
             ]
             for split in source.files
@@ -106,23 +106,33 @@ def _named(splits: dict[str, Rows]) -> dict[str, list[Rows]]:
     return named
 
 
-def _load(kind: str, files: list[str], options: dict[str, Any]) -> Dataset | IterableDataset:
+def _load(files: list[str], options: dict[str, Any]) -> Dataset | IterableDataset:
+    # Metadata of an imagefolder, too: the builder for these reads no article without images.
+    kind = FORMATS[Path(files[0]).suffix.lower()]
     settings: dict[str, Any] = {}
     if kind == "csv":
         # What looks like a number or like "nothing" is text: ids keep their zeros, and None may be a title.
-        header = pandas.read_csv(files[0], nrows=0).columns
-        settings = {
-            "keep_default_na": False,
-            "features": datasets.Features({str(name): datasets.Value("string") for name in header}),
-        }
+        features = datasets.Features({name: datasets.Value("string") for name in _header(files)})
+        settings = {"keep_default_na": False, "features": features}
     elif kind == "json":
         settings = {"parse_agent_traces": False}
     return datasets.load_dataset(kind, data_files=files, split="train", **settings, **options)
 
 
-def _place_of(kind: str, folder: Path) -> ImagePlace:
-    # The builder of folders has made the paths of its images absolute, after checks of its own.
-    return ImagePlace(folder=str(folder), roots=(str(folder),) if kind == "imagefolder" else ())
+def _header(files: list[str]) -> list[str]:
+    """The columns of CSV files, which are the same in all of them."""
+    headers = {}
+    for file in files:
+        first = pandas.read_csv(file, nrows=1)
+        if not isinstance(first.index, pandas.RangeIndex):
+            # The first fields would be taken for names of rows, and all others for the columns before theirs.
+            raise OwnDataError(
+                f"{file}: its rows have more fields than its header; put texts with commas between quotation marks."
+            )
+        headers[file] = [str(name) for name in first.columns]
+    if other := [file for file in files if headers[file] != headers[files[0]]]:
+        raise OwnDataError(f"{other[0]}: its columns are others than those of {files[0]}; make them the same.")
+    return headers[files[0]]
 
 
 def _by_folder(files: list[Path]) -> dict[Path, list[Path]]:

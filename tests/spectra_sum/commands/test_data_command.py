@@ -39,8 +39,8 @@ def test_every_kind_of_data(tmp_path, capsys, tokenizer, kind):
     assert lines[0].endswith(found)
     assert lines[2] == "all (no splits: training parts 5% off for validation): 8 articles"
     counts = dict(line.split(maxsplit=1) for line in lines[3:9])
-    assert counts["images"] == "8 in 5 articles, at most 2"
-    captions = "8" if "captions" in NAMES[kind] else "0"
+    assert counts["images"] == "7 in 5 articles, at most 2"
+    captions = "7" if "captions" in NAMES[kind] else "0"
     assert counts["captions"] == captions and counts["summaries"] == "8"
     assert "  gold images        5 in 5 articles" in lines or "gold_images" not in NAMES[kind]
 

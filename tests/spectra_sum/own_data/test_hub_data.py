@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
 
 from tests.hub import Hub
-from tests.own_data import COLUMNS, make_articles, write_data
+from tests.own_data import COLUMNS, colour, make_articles, write_data
+from tests.tiny import tiny_tokenizer
 from tests.trainer.training_setup import save_setup, setup_arguments
 
 ROOT = Path(__file__).parents[3]
@@ -30,9 +32,9 @@ def published(hub, tmp_path, monkeypatch):
     """Publishes articles as data of a kind, and returns the dataset's id."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
-    def publish(kind: str, files: list[str]) -> str:
+    def publish(kind: str, files: list[str], articles: list[dict[str, Any]]) -> str:
         folder = tmp_path / kind
-        write_data(kind, folder, make_articles(12), "train")
+        write_data(kind, folder, articles, "train")
         repo_id = hub.new_id(f"stories-{kind}", "dataset")
         hub.api.create_repo(repo_id, repo_type="dataset")
         hub.api.upload_folder(repo_id=repo_id, repo_type="dataset", folder_path=folder, allow_patterns=files)
@@ -42,7 +44,7 @@ def published(hub, tmp_path, monkeypatch):
 
 
 def test_parquet_is_checked_trained_on_as_a_stream_and_evaluated(hub, published, tmp_path):
-    name, home = published("parquet", ["*.parquet"]), tmp_path / "home"
+    name, home = published("parquet", ["*.parquet"], make_articles(12)), tmp_path / "home"
     columns = ["--columns", *COLUMNS["parquet"]]
     save_setup(tmp_path / "setup", {"final_evaluation": "validation"})
     tokenizer = ["--tokenizer", tmp_path / "setup" / "vision"]
@@ -74,7 +76,9 @@ def test_parquet_is_checked_trained_on_as_a_stream_and_evaluated(hub, published,
 
 
 def test_a_folder_of_images_is_read_from_the_cache_and_as_a_stream(hub, published, tmp_path):
-    name = published("imagefolder", ["metadata.jsonl", "pictures/*"])
+    # The library's builder reads no article without images.
+    articles = [article for article in make_articles(12) if article["images"]]
+    name = published("imagefolder", ["metadata.jsonl", "pictures/*"], articles)
     code = """
 import json, sys
 from spectra_sum.own_data.formats import find_source
@@ -88,13 +92,17 @@ print(json.dumps([[[image.getpixel((0, 0)) for image in read_images(row).images]
     done = run(hub, tmp_path / "home", "-c", code, name)
     assert done.returncode == 0, done.stderr
     whole, stream = json.loads(done.stdout)
-    expected = [[[20 + 10 * a, 200 - 20 * i, 7 * a] for i in range(a % 3)] for a in range(12)]
+    expected = [
+        [list(colour(number, image)) for image in range(len(article["images"]))]
+        for number, article in enumerate(articles)
+    ]
     assert whole == expected and stream == expected
 
 
 def test_what_cannot_be_fetched_is_one_line(hub, tmp_path):
     missing = f"{hub.namespace}/no-such-dataset"
-    done = spectra_sum(hub, tmp_path, "data", "check", missing, "--tokenizer", "x/y")
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    done = spectra_sum(hub, tmp_path, "data", "check", missing, "--tokenizer", tmp_path / "tokenizer")
     assert done.returncode == 2
     line = done.stderr.splitlines()[-1]
     assert line.startswith(f"spectra-sum: error: {missing}: there is no such file or folder here, and http"), line

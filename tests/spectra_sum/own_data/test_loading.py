@@ -162,27 +162,26 @@ def test_missing_and_broken_images_are_told_and_left_out_where_they_are_read(tmp
     data = write_data("jsonl", tmp_path, articles)
     (tmp_path / "pictures" / "1_0.png").unlink()
     (tmp_path / "pictures" / "2_1.png").write_bytes(b"no image")
-    whole = (tmp_path / "pictures" / "4_0.png").read_bytes()
     Image.new("RGB", (300, 300), "red").save(tmp_path / "pictures" / "5_0.png")
     whole = (tmp_path / "pictures" / "5_0.png").read_bytes()
     (tmp_path / "pictures" / "5_0.png").write_bytes(whole[:-200])
     told = []
     records = load_split(data, "test", columns=COLUMNS["jsonl"], report=told.append)
-    assert told[1] == f"{data}: 2 of 8 images are broken or missing, and are left out where they are read:"
+    assert told[1] == f"{data}: 2 of 7 images are broken or missing, and are left out where they are read:"
     assert "article 001: " in told[2] and "1_0.png (image 1) is broken and left out: there is no such file" in told[2]
     assert "article 002: " in told[3] and "it is no image in a format that is read" in told[3]
     read = [read_images(article) for article in (UndecodedArticles(records)[index] for index in range(8))]
     assert [article.indices for article in read] == [[], [], [0], [], [0], [1], [], [0]]
     told = []
     load_splits(find_source(data), columns=COLUMNS["jsonl"], verify="full", report=told.append)
-    assert told[1].startswith(f"{data}: 3 of 8 images are broken or missing")
+    assert told[1].startswith(f"{data}: 3 of 7 images are broken or missing")
 
 
 def test_a_folder_without_any_of_its_images_is_an_error(tmp_path):
     data = write_data("csv", tmp_path, make_articles())
     shutil.rmtree(tmp_path / "pictures")
     message = (
-        r"stories.csv: none of its 8 images can be read; .*pictures/1_0.png: there is no such file. Paths count from"
+        r"stories.csv: none of its 7 images can be read; .*pictures/1_0.png: there is no such file. Paths count from"
     )
     with pytest.raises(OwnDataError, match=message):
         load_split(data, "test")
@@ -217,7 +216,9 @@ def test_malformed_data_are_one_line_each(tmp_path):
     cases = {
         file("cut.jsonl", lines[0] + '\n{"id": "b", "te'): r"cut.jsonl: it cannot be read as json \(",
         file("empty.csv", ""): r"empty.csv: it cannot be read as csv \(No columns to parse from file\)",
-        file("uneven.csv", 'text,summary\n"a","b","c","d"\n"e","f"\n'): "uneven.csv: ",
+        file(
+            "uneven.csv", 'text,summary\n"a","b","c","d"\n"e","f"\n'
+        ): r"uneven.csv: its rows have more fields than its header; put texts with commas between quotation marks\.",
         file("no.parquet", b"PAR1 but not really"): r"no.parquet: it cannot be read as parquet \(",
         file("twice.jsonl", "\n".join(lines)): r"twice.jsonl holds 1 ids twice, 'a' among them",
         file(
@@ -233,6 +234,15 @@ def test_malformed_data_are_one_line_each(tmp_path):
         with pytest.raises(OwnDataError, match=message) as error:
             load_split(data, "test")
         assert "\n" not in str(error.value), data
+    for name, header in (("train-1", "text,summary"), ("train-2", "text,gist")):
+        file(f"{name}.csv", f"{header}\na,b\n")
+    for path in folder.iterdir():
+        if path.is_file() and not path.name.startswith("train-"):
+            path.unlink()
+    with pytest.raises(
+        OwnDataError, match="train-2.csv: its columns are others than those of .*train-1.csv; make them"
+    ):
+        load_split(str(folder), "train")
 
 
 def test_names_of_images_in_a_crafted_parquet_file_are_not_followed(tmp_path):
