@@ -79,6 +79,8 @@ def _own_splits(source: Source, args: DataArguments) -> DatasetDict | IterableDa
     share = args.validation_share or VALIDATION_SHARE
     if args.streaming:
         splits["train"], splits["validation"] = part_stream(splits["train"], share)
+        if is_empty(splits["validation"]):
+            raise SpectraSumError(f"validation_share: {share} of {args.dataset} is no article; pass more.")
     else:
         splits["train"], splits["validation"] = part_off_validation(args.dataset, splits["train"], share)
     counts = {name: article_count(split) for name, split in splits.items()}

@@ -66,6 +66,10 @@ class OwnArticles:
             *(f"{self.source.name}: {count} rows without a body are left out" for count in lost.values()),
         ]
 
+    def findings(self) -> list[str]:
+        """The same, where anything had to be found."""
+        return self.lines() if any(self.columns.values()) else []
+
 
 def load_articles(
     source: Source,
@@ -173,7 +177,7 @@ def load_splits(
         OwnDataError: The data cannot be read, or not be trained on.
     """
     found = load_articles(source, columns=columns, config=config, streaming=streaming, num_proc=num_proc)
-    _tell(found.lines(), report)
+    _tell(found.findings(), report)
     if streaming:
         return IterableDatasetDict(found.splits)
     for split, records in found.splits.items():
@@ -223,7 +227,7 @@ def load_split(
         return records
     found = load_articles(source, columns=columns, config=config, splits=[split])
     records = found.splits[split if split in found.splits else ""]
-    _tell(found.lines(), report)
+    _tell(found.findings(), report)
     check_split(data, split, records, need_summaries=need_summaries)
     _tell(broken_lines(data, records, find_broken(records)), report)
     return records
@@ -303,15 +307,19 @@ def _read(
         read = records.map(reader, batched=True, batch_size=_STREAM_BATCH, remove_columns=names, features=features)
         return read, columns, unread
     reader = RowReader(source.name, columns, rows.place)
-    read = records.map(
-        reader,
-        batched=True,
-        batch_size=_BATCH,
-        remove_columns=names,
-        features=article_features(),
-        num_proc=num_proc,
-        desc="reading articles",
-    )
+    try:
+        read = records.map(
+            reader,
+            batched=True,
+            batch_size=_BATCH,
+            remove_columns=names,
+            features=article_features(),
+            num_proc=num_proc,
+            desc="reading articles",
+        )
+    except UnicodeDecodeError as error:
+        # Arrow takes the bytes of a text as they are.
+        raise OwnDataError(f"{source.name}: a text is not UTF-8 ({error}); save the data as UTF-8.") from None
     return read, columns, unread
 
 

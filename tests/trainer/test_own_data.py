@@ -123,7 +123,10 @@ def test_an_article_of_a_stream_without_room_is_named_and_left_out(tmp_path, cap
     articles = make_articles(4)
     articles[2]["summary"] = ["word " * 60]
     data = write_data("jsonl", tmp_path, articles)
-    args = DataArguments(data, columns=COLUMNS["jsonl"], validation_share=0.01, streaming=True, max_length=120)
+    args = DataArguments(data, columns=COLUMNS["jsonl"], streaming=True, max_length=120)
+    with pytest.raises(SpectraSumError, match="validation_share: 0.05 of .*stories.jsonl is no article; pass more"):
+        load_records(args)
+    args.validation_share = 0.5
     records = fit_to_length(load_records(args), tiny_processor(), args)
     ids = [row["id"] for split in records.values() for row in split]
     assert "002" not in ids
