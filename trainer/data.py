@@ -13,7 +13,7 @@ from modeling_spectra import SpectraSumProcessor
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from spectra_sum.own_data.formats import CLOSED_WORLD, Source, find_source, is_prepared
+from spectra_sum.own_data.formats import CLOSED_WORLD, OwnDataError, Source, find_source, is_prepared
 from spectra_sum.own_data.loading import load_splits
 from spectra_sum.own_data.parting import VALIDATION_SHARE, part_off_validation, part_stream
 from trainer.arguments import DataArguments
@@ -28,7 +28,10 @@ def load_records(args: DataArguments) -> DatasetDict | IterableDatasetDict:
     Raises:
         SpectraSumError: when the data cannot be read, or a split that training needs is missing or empty.
     """
-    source = find_source(args.dataset)
+    try:
+        source = find_source(args.dataset)
+    except OwnDataError as error:
+        raise SpectraSumError(f"dataset {error}") from None
     if source.kind == CLOSED_WORLD:
         count = args.closed_world_eval_articles
         splits = closed_world_dataset(

@@ -13,7 +13,7 @@ from ..msmo.closed_world import closed_world_dataset
 from ..msmo.sources import image_counts
 from ..summaries.article_images import BrokenImage
 from .broken_files import find_broken
-from .columns import find_columns, parse_columns
+from .columns import USUAL_NAMES, find_columns, parse_columns
 from .formats import CLOSED_WORLD, SPLIT_KEYWORDS, OwnDataError, Source, check_no_own_options, find_source
 from .opening import Rows, open_source, told_in_one_line
 from .rows import RowReader, article_features
@@ -53,9 +53,14 @@ class OwnArticles:
         kind = {"saved": "save_to_disk", "hub": "Hub", "json": "JSON"}.get(self.source.kind, self.source.kind)
         lines: dict[str, list[str]] = {}
         for split in self.splits:
-            found = ", ".join(f"{ours} = {theirs}" for ours, theirs in self.columns[split].items())
-            unread = f"; not read: {', '.join(self.unread[split])}" if self.unread[split] else ""
-            lines.setdefault(f"{found or 'the columns of articles'}{unread}", []).append(split)
+            columns, unread = self.columns[split], self.unread[split]
+            line = "the columns of articles"
+            if columns:
+                line = ", ".join(f"{ours} = {theirs}" for ours, theirs in columns.items())
+                without = [ours for ours in USUAL_NAMES if ours not in columns]
+                line += f"; none is {', '.join(without)}" if without else ""
+                line += f"; not read: {', '.join(unread)}" if unread else ""
+            lines.setdefault(line, []).append(split)
         several = len(lines) > 1
         lost = {split: count for split, count in self.without_body.items() if count}
         return [

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
@@ -167,15 +168,18 @@ def check_data_arguments(data_args: DataArguments, args: SpectraTrainingArgument
     Raises:
         SpectraSumError: It is no data, or arguments have no use for it or contradict each other; the message names them.
     """
-    try:
-        source = find_source(data_args.dataset)
-    except OwnDataError as error:
-        raise SpectraSumError(f"dataset {error}") from None
-    parse_columns(data_args.columns or ())
-    check_no_own_options(source, data_args.columns or (), data_args.dataset_config)
     share = data_args.validation_share
     if share is not None and not 0 < share < 1:
         raise SpectraSumError(f"validation_share is {share}; it is a share between 0 and 1, such as 0.05.")
+    parse_columns(data_args.columns or ())
+    try:
+        source = find_source(data_args.dataset)
+    except OwnDataError as error:
+        if Path(data_args.dataset).is_dir():
+            # What a folder holds is told when it is read.
+            return
+        raise SpectraSumError(f"dataset {error}") from None
+    check_no_own_options(source, data_args.columns or (), data_args.dataset_config)
     if share is not None and is_prepared(source):
         raise SpectraSumError(f"validation_share: {data_args.dataset} has splits of its own; leave it out.")
     if not data_args.streaming:

@@ -36,7 +36,7 @@ def test_every_kind_of_data(tmp_path, capsys, tokenizer, kind):
     assert code == 0
     found = ", ".join(f"{ours} = {theirs}" for ours, theirs in NAMES[kind].items())
     lines = out.splitlines()
-    assert lines[0].endswith(found)
+    assert f"): {found}; none is " in lines[0]
     assert lines[2] == "all (no splits: training parts 5% off for validation): 8 articles"
     counts = dict(line.split(maxsplit=1) for line in lines[3:9])
     assert counts["images"] == "7 in 5 articles, at most 2"
@@ -67,9 +67,10 @@ def test_splits_and_other_columns_of_a_split(tmp_path, capsys, tokenizer):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
     code, out, _ = check(capsys, tmp_path, "--tokenizer", tokenizer)
     assert code == 0
+    rest = "id, title, images, captions, alt_texts, gold_images"
     assert out.startswith(
-        f"{tmp_path} (JSON, train): article = text, summary = summary\n"
-        f"{tmp_path} (JSON, test): article = body, summary = abstract\n"
+        f"{tmp_path} (JSON, train): article = text, summary = summary; none is {rest}\n"
+        f"{tmp_path} (JSON, test): article = body, summary = abstract; none is {rest}\n"
     )
     assert "\ntrain: 1 articles\n" in out and "\ntest: 1 articles\n" in out
     _, out, _ = check(capsys, tmp_path, "--split", "test", "--tokenizer", tokenizer)

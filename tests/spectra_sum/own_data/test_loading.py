@@ -53,8 +53,10 @@ def test_every_kind_of_data_gives_the_same_articles(tmp_path, kind):
     ]
     # What was found is told, in the order of a record's columns.
     (line,) = told
-    pairs = {ours: theirs for ours, theirs in NAMES[kind].items()}
-    assert line.startswith(f"{data} (") and line.endswith(", ".join(f"{a} = {b}" for a, b in pairs.items()))
+    found, _, without = line.partition("; none is ")
+    assert found.startswith(f"{data} (")
+    assert found.endswith("): " + ", ".join(f"{ours} = {theirs}" for ours, theirs in NAMES[kind].items()))
+    assert without.split(", ") == [name for name in article_features() if name not in NAMES[kind]]
     assert len(articles_digest(records)) == 64
 
 
