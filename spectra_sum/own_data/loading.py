@@ -1,5 +1,6 @@
 """The articles of whatever data a user names: the columns of MSMO's records, checked, and told what was read as what."""
 
+import copy
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -25,6 +26,14 @@ _STREAM_BATCH = 16
 # What every reader of articles needs; captions and alternative texts may be missing.
 _NEEDED = ("id", "title", "article", "summary", "images", "gold_images")
 _TOLD_IMAGES = 5
+_KIND_NAMES = {
+    "saved": "save_to_disk",
+    "hub": "Hub",
+    "json": "JSON",
+    "csv": "CSV",
+    "parquet": "Parquet",
+    "msmo": "MSMO",
+}
 Report = Callable[[str], None]
 
 
@@ -50,7 +59,7 @@ class OwnArticles:
 
     def lines(self) -> list[str]:
         """What was found, for the user: a line, and one for each other assignment of columns that a split has."""
-        kind = {"saved": "save_to_disk", "hub": "Hub", "json": "JSON"}.get(self.source.kind, self.source.kind)
+        kind = _KIND_NAMES.get(self.source.kind, self.source.kind)
         lines: dict[str, list[str]] = {}
         for split in self.splits:
             columns, unread = self.columns[split], self.unread[split]
@@ -302,15 +311,18 @@ def _read(
             names = list(next(iter(records.take(1)), {}))
     columns = find_columns(source.name, names, given)
     unread = [name for name in names if name not in columns.values()]
-    for theirs in columns.values():
-        feature = _without_decoding((records.features or {}).get(theirs))
-        if feature is not None:
-            records = records.cast_column(theirs, feature)
+    features = {theirs: _without_decoding((records.features or {}).get(theirs)) for theirs in columns.values()}
+    undecoded = {theirs: feature for theirs, feature in features.items() if feature is not None}
     if isinstance(records, IterableDataset):
+        for theirs, feature in undecoded.items():
+            records = records.cast_column(theirs, feature)
         reader = RowReader(source.name, columns, rows.place, stream=True)
         features = article_features(decode=False)
         read = records.map(reader, batched=True, batch_size=_STREAM_BATCH, remove_columns=names, features=features)
         return read, columns, unread
+    # `cast_column` would write all images of a list of them once more.
+    records = copy.deepcopy(records)
+    records.info.features.update(undecoded)
     reader = RowReader(source.name, columns, rows.place)
     try:
         read = records.map(

@@ -1,5 +1,6 @@
 """Opening a user's data with `datasets`: rows by split, in the columns that they have."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,9 @@ def told_in_one_line(source: Source) -> Iterator[None]:
     Raises:
         OwnDataError: from what the libraries raise for data that is damaged, of another form, or cannot be fetched.
     """
+    handlers = logging.getLogger("datasets").handlers
+    for handler in handlers:
+        handler.addFilter(_is_no_error)
     try:
         yield
     except OwnDataError:
@@ -77,6 +81,14 @@ def told_in_one_line(source: Source) -> Iterator[None]:
             # The operating system names the file.
             raise
         raise OwnDataError(f"{source.name}: {_reason(source, error)}") from error
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_is_no_error)
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    # `datasets` logs what it then raises; it would be told twice.
+    return record.levelno < logging.ERROR
 
 
 def _open_hub(name: str, config: str | None, options: dict[str, Any]) -> dict[str, list[Rows]]:

@@ -13,7 +13,7 @@ from trl import ModelConfig
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_hardware, describe_versions
 from spectra_sum.errors import SpectraSumError
-from spectra_sum.own_data.formats import CLOSED_WORLD, find_source
+from spectra_sum.own_data.formats import CLOSED_WORLD
 from trainer.arguments import DataArguments
 
 RUN_RECORD = "run.json"
@@ -134,10 +134,9 @@ def _without_defaults(arguments: Any, values: Mapping[str, Any]) -> dict[str, An
 
 def _data(data_args: DataArguments) -> dict[str, str]:
     """What the data are called, and whether they are made by code, a folder, a file or a dataset of the Hub."""
-    source = find_source(data_args.dataset)
-    if source.kind in (CLOSED_WORLD, "hub"):
-        return {"name": source.title, "source": source.kind}
-    path = Path(data_args.dataset).expanduser()
+    name, path = data_args.dataset, Path(data_args.dataset).expanduser()
+    if name == CLOSED_WORLD or not path.exists():
+        return {"name": name, "source": CLOSED_WORLD if name == CLOSED_WORLD else "hub"}
     return {"name": path.resolve().name, "source": "file" if path.is_file() else "folder"}
 
 

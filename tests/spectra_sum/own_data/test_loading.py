@@ -1,6 +1,7 @@
 """The same articles from every kind of data, and one clear line for data that cannot be read."""
 
 import json
+import logging
 import shutil
 
 import datasets
@@ -245,6 +246,21 @@ def test_malformed_data_are_one_line_each(tmp_path):
         OwnDataError, match="train-2.csv: its columns are others than those of .*train-1.csv; make them"
     ):
         load_split(str(folder), "train")
+
+
+def test_what_is_wrong_is_told_once(tmp_path):
+    """`datasets` logs the errors that it raises; its warnings are shown."""
+    shown = []
+    handler = logging.Handler()
+    handler.emit = shown.append
+    logging.getLogger("datasets").addHandler(handler)
+    (tmp_path / "cut.jsonl").write_text('{"text": "a')
+    with pytest.raises(OwnDataError, match="it cannot be read as json"):
+        load_split(str(tmp_path / "cut.jsonl"), "test")
+    assert [record for record in shown if record.levelno >= logging.ERROR] == []
+    logging.getLogger("datasets.x").error("after it")
+    logging.getLogger("datasets").removeHandler(handler)
+    assert shown[-1].getMessage() == "after it"
 
 
 def test_names_of_images_in_a_crafted_parquet_file_are_not_followed(tmp_path):
