@@ -311,18 +311,17 @@ def _read(
             names = list(next(iter(records.take(1)), {}))
     columns = find_columns(source.name, names, given)
     unread = [name for name in names if name not in columns.values()]
-    features = {theirs: _without_decoding((records.features or {}).get(theirs)) for theirs in columns.values()}
-    undecoded = {theirs: feature for theirs, feature in features.items() if feature is not None}
     if isinstance(records, IterableDataset):
-        for theirs, feature in undecoded.items():
-            records = records.cast_column(theirs, feature)
+        # Files without types of columns hold no images.
+        records = records if records.features is None else records.decode(False)
         reader = RowReader(source.name, columns, rows.place, stream=True)
         features = article_features(decode=False)
         read = records.map(reader, batched=True, batch_size=_STREAM_BATCH, remove_columns=names, features=features)
         return read, columns, unread
+    features = {theirs: _without_decoding(records.features[theirs]) for theirs in columns.values()}
     # `cast_column` would write all images of a list of them once more.
     records = copy.deepcopy(records)
-    records.info.features.update(undecoded)
+    records.info.features.update({theirs: feature for theirs, feature in features.items() if feature is not None})
     reader = RowReader(source.name, columns, rows.place)
     try:
         read = records.map(
