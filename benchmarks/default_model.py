@@ -43,7 +43,7 @@ from spectra_sum.extraction.extract import extract
 from spectra_sum.extraction.support import support
 from spectra_sum.models.loading import load_any
 from spectra_sum.models.text_encoder import TextEncoder, load_text_encoder
-from spectra_sum.msmo.sources import load_split
+from spectra_sum.own_data.loading import load_split
 from spectra_sum.sentences import split_sentences
 from spectra_sum.summaries.grounding import grounded
 from spectra_sum.summaries.options import SummaryOptions

@@ -51,7 +51,8 @@ from spectra_sum.environment import describe_commit, describe_hardware, describe
 from spectra_sum.extraction.extract import extract
 from spectra_sum.models.sources import DEFAULT_TEXT_ENCODER
 from spectra_sum.models.text_encoder import TextEncoder, load_text_encoder
-from spectra_sum.msmo.sources import articles_digest, load_split
+from spectra_sum.msmo.sources import articles_digest
+from spectra_sum.own_data.loading import load_split
 from spectra_sum.seeds import stable_seed
 from spectra_sum.selection.after_summary import RANKER_METHODS, RANKER_SETTINGS, ImageRanker
 from spectra_sum.sentences import reference_sentences, split_sentences

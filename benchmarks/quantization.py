@@ -33,7 +33,8 @@ from spectra_sum.evaluation.systems.sources import GenerationSettings, from_mode
 from spectra_sum.models.loading import LoadedModel, load_model
 from spectra_sum.models.quantization_choices import NEW_MODULES, QUANTIZATIONS, check_bitsandbytes
 from spectra_sum.models.sources import check_model
-from spectra_sum.msmo.sources import articles_digest, load_split
+from spectra_sum.msmo.sources import articles_digest
+from spectra_sum.own_data.loading import load_split
 
 UNQUANTIZED = "none"
 LOSS = "summary_loss"

@@ -225,12 +225,14 @@ def test_summarize_commands_run(checkout, monkeypatch, capsys):
 
 def test_training_commands_parse(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
+    (tmp_path / "stories.jsonl").touch()
+    places = {**dict.fromkeys(("FOLDER", "$SPECTRA_DATA"), tmp_path), "stories.jsonl": tmp_path / "stories.jsonl"}
     for command in commands(".venv/bin/accelerate launch"):
         script = next(command.index(word) for word in command if word.startswith("trainer/") and word.endswith(".py"))
         assert (ROOT / command[script]).is_file()
         if "--config_file" in command:
             assert (ROOT / command[command.index("--config_file") + 1]).is_file()
-        argv = [str(tmp_path) if word in ("FOLDER", "$SPECTRA_DATA") else word for word in command[script + 1 :]]
+        argv = [str(places.get(word, word)) for word in command[script + 1 :]]
         assert parse_arguments([*argv, "--use_cpu", "true"])[2].max_steps > 0
 
 

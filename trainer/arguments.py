@@ -39,7 +39,17 @@ class DataArguments:
     """What is trained on, and from which backbones.
 
     Args:
-        dataset (`str`): `"closed_world"`, or the folder of a dataset in the MSMO layout.
+        dataset (`str`): `"closed_world"`, a `.jsonl`, `.json`, `.csv` or `.parquet` file, a folder (of such files, in the MSMO
+            layout, of `save_to_disk`, or an imagefolder), or the id of a dataset on the Hub. Without a validation split
+            a part of the training articles is parted off, by the hash of their ids.
+        columns (`list[str]`, *optional*): Which columns of a file, folder or Hub dataset are which: `text=article
+            images=figures summary=highlights title=… captions=… alt_texts=… gold_images=… id=…`. Usual names are found
+            without it, and what was found is printed.
+        dataset_config (`str`, *optional*): Configuration of a Hub dataset that has several.
+        streaming (`bool`, *optional*, defaults to `False`): Read a file or Hub dataset as a stream, article by article and in its
+            order, instead of all of it first. Needs `max_steps`.
+        validation_share (`float`, *optional*): Share of the articles that is parted off for validation where there is no
+            validation split; 0.05 by default.
         vision_backbone (`str`, *optional*): Folder or Hub id of the SigLIP or CLIP model (tower and teacher), or of a ViT, DeiT,
             DINOv2, ConvNeXt, ResNet or EfficientNet, with which there is no teacher: set `align_weight` and `distill_weight`
             to 0.
@@ -65,7 +75,7 @@ class DataArguments:
         verify (`str`, *optional*, defaults to `"header"`): How a dataset folder's images are checked before any work:
             `"header"` opens the files, `"full"` decodes each of them. What is broken is left out and counted, also an image
             whose pixels turn out to be broken when it is read in training.
-        num_proc (`int`, *optional*): Processes that read a dataset folder.
+        num_proc (`int`, *optional*): Processes that read the data.
         cache (`str`, *optional*, defaults to `"none"`): What the frozen towers and the teacher give is computed once and
             read from then on: `"embeddings"` of images and summaries with the teacher's labels (a few kilobytes per
             image), or also `"patches"`, the vision tower's whole output (1.7 MB per image of SigLIP so400m in bf16).
@@ -79,6 +89,10 @@ class DataArguments:
     """
 
     dataset: str
+    columns: list[str] | None = None
+    dataset_config: str | None = None
+    streaming: bool = False
+    validation_share: float | None = None
     vision_backbone: str | None = None
     text_backbone: str | None = None
     llava_onevision: str | None = None

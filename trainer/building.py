@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from datasets import DatasetDict
+from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel, get_peft_model
 from safetensors import SafetensorError
@@ -37,7 +37,7 @@ from trainer.closed_world.backbones import (
     train_tokenizer,
 )
 from trainer.collator import SummarizationCollator
-from trainer.data import CLOSED_WORLD, count_excess_images, drop_oversized
+from trainer.data import CLOSED_WORLD, count_excess_images, fit_to_length
 from trainer.features.cache import CachedFeatures
 from trainer.features.filling import prepare_features
 from trainer.objectives.dpp_teacher import DPPTeacher
@@ -261,7 +261,7 @@ def build_trainer(
     architecture: ArchitectureArguments,
     args: SpectraTrainingArguments,
     model_args: ModelConfig,
-    records: DatasetDict,
+    records: DatasetDict | IterableDatasetDict,
     callbacks: list[TrainerCallback] | None = None,
 ) -> SpectraTrainer:
     """Model, teacher, collator and trainer for the given arguments."""
@@ -274,7 +274,7 @@ def trainer_parts(
     architecture: ArchitectureArguments,
     args: SpectraTrainingArguments,
     model_args: ModelConfig,
-    records: DatasetDict,
+    records: DatasetDict | IterableDatasetDict,
     *,
     keep_base: bool = True,
 ) -> dict[str, Any]:
@@ -282,7 +282,7 @@ def trainer_parts(
 
     Args:
         data_args, architecture, args, model_args: As parsed.
-        records (`DatasetDict`): The articles, by split.
+        records (`DatasetDict` or `IterableDatasetDict`): The articles, by split.
         keep_base (`bool`, *optional*, defaults to `True`): As of [`make_trainable`].
     """
     output = Path(args.output_dir)
@@ -305,8 +305,8 @@ def trainer_parts(
     if data_args.cache != "none":
         features = cached_features(data_args, args, model, processor, records, dual_encoder)
     excess = {name: count_excess_images(split, config.max_candidate_images) for name, split in records.items()}
-    trained_on = DatasetDict({name: records[name] for name in ("train", "validation")})
-    records = drop_oversized(trained_on, processor, data_args.max_length)
+    trained_on = type(records)({name: records[name] for name in ("train", "validation")})
+    records = fit_to_length(trained_on, processor, data_args)
     if any(excess.values()):
         logger.warning(f"images beyond max_candidate_images={config.max_candidate_images}, never scored: {excess}")
     train_records, eval_records = records["train"], records["validation"]

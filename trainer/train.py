@@ -11,7 +11,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from accelerate import PartialState
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from hub_upload.repository import Target, check_target
 from spectra_sum.atomic_write import write_text_atomically
@@ -28,14 +28,14 @@ from trainer.checkpoints.run_record import RUN_RECORD, write_run_record
 from trainer.checkpoints.writing import STATE, explained
 from trainer.command_line.parsing import parse_arguments
 from trainer.command_line.user_errors import run
-from trainer.data import drop_oversized, load_records
+from trainer.data import article_count, first_articles, fit_to_length, is_empty, load_records
 from trainer.parameter_counts import count_parameters, parameter_table
 from trainer.spectra_trainer import SpectraTrainer
 
 METRICS = "metrics.json"
 
 
-def load_run_records(data_args: DataArguments, args: SpectraTrainingArguments) -> DatasetDict:
+def load_run_records(data_args: DataArguments, args: SpectraTrainingArguments) -> DatasetDict | IterableDatasetDict:
     """The splits that a run reads: train, validation, and of test the articles of a final evaluation on it.
 
     Raises:
@@ -44,39 +44,42 @@ def load_run_records(data_args: DataArguments, args: SpectraTrainingArguments) -
     records = load_records(data_args)
     if args.final_evaluation != "test":
         records.pop("test", None)
-    elif not len(records.get("test", ())):
+    elif "test" not in records or is_empty(records["test"]):
         raise SpectraSumError(
             f"final_evaluation: {data_args.dataset} has no test articles; pass validation, or none for no evaluation."
         )
     else:
-        test = records["test"]
-        records["test"] = test.select(range(min(len(test), args.max_final_articles)))
+        records["test"] = first_articles(records["test"], args.max_final_articles)
     return records
 
 
-def records_in_use(trainer: SpectraTrainer, records: DatasetDict, max_length: int) -> DatasetDict:
-    """The records without the oversized ones, which the trainer has left out of training and validation already.
+def records_in_use(
+    trainer: SpectraTrainer, records: DatasetDict | IterableDatasetDict, data_args: DataArguments
+) -> DatasetDict | IterableDatasetDict:
+    """The records as [`fit_to_length`] leaves them, as the trainer has those of training and validation already.
 
     Raises:
-        SpectraSumError: when no test article fits into `max_length`.
+        SpectraSumError: when the test articles do not fit into `max_length`.
     """
     own = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
-    others = DatasetDict({name: split for name, split in records.items() if name not in own})
-    return DatasetDict({**own, **drop_oversized(others, trainer.processing_class, max_length)})
+    others = type(records)({name: split for name, split in records.items() if name not in own})
+    return type(records)({**own, **fit_to_length(others, trainer.processing_class, data_args)})
 
 
-def count_articles(trainer: SpectraTrainer, records: DatasetDict) -> dict[str, int]:
-    """How many articles of each split are used: training and validation leave the oversized ones out."""
+def count_articles(trainer: SpectraTrainer, records: DatasetDict | IterableDatasetDict) -> dict[str, int]:
+    """How many articles of each split are used: training and validation leave the oversized ones out. Streams have no count."""
     used = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
-    return {name: len(used.get(name, split)) for name, split in records.items()}
+    counts = {name: article_count(used.get(name, split)) for name, split in records.items()}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
-def final_records(records: DatasetDict, args: SpectraTrainingArguments) -> Any | None:
+def final_records(records: DatasetDict | IterableDatasetDict, args: SpectraTrainingArguments) -> Any | None:
     """The articles of the final evaluation, at most `max_final_articles`; None where none was asked for."""
     if args.final_evaluation == "none":
         return None
-    split = records[args.final_evaluation]
-    return split.select(range(min(len(split), args.max_final_articles)))
+    final = first_articles(records[args.final_evaluation], args.max_final_articles)
+    # Those of a stream are few, and their number is told before they are evaluated.
+    return list(final) if isinstance(final, IterableDataset) else final
 
 
 def announce_evaluation(final: Any | None, args: SpectraTrainingArguments) -> str:
@@ -125,16 +128,17 @@ def main(argv: Sequence[str] | None = None) -> SpectraTrainer:
         check_push(args, model_args.use_peft)
     records = load_run_records(data_args, args)
     trainer = build_trainer(data_args, architecture, args, model_args, records)
-    records = records_in_use(trainer, records, data_args.max_length)
+    records = records_in_use(trainer, records, data_args)
     final = final_records(records, args)
     parameters = count_parameters(trainer.model)
     if trainer.is_world_process_zero():
         print(parameter_table(parameters), flush=True)
         print(announce_evaluation(final, args), flush=True)
     articles = count_articles(trainer, records)
-    damage = {name: counts for name, split in records.items() if (counts := stored_damage(split))}
+    kept = {name: split for name, split in records.items() if isinstance(split, Dataset)}
+    damage = {name: counts for name, split in kept.items() if (counts := stored_damage(split))}
     write_run_record(data_args, architecture, args, model_args, articles, checkpoint, parameters, damage)
-    broken_images = RecordBrokenImages(trainer.broken_images, records)
+    broken_images = RecordBrokenImages(trainer.broken_images, kept)
     trainer.add_callback(broken_images)
     with GracefulStop(trainer, checkpoint, resume_command(argv)) as stop:
         trainer.train(resume_from_checkpoint=checkpoint)

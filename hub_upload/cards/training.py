@@ -91,7 +91,7 @@ def _training_rows(facts: RunFacts, config: Mapping[str, Any]) -> list[tuple[str
     if data.get("source") == "closed_world":
         name = f"the closed world, made by code (difficulty {data.get('difficulty')}, seed {data.get('seed')})"
     elif name:
-        name = public_name(name)
+        name = public_name(name, [name] if data.get("source") == "hub" else ())
     until = float("inf") if facts.steps is None else facts.steps
     epochs = next(
         (entry["epoch"] for entry in reversed(facts.log) if "epoch" in entry and entry["step"] <= until), None

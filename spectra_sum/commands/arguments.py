@@ -192,6 +192,19 @@ def add_verify_argument(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_own_data_arguments(parser: argparse._ActionsContainer) -> None:
+    """Adds `--columns` and `--data-config`, which say how data of the user's own are read."""
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="columns of files, folders and Hub datasets: text=article images=figures summary=highlights title=… captions=… "
+        "alt_texts=… gold_images=… id=…; usual names are found without it",
+    )
+    parser.add_argument("--data-config", metavar="NAME", help="configuration of a Hub dataset that has several")
+
+
 def check_quantize_argument(quantize: str | None, model: str | None) -> None:
     """
     Checks, without loading anything, that `--quantize` can be done.

@@ -1,6 +1,8 @@
 """`spectra-sum evaluate`: scores of a model, of another system's predictions, or of a baseline, on one split."""
 
 import argparse
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,13 @@ from ..evaluation.choices import (
 )
 from ..models.kinds import SPECTRA_SUM, check_any
 from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder
+from ..own_data.columns import parse_columns
+from ..own_data.formats import find_source
 from ..summaries.options import OptionsError, SummaryOptions
 from .arguments import (
     UsageError,
     add_model_arguments,
+    add_own_data_arguments,
     add_quantize_argument,
     add_summary_arguments,
     add_verify_argument,
@@ -56,7 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "to the reference (oracle)",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", required=True, help="folder in the MSMO layout or of save_to_disk, or closed_world")
+    data.add_argument(
+        "--data",
+        required=True,
+        help="closed_world, a .jsonl, .json, .csv or .parquet file, a folder (of such files, in the MSMO layout, of "
+        "save_to_disk, or an imagefolder), or a Hub dataset's id",
+    )
+    add_own_data_arguments(data)
     data.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
     data.add_argument("--limit", type=positive, help="only the first articles (default: all)")
     data.add_argument("--closed-world-seed", type=natural, default=0, help="default: 0")
@@ -175,7 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
             verify=arguments.verify,
         )
         arguments.output.mkdir(parents=True, exist_ok=True)
-        data = {"name": arguments.data_name or Path(arguments.data).absolute().name, "split": arguments.split}
+        data = {"name": arguments.data_name or find_source(arguments.data).title, "split": arguments.split}
         metrics = evaluate_system(evaluation, records, data)
     except OptionsError as error:
         raise options_error(error) from error
@@ -270,6 +281,8 @@ def _check(arguments: argparse.Namespace, kind: str, pretrained: bool, selection
     if kind != "model":
         check_quantize_argument(arguments.quantize, None)
     _check_summary_options(arguments, kind, pretrained, selection)
+    find_source(arguments.data)
+    parse_columns(arguments.columns)
     if kind == "predictions" and not arguments.predictions.is_file():
         raise UsageError(f"{arguments.predictions}: there is no such file; pass a .jsonl file of predictions.")
     if arguments.text_only and kind != "model":
@@ -295,14 +308,19 @@ def _check(arguments: argparse.Namespace, kind: str, pretrained: bool, selection
 
 
 def _records(arguments: argparse.Namespace) -> "Dataset":
-    from ..msmo.sources import load_split
+    from accelerate import PartialState
+
+    from ..own_data.loading import load_split
 
     records = load_split(
         arguments.data,
         arguments.split,
+        columns=arguments.columns,
+        config=arguments.data_config,
         closed_world_seed=arguments.closed_world_seed,
         closed_world_articles=arguments.closed_world_articles,
         closed_world_difficulty=arguments.closed_world_difficulty,
+        report=partial(print, file=sys.stderr) if PartialState().is_main_process else None,
     )
     return records.select(range(min(arguments.limit or len(records), len(records))))
 

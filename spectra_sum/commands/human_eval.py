@@ -5,11 +5,12 @@ import hashlib
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from ..atomic_write import write_text_atomically
 from ..documents.parts import printable
-from .arguments import UsageError, natural, positive
+from .arguments import UsageError, add_own_data_arguments, natural, positive
 
 SPLITS = ("train", "validation", "test")
 
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FILE",
         help="predictions of a system (JSON lines); the name defaults to the file's, for predictions.jsonl the folder's",
     )
-    export.add_argument("--data", required=True, help="closed_world, or a folder with articles (MSMO or save_to_disk)")
+    export.add_argument("--data", required=True, help="the articles: whatever spectra-sum evaluate --data takes")
+    add_own_data_arguments(export)
     export.add_argument("--split", choices=SPLITS, default="test", help="split of the data (default: test)")
     export.add_argument(
         "--items", type=positive, default=200, help="articles, each rated once per system (default: 200)"
@@ -92,14 +94,18 @@ def _export(arguments: argparse.Namespace) -> None:
     from ..human_eval.export import FORM_FILE, ITEMS_FILE, KEY_FILE, write_batch
     from ..human_eval.items import build_batch
     from ..human_eval.questions import HumanEvalError
-    from ..msmo.sources import load_split
+    from ..own_data.loading import load_split
 
     try:
         records = load_split(
             arguments.data,
             arguments.split,
+            columns=arguments.columns,
+            config=arguments.data_config,
             closed_world_seed=arguments.closed_world_seed,
             closed_world_articles=arguments.closed_world_articles,
+            need_summaries=False,
+            report=partial(print, file=sys.stderr),
         )
         predictions = {name: read_predictions(path, records) for name, path in files.items()}
     except ValueError as error:

@@ -113,7 +113,10 @@ def test_command_line_wins_over_the_config():
     [
         (["--dataset", "closed_world"], "no language model"),
         (["--dataset", "closed_world", "--text_backbone", "t"], "no vision tower"),
-        (["--dataset", "nowhere", "--text_backbone", "t", "--vision_backbone", "v"], "'nowhere' is neither"),
+        (
+            ["--dataset", "nowhere", "--text_backbone", "t", "--vision_backbone", "v"],
+            "dataset nowhere: there is no such file",
+        ),
         (["--dataset", "closed_world", "--model_name_or_path", "m", "--text_backbone", "t"], "not both"),
         (["--dataset", "trainer", "--closed_world_backbones", "b"], "belongs to dataset: closed_world"),
         (["--dataset", "closed_world", "--closed_world_backbones", "b", "--load_in_4bit", "true"], "load_in_4bit"),

@@ -13,6 +13,7 @@ from trl import ModelConfig
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_hardware, describe_versions
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.own_data.formats import CLOSED_WORLD
 from trainer.arguments import DataArguments
 
 RUN_RECORD = "run.json"
@@ -58,7 +59,7 @@ def write_run_record(
 
     Args:
         data_args, architecture, args, model_args: As parsed. Tokens are left out.
-        articles (`Mapping[str, int]`): Number of articles used, by split.
+        articles (`Mapping[str, int]`): Number of articles used, by split; of streams none is known.
         checkpoint (`str`, *optional*): The checkpoint that the run goes on from.
         parameters (`Mapping`, *optional*): As [`count_parameters`] returns them.
         damage (`Mapping`, *optional*): By split how often each kind of damage was found when a dataset folder was read.
@@ -76,12 +77,10 @@ def write_run_record(
         started, resumed = earlier.get("started"), [*earlier.get("resumed", [])]
         kept = {name: earlier[name] for name in ("broken_images", "dropped") if name in earlier}
         resumed.append({"checkpoint": Path(checkpoint).name, "time": now})
-    closed_world = data_args.dataset == "closed_world"
-    data = {"name": data_args.dataset if closed_world else Path(data_args.dataset).resolve().name}
-    data |= {"source": "closed_world" if closed_world else "folder", "articles": dict(articles)}
+    data = {**_data(data_args), "articles": dict(articles)}
     if damage:
         data["damage"] = {name: dict(counts) for name, counts in damage.items()}
-    if closed_world:
+    if data["source"] == CLOSED_WORLD:
         data |= {"seed": data_args.closed_world_seed, "difficulty": data_args.closed_world_difficulty}
     training = args.to_dict()
     record = {
@@ -131,6 +130,14 @@ def _without_defaults(arguments: Any, values: Mapping[str, Any]) -> dict[str, An
         for name, value in values.items()
         if not name.endswith("token") and (name in DEFINING or (value is not None and value != defaults.get(name)))
     }
+
+
+def _data(data_args: DataArguments) -> dict[str, str]:
+    """What the data are called, and whether they are made by code, a folder, a file or a dataset of the Hub."""
+    name, path = data_args.dataset, Path(data_args.dataset).expanduser()
+    if name == CLOSED_WORLD or not path.exists():
+        return {"name": name, "source": CLOSED_WORLD if name == CLOSED_WORLD else "hub"}
+    return {"name": path.resolve().name, "source": "file" if path.is_file() else "folder"}
 
 
 def _backbones(data_args: DataArguments, model_args: ModelConfig) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from trl import ModelConfig
 
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.models.sources import check_text_encoder
+from spectra_sum.own_data.columns import parse_columns
+from spectra_sum.own_data.formats import OwnDataError, check_no_own_options, find_source, is_prepared
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraModelConfig, SpectraTrainingArguments
 from trainer.checkpoints.push import check_hub_arguments
 from trainer.command_line.parser import TrainingParser
@@ -156,9 +158,43 @@ def parse_arguments(
         raise SpectraSumError(
             "no vision tower: pass vision_backbone, or random_vision to train without a pretrained one."
         )
-    if data_args.dataset != CLOSED_WORLD and not Path(data_args.dataset).is_dir():
-        raise SpectraSumError(f"dataset {data_args.dataset!r} is neither {CLOSED_WORLD!r} nor a folder.")
+    check_data_arguments(data_args, args)
     return data_args, architecture, args, model_args
+
+
+def check_data_arguments(data_args: DataArguments, args: SpectraTrainingArguments) -> None:
+    """Check what goes with `dataset`.
+
+    Raises:
+        SpectraSumError: It is no data, or arguments have no use for it or contradict each other; the message names them.
+    """
+    share = data_args.validation_share
+    if share is not None and not 0 < share < 1:
+        raise SpectraSumError(f"validation_share is {share}; it is a share between 0 and 1, such as 0.05.")
+    parse_columns(data_args.columns or ())
+    try:
+        source = find_source(data_args.dataset)
+    except OwnDataError as error:
+        if Path(data_args.dataset).is_dir():
+            # What a folder holds is told when it is read.
+            return
+        raise SpectraSumError(f"dataset {error}") from None
+    check_no_own_options(source, data_args.columns or (), data_args.dataset_config)
+    if share is not None and is_prepared(source):
+        raise SpectraSumError(f"validation_share: {data_args.dataset} has splits of its own; leave it out.")
+    if not data_args.streaming:
+        return
+    if is_prepared(source) or source.kind == "saved":
+        raise SpectraSumError(
+            f"streaming: {data_args.dataset} is read from the disk article by article as it is; leave it out."
+        )
+    for name, value in (("long_documents", "cut"), ("verify", "header"), ("num_proc", None)):
+        if getattr(data_args, name) != value:
+            raise SpectraSumError(
+                f"streaming: {name} {getattr(data_args, name)} reads all articles first; leave one or the other out."
+            )
+    if args.max_steps <= 0:
+        raise SpectraSumError("max_steps: nobody knows the length of a stream; pass the number of steps.")
 
 
 def check_cache_arguments(data_args: DataArguments) -> None:
@@ -171,6 +207,10 @@ def check_cache_arguments(data_args: DataArguments) -> None:
         return
     if data_args.cache_dir is None:
         raise SpectraSumError(f"cache {data_args.cache!r} needs cache_dir, the folder that it is kept in.")
+    if data_args.streaming:
+        raise SpectraSumError(
+            f"cache {data_args.cache!r} holds features of all articles, and a stream has no end: leave streaming out."
+        )
     if not data_args.use_images:
         raise SpectraSumError(
             f"cache {data_args.cache!r} holds features of images: leave it out with use_images false."

@@ -15,6 +15,7 @@ from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneratio
 from modeling_spectra.rgb_images import MAX_SIDE
 from spectra_sum.metrics.dual_encoder import reads_lower_case
 from spectra_sum.models.loading import weight_digests
+from spectra_sum.own_data.formats import CLOSED_WORLD
 from trainer.arguments import DataArguments
 
 FORMAT_VERSION = 2
@@ -33,10 +34,11 @@ ORIGIN = (
 
 
 def describe_dataset(data_args: DataArguments, records: Dataset) -> dict[str, Any]:
-    """Which articles a split's name stands for: contents are compared shard by shard, so that a dataset in a folder needs no
-    more than the id of its first article. It keeps its features wherever it is moved, and with any limit of articles.
+    """Which articles a split's name stands for: contents are compared shard by shard, so that data which are not made by code
+    need no more than the id of their first article. They keep their features wherever they are moved, and with any limit of
+    articles.
     """
-    if not Path(data_args.dataset).is_dir():
+    if data_args.dataset == CLOSED_WORLD:
         return {
             "name": data_args.dataset,
             "seed": data_args.closed_world_seed,

@@ -3,7 +3,10 @@
 import argparse
 from importlib import import_module
 
-STEPS = {"openstax": "make articles in the MSMO layout of OpenStax books"}
+STEPS = {
+    "check": "say what would be read of any data, and what would be dropped",
+    "openstax": "make articles in the MSMO layout of OpenStax books",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -357,6 +357,13 @@ def test_the_best_checkpoint_of_a_run_is_not_its_last_step(tmp_path):
     assert "validation loss" not in make_card(tmp_path / "without").text
 
 
+@pytest.mark.parametrize(("source", "shown"), [("hub", "news/stories"), ("file", "stories"), ("folder", "stories")])
+def test_data_of_the_hub_keep_their_whole_name(tmp_path, source, shown):
+    card = make_card(tmp_path, run={**RUN, "data": {"name": "news/stories", "source": source, "articles": {}}})
+    rows = dict(table_rows(card, "Training")[1:])
+    assert rows["data"].replace("\\", "") == shown and "articles" not in rows
+
+
 def test_models_of_the_closed_world_are_called_toys(tmp_path):
     data = {
         "name": "closed_world",

@@ -337,7 +337,10 @@ MODEL, LEAD, GIVEN = ("--model", "MODEL"), ("--baseline", "lead-3"), ("--predict
         ((*MODEL, "--bertscore-layers", "2"), "--bertscore-layers belongs to --bertscore-model; pass it, too."),
         ((*MODEL, "--relevance-threshold", "nan"), "--relevance-threshold nan: it is a cosine in [-1, 1]."),
         ((*MODEL, "--output", "PREDICTIONS"), "this is a file; name a folder."),
-        ((*LEAD, "--data", "nowhere"), "nowhere: there is no such folder; pass a folder in the MSMO layout or"),
+        (
+            (*LEAD, "--data", "nowhere"),
+            "nowhere: there is no such file or folder; pass 'closed_world', a file (.jsonl",
+        ),
         ((*LEAD, "--split", "train"), "has no split 'train'; it has test."),
         ((*LEAD, "--sigma", "0"), "sigma > 0, kappa >= 1 and epsilon >= 0, got beta=20.0, sigma=0.0"),
         ((*LEAD, "--mmr-trade-off", "2"), "mmr_trade_off must be in [0, 1], got 2.0"),

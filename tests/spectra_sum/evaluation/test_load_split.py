@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from spectra_sum.msmo.sources import articles_digest, image_counts, load_split
+from spectra_sum.msmo.sources import articles_digest, image_counts
+from spectra_sum.own_data.loading import load_split
 
 HASH = "0" * 40
 
@@ -77,10 +78,13 @@ def test_digest_tells_articles_apart(records):
 
 
 def test_missing_folder_and_split(tmp_path, data_folder):
-    with pytest.raises(ValueError, match="nowhere: there is no such folder; pass a folder in the MSMO layout or"):
+    with pytest.raises(ValueError, match="nowhere: there is no such file or folder; pass 'closed_world', a file"):
         load_split("nowhere", "test")
     with pytest.raises(ValueError, match="has no split 'train'; it has test"):
         load_split(str(data_folder), "train")
+    with pytest.raises(ValueError, match=f"{tmp_path}: the folder holds no data; pass"):
+        load_split(str(tmp_path), "test")
+    (tmp_path / "train_data").mkdir()
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         load_split(str(tmp_path), "test")
 
@@ -88,17 +92,19 @@ def test_missing_folder_and_split(tmp_path, data_folder):
 def test_dataset_of_another_split(tmp_path, records):
     marked = datasets.Dataset(records.data, split=datasets.Split.TRAIN)
     marked.save_to_disk(tmp_path / "train")
-    with pytest.raises(ValueError, match="holds the split 'train', not 'test'"):
+    with pytest.raises(ValueError, match="has no split 'test'; it has train"):
         load_split(str(tmp_path / "train"), "test")
     assert len(load_split(str(tmp_path / "train"), "train")) == 7
 
 
 def test_columns(tmp_path, records):
-    with pytest.raises(ValueError, match="its articles have no title, gold_images; is this a dataset of articles"):
-        load_split(saved(tmp_path / "a", records.remove_columns(["title", "gold_images"])), "test")
-    texts = records.remove_columns("summary").add_column("summary", ["One text."] * 7)
-    with pytest.raises(ValueError, match=r"the column summary is Value\('string'\); it must be List"):
-        load_split(saved(tmp_path / "b", texts), "test")
+    bare = load_split(saved(tmp_path / "a", records.remove_columns(["title", "gold_images"])), "test")
+    assert list(bare["title"]) == [""] * 7 and list(bare["gold_images"]) == [[]] * 7
+    assert image_counts(bare) == image_counts(records)
+    texts = records.remove_columns("summary").add_column("summary", ["One text. And two."] * 7)
+    assert list(load_split(saved(tmp_path / "b", texts), "test")["summary"]) == [["One text.", "And two."]] * 7
+    with pytest.raises(ValueError, match="no column is the article; it has 'id', 'title', 'summary'"):
+        load_split(saved(tmp_path / "c", records.remove_columns(["article"])), "test")
 
 
 def test_duplicated_ids(tmp_path, records):

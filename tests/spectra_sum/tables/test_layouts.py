@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spectra_sum.msmo.sources import articles_digest, load_split
+from spectra_sum.msmo.sources import articles_digest
+from spectra_sum.own_data.loading import load_split
 from spectra_sum.tables import EvaluationError, build_tables, load_published, read_evaluations
 
 FULL_SPLIT = 10_261

@@ -108,7 +108,7 @@ def test_bad_input_of_the_scripts(folder, tmp_path, capsys, script):
     cache = ["--cache", "embeddings", "--cache_dir", str(tmp_path / "cache")]
     cases = {
         "unrecognized argument --num_latent (did you mean --num_latents?)": ["--num_latent", "3"],
-        "dataset 'nowhere' is neither 'closed_world' nor a folder.": ["--dataset", "nowhere"],
+        "dataset nowhere: there is no such file or folder; pass 'closed_world', a file": ["--dataset", "nowhere"],
         f"dataset {tmp_path / 'empty'}: ": ["--dataset", str(tmp_path / "empty")],
         "gate_layers is [9]; layers count from 1 and must lie within 1..3": ["--gate_layers", "9"],
         "tensor: the model cannot be built: ": ["--text_backbone", str(tmp_path / "no" / "tensor")],
