@@ -13,6 +13,7 @@ from spectra_sum.models.joint_heads import JointHead
 from trainer.dual_encoder.features import FigureFeatures
 
 _BLOCKS = 16
+_LEAST_DEVIATION = 1e-6
 _FROM_ZERO = ("learning_rate", "weight_decay", "noise", "max_scale", "seed")
 
 
@@ -86,7 +87,9 @@ class NoisyHead(nn.Module):
 
     def __init__(self, features: Tensor, components: int, hidden: int, joint: int, recipe: Recipe):
         super().__init__()
-        self.mean, self.deviation = features.mean(0), features.std(0) + 1e-6
+        self.mean, deviation = features.mean(0), features.std(0)
+        # A feature that is the same everywhere stays 0; divided by round-off, its weights would exceed half precision.
+        self.deviation = deviation.masked_fill(deviation < _LEAST_DEVIATION, 1.0)
         standard = (features - self.mean) / self.deviation
         # Orthonormal columns, the last ones of the greatest variance.
         self.basis = torch.linalg.eigh(standard.mT @ standard)[1][:, -components:]

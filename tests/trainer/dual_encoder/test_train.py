@@ -49,6 +49,8 @@ def test_heads_settings_and_card(towers, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("8 figures, loss ")
     heads = load_joint_heads(tmp_path / "default_model" / "dual_encoder.safetensors")
     assert heads.image(torch.ones(1, 3)).shape == heads.text(torch.ones(1, 512)).shape == (1, 8)
+    # Most words of the sentence encoder's are in no text: features that never vary.
+    assert all(value.isfinite().all() for head in heads[:2] for value in head.parameters())
     settings = json.loads((tmp_path / "default_model" / "dual_encoder.json").read_text())
     assert settings["revision"] == heads.revision and settings["figures"] == 8 and len(settings["losses"]) == 2
     # The digest of "abc" in FIPS 180-2.
