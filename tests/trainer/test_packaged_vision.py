@@ -36,4 +36,4 @@ def test_transformers_reads_the_folder(tmp_path):
     weights, expected = AutoModel.from_pretrained(folder).state_dict(), load_efficientnet_lite0().state_dict()
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
-    assert AutoImageProcessor.from_pretrained(folder).image_mean == [0.5] * 3
+    assert list(AutoImageProcessor.from_pretrained(folder).image_mean) == [0.5] * 3

@@ -90,9 +90,10 @@ class NoisyHead(nn.Module):
         self.mean, deviation = features.mean(0), features.std(0)
         # A feature that is the same everywhere stays 0; divided by round-off, its weights would exceed half precision.
         self.deviation = deviation.masked_fill(deviation < _LEAST_DEVIATION, 1.0)
-        standard = (features - self.mean) / self.deviation
+        # In float32 it does not converge where many features never vary.
+        standard = ((features - self.mean) / self.deviation).double()
         # Orthonormal columns, the last ones of the greatest variance.
-        self.basis = torch.linalg.eigh(standard.mT @ standard)[1][:, -components:]
+        self.basis = torch.linalg.eigh(standard.mT @ standard)[1][:, -components:].to(features)
         self.head = JointHead(self.basis.shape[1], hidden, joint)
         self.recipe = recipe
 
