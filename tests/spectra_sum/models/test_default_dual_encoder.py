@@ -26,6 +26,13 @@ from tests.tiny import picture
 ROOT = Path(__file__).parents[3]
 
 
+class Texts(HashingEncoder):
+    """As a [`TextEncoder`] is called."""
+
+    def embed(self, texts, batch_size=32):
+        return super().embed(texts)
+
+
 @pytest.fixture
 def heads(tmp_path):
     torch.manual_seed(0)
@@ -56,7 +63,7 @@ def test_embeddings_by_hand(heads, tower):
     width = views.features(tower, [picture(0)]).shape[1]
     torch.manual_seed(2)
     heads = heads._replace(image=JointHead(width, 6, 4).eval())
-    encoder = DefaultDualEncoder(tower, HashingEncoder(), heads, views)
+    encoder = DefaultDualEncoder(tower, Texts(), heads, views)
     images = [picture(1), picture(2)]
     rows = []
     for image in images:
@@ -84,7 +91,7 @@ def test_images_are_read_as_others_read_them(heads, tower):
     """Upright, and transparency over white."""
     views = ImageViews((64,), ())
     width = views.features(tower, [picture(0)]).shape[1]
-    encoder = DefaultDualEncoder(tower, HashingEncoder(), heads._replace(image=JointHead(width, 6, 4)), views)
+    encoder = DefaultDualEncoder(tower, Texts(), heads._replace(image=JointHead(width, 6, 4)), views)
     clear = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
     np.testing.assert_array_equal(
         encoder.embed_images([clear]), encoder.embed_images([Image.new("RGB", (40, 40), "white")])
