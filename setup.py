@@ -44,6 +44,7 @@ EXTRAS = {
     "sweep": ["optuna>=4.5,<6"],
     "test": [
         "bitsandbytes>=0.49,<1",
+        "efficientnet-lite-pytorch>=0.1",
         "gradio>=6.20,<7",
         "optuna>=4.5,<6",
         "pytest>=8,<9.2",

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":
     # A script's own folder comes first on the path, and the project may not be installed.
@@ -65,9 +65,17 @@ OWN_SUMMARIES = ("reference", "lead", "centroid")
 RANDOM, FIRST = "random", "first"
 
 
+class Figure(NamedTuple):
+    """A figure's texts, empty where there are none, and its file."""
+
+    caption: str
+    alt: str
+    image: Path | None = None
+
+
 @dataclass(frozen=True)
 class Section:
-    """A section with figures: `captions` and `alts` are empty where there are none, `gold` holds indices."""
+    """A section with figures: `captions` and `alts` are empty where there are none, `gold` holds indices, `images` files."""
 
     id: str
     book: str
@@ -76,10 +84,12 @@ class Section:
     captions: list[str]
     alts: list[str]
     gold: list[int]
+    images: Sequence[Path] = ()
 
-    def figures(self) -> list[tuple[str, str]]:
-        """Caption and alternative text of each."""
-        return list(zip(self.captions, self.alts, strict=True))
+    def figures(self) -> list[Figure]:
+        """Its figures, in order."""
+        images = self.images or [None] * len(self.captions)
+        return [Figure(*figure) for figure in zip(self.captions, self.alts, images, strict=True)]
 
 
 class RememberingEncoder:
@@ -110,14 +120,15 @@ def read_sections(folder: Path, split: str) -> tuple[list[Section], str]:
     paths = records.with_format("arrow")["images"]
     sections = []
     for record, images in zip(records.remove_columns("images"), paths, strict=True):
-        names = [Path(image["path"].as_py()).name for image in images]
+        files = [Path(image["path"].as_py()) for image in images]
+        names = [file.name for file in files]
         if names:
             texts = [split_folder / "alt" / f"{Path(name).stem}.alt" for name in names]
             alts = [text.read_text(encoding="utf-8").strip() if text.is_file() else "" for text in texts]
             sections.append(
                 Section(
                     record["id"], books[names[0]], record["article"], record["summary"], record["captions"], alts,
-                    record["gold_images"],
+                    record["gold_images"], files,
                 )
             )  # fmt: skip
     return sections, articles_digest(records)
@@ -137,7 +148,7 @@ def read_summaries(path: Path, ids: Mapping[str, Iterable[str]]) -> dict[str, st
     return found
 
 
-def draw_foreign(section: Section, sections: Sequence[Section], seed: int) -> list[tuple[str, str]]:
+def draw_foreign(section: Section, sections: Sequence[Section], seed: int) -> list[Figure]:
     """As many figures of other sections of the book as the section has; empty where there are not that many."""
     pool = [
         figure
@@ -149,13 +160,13 @@ def draw_foreign(section: Section, sections: Sequence[Section], seed: int) -> li
     return random.Random(stable_seed(seed, section.id)).sample(pool, count) if len(pool) >= count else []
 
 
-def ranker_inputs(figures: Sequence[tuple[str, str]], source: str) -> dict[str, list[Any]]:
+def ranker_inputs(figures: Sequence[Figure], source: str) -> dict[str, list[Any]]:
     """What [`ImageRanker.rank`] is given of figures: captions, alternative texts, or both; never the image."""
     none = [""] * len(figures)
     return {
         "images": [None] * len(figures),
-        "captions": none if source == "alt" else [caption for caption, _ in figures],
-        "alts": none if source == "caption" else [alt for _, alt in figures],
+        "captions": none if source == "alt" else [figure.caption for figure in figures],
+        "alts": none if source == "caption" else [figure.alt for figure in figures],
     }
 
 

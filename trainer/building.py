@@ -23,8 +23,9 @@ from modeling_spectra import (
     register_auto_classes,
 )
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.models.efficientnet_lite import save_efficientnet_lite0
 from spectra_sum.models.loading import save_random_vision
-from spectra_sum.models.sources import ModelError, find_smollm2
+from spectra_sum.models.sources import EFFICIENTNET_LITE0, ModelError, find_smollm2
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
 from trainer.checkpoints.resuming import resuming_is_asked_for
 from trainer.checkpoints.run_record import write_base_record
@@ -86,12 +87,23 @@ def prepare_backbones(data_args: DataArguments, records: DatasetDict, output: Pa
             text = text or str(
                 train_text_model(folder / "text", tokenizer, records["train"], TextModelSettings(seed=seed))
             )
+        if vision == EFFICIENTNET_LITE0:
+            vision = str(_packaged_vision(output / "efficientnet_lite0"))
         if vision is None:
             folder = output / "random_vision"
             if not folder.is_dir():
                 save_random_vision(folder)
             vision = str(folder)
     return vision, str(find_smollm2()) if text == "smollm2" else text
+
+
+def _packaged_vision(folder: Path) -> Path:
+    """EfficientNet-Lite0 from its package, as a folder that transformers reads."""
+    if not folder.is_dir():
+        partial = folder.with_name(f"{folder.name}.partial")
+        save_efficientnet_lite0(partial)
+        partial.rename(folder)
+    return folder
 
 
 def build_model(

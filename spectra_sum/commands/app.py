@@ -73,15 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ..models.loading import load_any
     from ..summaries.encoder_on_demand import EncoderOnDemand
     from ..summaries.summarizer import Summarizer
+    from ..summaries.vision_on_demand import choose_vision
 
     loaded = load_any(name, quantize=arguments.quantize)
-    vision = None
-    if arguments.vision:
-        from ..models.dual_encoder import load_dual_encoder
-
-        vision = load_dual_encoder(arguments.vision)
+    vision = choose_vision(arguments.vision)
     try:
-        summarizer = Summarizer(loaded, options, EncoderOnDemand(arguments.text_encoder), vision=vision)
+        summarizer = Summarizer(
+            loaded, options, EncoderOnDemand(arguments.text_encoder), vision=vision.encoder, pixels=vision.pixels
+        )
     except OptionsError as error:
         raise options_error(error) from None
     if loaded.notice:

@@ -149,7 +149,8 @@ def add_summary_arguments(parser: argparse._ActionsContainer, trained_tokens: in
     group.add_argument(
         "--vision",
         metavar="FOLDER_OR_ID",
-        help="a SigLIP, SigLIP 2 or CLIP model that compares images with the finished summary (default: none)",
+        help="a SigLIP, SigLIP 2 or CLIP model that compares images with the finished summary, or default, a small one for "
+        "textbooks (default: none)",
     )
 
 

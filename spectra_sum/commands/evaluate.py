@@ -18,7 +18,7 @@ from ..evaluation.choices import (
     WORD_BASELINES,
 )
 from ..models.kinds import SPECTRA_SUM, check_any
-from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder
+from ..models.sources import DEFAULT_DUAL_ENCODER, DEFAULT_TEXT_ENCODER, check_text_encoder, find_default_dual_encoder
 from ..own_data.columns import parse_columns
 from ..own_data.formats import find_source
 from ..summaries.options import OptionsError, SummaryOptions
@@ -110,7 +110,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scores.add_argument(
         "--similarity-model",
         metavar="FOLDER_OR_ID",
-        help="SigLIP or CLIP for MaxSim, CLIPScore, distances and MMAE (default: none, and they are not computed)",
+        help="SigLIP or CLIP for MaxSim, CLIPScore, distances and MMAE, or default, a small one for textbooks (default: none, "
+        "and they are not computed)",
     )
     scores.add_argument("--relevance-threshold", type=float, default=0.2, help="of filtered distances (default: 0.2)")
     scores.add_argument("--bertscore-model", metavar="FOLDER_OR_ID", help="for BERTScore (default: not computed)")
@@ -297,6 +298,8 @@ def _check(arguments: argparse.Namespace, kind: str, pretrained: bool, selection
         raise UsageError("--selection given takes what a file of predictions holds; pass --predictions.")
     if selection == "gold" and arguments.selection_count:
         raise UsageError("--selection gold takes all gold images; leave --selection-count out.")
+    if arguments.similarity_model == DEFAULT_DUAL_ENCODER:
+        find_default_dual_encoder()
     if selection in NEED_SIMILARITY and not arguments.similarity_model:
         raise UsageError(f"--selection {selection} compares images with text; pass --similarity-model, too.")
     if not -1 <= arguments.relevance_threshold <= 1:

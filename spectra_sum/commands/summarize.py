@@ -16,7 +16,14 @@ from ..documents.folders import find_documents
 from ..documents.parts import Document, DocumentError, printable
 from ..documents.reading import read_document
 from ..models.kinds import DEFAULT, SMOLLM2, check_any
-from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder, find_minilm, find_smollm2
+from ..models.sources import (
+    DEFAULT_DUAL_ENCODER,
+    DEFAULT_TEXT_ENCODER,
+    check_text_encoder,
+    default_vision_is_there,
+    find_minilm,
+    find_smollm2,
+)
 from ..report import write_report
 from ..summaries.options import OptionsError, SummaryOptions
 from ..summaries.records import RecordsError, is_on_hub, path_hash, read_records, record_of, settings_hash, summary_of
@@ -108,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
             # Only a loaded model tells which commit of its repository it is.
             summarizer.load()
         try:
-            settings = settings_hash(model, {**options.to_dict(), **_encoders(arguments)})
+            settings = settings_hash(model, {**options.to_dict(), **_encoders(arguments, options.select)})
             if arguments.resume:
                 records = read_records(arguments.json, settings)
         except RecordsError as error:
@@ -217,7 +224,8 @@ class _SummarizerOnDemand:
 
     def options_record(self) -> dict[str, object]:
         """The `options` of a JSON line, with the model's defaults filled in."""
-        return {**self.load().options.to_dict(), **_encoders(self._arguments)}
+        options = self.load().options
+        return {**options.to_dict(), **_encoders(self._arguments, options.select)}
 
 
 def _entries(ids: Mapping[Path, str], images: Sequence[str], records: Mapping[str, dict]) -> "Iterator[Entry]":
@@ -278,8 +286,10 @@ def _checked_model(arguments: argparse.Namespace, options: SummaryOptions) -> st
     return str(find_smollm2()) if name == SMOLLM2 else name
 
 
-def _encoders(arguments: argparse.Namespace) -> dict[str, str]:
+def _encoders(arguments: argparse.Namespace, select: str | None) -> dict[str, str]:
     names = {"text_encoder": arguments.text_encoder, "vision": arguments.vision, "quantize": arguments.quantize}
+    if arguments.vision is None and select != "vrp" and default_vision_is_there():
+        names["vision_without_texts"] = DEFAULT_DUAL_ENCODER
     return {name: value for name, value in names.items() if value is not None}
 
 
@@ -310,17 +320,16 @@ def _load_summarizer(arguments: argparse.Namespace, options: SummaryOptions) -> 
     from ..models.loading import load_any
     from ..summaries.encoder_on_demand import EncoderOnDemand
     from ..summaries.summarizer import Summarizer
+    from ..summaries.vision_on_demand import choose_vision
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     loaded = load_any(named_model(arguments), quantize=arguments.quantize) if options.mode == "write" else None
-    vision = None
-    if arguments.vision:
-        from ..models.dual_encoder import load_dual_encoder
-
-        vision = load_dual_encoder(arguments.vision)
+    vision = choose_vision(arguments.vision)
     try:
-        return Summarizer(loaded, options, EncoderOnDemand(arguments.text_encoder), vision=vision)
+        return Summarizer(
+            loaded, options, EncoderOnDemand(arguments.text_encoder), vision=vision.encoder, pixels=vision.pixels
+        )
     except OptionsError as error:
         raise options_error(error) from None
 

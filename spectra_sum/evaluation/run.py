@@ -41,8 +41,10 @@ from spectra_sum.evaluation.systems.sources import (
 from spectra_sum.evaluation.systems.summarizing import SummarySettings, from_summarizer
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
+from spectra_sum.models.default_dual_encoder import DefaultDualEncoder, load_default_dual_encoder
 from spectra_sum.models.dual_encoder import load_dual_encoder
 from spectra_sum.models.loading import load_any, load_model, weight_digests
+from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER
 from spectra_sum.msmo.builder import stored_damage
 from spectra_sum.msmo.sources import articles_digest
 from spectra_sum.selection.after_summary import ImageRanker
@@ -70,7 +72,7 @@ class EvaluationOptions:
         baseline_words: Most words of the baselines that count them.
         selection: One of `choices.SELECTIONS`; `selection_text` ("generated" or "reference") is what images are compared to.
         selection_count: Images per article; None for the system's own number.
-        similarity_model: Folder or Hub id of a dual encoder; None computes no similarity score.
+        similarity_model: Folder or Hub id of a dual encoder, or "default"; None computes no similarity score.
         bertscore: Arguments of the metric `summary_bertscore`; None computes none.
         rouge_tokenizer: Of the metric `summary_rouge`.
         verify: "full" decodes every image before any work; otherwise a broken one is found when it is read.
@@ -120,7 +122,7 @@ def evaluate_system(
     system = {"name": options.name, "kind": options.kind, "source": options.source, "selection": options.selection}
     articles = articles_digest(records)
     keep_to_settings(options.output / "system.json", {**system, "articles_sha256": articles})
-    encoder = DualEncoder(options.similarity_model) if options.similarity_model else None
+    encoder = _similarity_encoder(options.similarity_model)
     bertscore = None
     if options.bertscore is not None:
         probe = load_metric("summary_bertscore").compute(predictions=["a"], references=["a"], **options.bertscore)
@@ -192,7 +194,7 @@ def evaluate_system(
         "dropped": dropped,
         "broken_images": readable.named(),
         "notes": [*notes, *readable.notes()],
-        "settings": _settings(options, output, bertscore),
+        "settings": _settings(options, output, bertscore, _called(options.similarity_model, encoder)),
         "versions": describe_versions((*PACKAGES, "bitsandbytes") if options.generation.quantize else PACKAGES),
     }
     run = {
@@ -208,6 +210,12 @@ def evaluate_system(
     write_results(options.output, metrics, records["id"], scores.values)
     write_evaluation_report(options.output / "report.html", metrics, predictions, readable, shown=shown)
     return metrics
+
+
+def _similarity_encoder(name: str | None) -> DualEncoder | DefaultDualEncoder | None:
+    if name is None:
+        return None
+    return load_default_dual_encoder() if name == DEFAULT_DUAL_ENCODER else DualEncoder(name)
 
 
 def _verify_images(records: datasets.Dataset) -> list[BrokenImage]:
@@ -313,7 +321,14 @@ def _after_summary(options: EvaluationOptions) -> dict[str, str | None]:
     }
 
 
-def _settings(options: EvaluationOptions, output: SystemOutput, bertscore: dict[str, Any] | None) -> dict[str, Any]:
+def _called(name: str | None, encoder: DualEncoder | DefaultDualEncoder | None) -> str | None:
+    """What results call the similarity model: of the default one, which it is."""
+    return encoder.description if isinstance(encoder, DefaultDualEncoder) else name
+
+
+def _settings(
+    options: EvaluationOptions, output: SystemOutput, bertscore: dict[str, Any] | None, similarity_model: str | None
+) -> dict[str, Any]:
     count = options.selection_count or output.selection_count
     # Gold images and those that a file names are taken as they are.
     own_count = options.selection_count if options.selection in ("gold", "given") else count
@@ -322,7 +337,7 @@ def _settings(options: EvaluationOptions, output: SystemOutput, bertscore: dict[
         "selection": {"method": options.selection, "count": own_count},
         **({"after_summary": _after_summary(options)} if options.selection == AFTER_SUMMARY else {}),
         "compared_selections": {"count": count, "text": options.selection_text, **vars(options.selection_settings)},
-        "similarity_model": options.similarity_model,
+        "similarity_model": similarity_model,
         "relevance_threshold": options.relevance_threshold,
         "bertscore": bertscore,
         "rouge_tokenizer": options.rouge_tokenizer,

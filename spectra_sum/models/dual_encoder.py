@@ -1,4 +1,4 @@
-"""The dual encoder that compares images with a summary, with errors that a user can act on."""
+"""The dual encoder that compares images with texts, by its name, with errors that a user can act on."""
 
 import json
 from pathlib import Path
@@ -6,22 +6,28 @@ from pathlib import Path
 import torch
 
 from ..metrics.dual_encoder import MODEL_TYPES, DualEncoder
+from .default_dual_encoder import DefaultDualEncoder, load_default_dual_encoder
 from .loading import DAMAGED_SETTINGS_ERRORS, LOADING_ERRORS
-from .sources import ModelError, is_hub_id
+from .sources import DEFAULT_DUAL_ENCODER, ModelError, find_default_dual_encoder, is_hub_id
 
 
 def check_dual_encoder(name: str) -> None:
     """
-    Checks, without loading anything, that `name` can be a SigLIP, SigLIP 2 or CLIP.
+    Checks, without loading anything, that `name` can be a SigLIP, SigLIP 2 or CLIP, or the default dual encoder.
 
     Raises:
-        ModelError: It is neither the folder of such a model nor a Hub id.
+        ModelError: It is neither the folder of such a model nor a Hub id, or a package of the default one is not installed.
     """
+    if name == DEFAULT_DUAL_ENCODER:
+        find_default_dual_encoder()
+        return
     folder = Path(name)
     if not folder.exists():
         if is_hub_id(name):
             return
-        raise ModelError(f"{name}: there is no such folder; pass the folder or Hub id of a SigLIP or CLIP.")
+        raise ModelError(
+            f"{name}: there is no such folder; pass the folder or Hub id of a SigLIP or CLIP, or default."
+        )
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name}: there is no config.json in it; pass the folder of a SigLIP or CLIP.")
     try:
@@ -35,18 +41,20 @@ def check_dual_encoder(name: str) -> None:
         )
 
 
-def load_dual_encoder(name: str) -> DualEncoder:
+def load_dual_encoder(name: str) -> DualEncoder | DefaultDualEncoder:
     """
-    Loads a SigLIP, SigLIP 2 or CLIP from a folder or the Hub, on the GPU if there is one. Only safetensors are read, and
-    none of a repository's code runs.
+    Loads a SigLIP, SigLIP 2 or CLIP from a folder or the Hub, or the default dual encoder; on the GPU if there is one. Of
+    folders and repositories only safetensors are read, and none of their code runs.
 
     Args:
-        name (`str`): Folder or Hub id.
+        name (`str`): Folder or Hub id, or `"default"`.
 
     Raises:
         ModelError: It is no such model, or it cannot be fetched or loaded.
     """
     check_dual_encoder(name)
+    if name == DEFAULT_DUAL_ENCODER:
+        return load_default_dual_encoder()
     try:
         return DualEncoder(name, device="cuda" if torch.cuda.is_available() else "cpu")
     except (*LOADING_ERRORS, *DAMAGED_SETTINGS_ERRORS, ImportError) as error:

