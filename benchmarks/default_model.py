@@ -11,8 +11,9 @@ with 95 % bootstrap intervals, differences are paired by section. Seconds are th
 selection of images included where a model writes; then sentences that were embedded before are not embedded again. Finished
 batches stay in the output folder: interrupt it, and the same command goes on.
 
-With `--captions none` the models read no captions: the ablation. With `--tune` the least support of a written
-sentence is chosen, on validation sections: the one of the greatest ROUGE-1.
+With `--captions none` the models read no captions: the ablation. `--beside FOLDER` names the output folder of a run with
+captions, with whose summaries these are compared. With `--tune` the least support of a written sentence is chosen, on
+validation sections: the one of the greatest ROUGE-1.
 """
 
 import argparse
@@ -252,7 +253,24 @@ def run_systems(options: argparse.Namespace) -> dict[str, Any]:
     some = records.select(range(len(first)))
     order = (LEAD, DEFAULT, UNTRAINED, TRAINED, SUPPORTED)
     of_first = compared(some, {name: systems[name][: len(first)] for name in order}, encoder)
-    return {"data": {"name": "msmo_openstax", "split": "test"}, "all": every, "first": of_first}
+    result = {"data": {"name": "msmo_openstax", "split": "test"}, "all": every, "first": of_first}
+    if options.beside is not None:
+        result["captions_read"] = {
+            name: captions_read(options.beside, name, systems[name], some) for name in (TRAINED, UNTRAINED)
+        }
+    return result
+
+
+def captions_read(
+    folder: Path, name: str, without: Sequence[Mapping[str, Any]], records: datasets.Dataset
+) -> dict[str, Any]:
+    """The paired differences of a system that reads captions to the same one without."""
+    entries = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    scores, others = (
+        score_articles([{**entry, "selected": []} for entry in part[: len(records)]], records)
+        for part in (entries, without)
+    )
+    return {key: asdict(paired_difference(scores.defined(key), others.defined(key))) for key in ROUGE}
 
 
 def compared(
@@ -313,10 +331,16 @@ def render(result: Mapping[str, Any]) -> str:
         [
             *render_systems(result["all"], "All"),
             *render_systems(result["first"], "The first"),
+            *_rendered_captions(result),
             f"Captions: {result['captions']}; batches of {result['batch_size']}; {hardware['processor']}, "
             f"{hardware['cores']} cores; {shown}; commit {result['commit']}",
         ]
     )
+
+
+def _rendered_captions(result: Mapping[str, Any]) -> list[str]:
+    found = {f"{name}, captions - none": scores for name, scores in result.get("captions_read", {}).items()}
+    return [_differences(found)] if found else []
 
 
 def render_systems(part: Mapping[str, Any], which: str) -> list[str]:
@@ -333,14 +357,18 @@ def render_systems(part: Mapping[str, Any], which: str) -> list[str]:
         cells += [f"{system[key]:.2f}" for key in ("repeating", "novelty", "support", "extracted")]
         seconds = "" if system["seconds"] is None else f"{system['seconds']:.1f}"
         lines.append("| " + " | ".join([*cells, seconds]) + " |")
+    return [f"{which} {part['sections']} test sections:", "\n".join(lines), _differences(part["differences"])]
+
+
+def _differences(differences: Mapping[str, Mapping[str, Any]]) -> str:
     table = ["| paired difference | ROUGE-1 | ROUGE-2 | ROUGE-L |", "| --- | ---: | ---: | ---: |"]
-    for name, scores in part["differences"].items():
+    for name, scores in differences.items():
         cells = [
             f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}], p {one['p_value']:.3f}"
             for one in (scores[key] for key in ROUGE)
         ]
         table.append("| " + " | ".join([name, *cells]) + " |")
-    return [f"{which} {part['sections']} test sections:", "\n".join(lines), "\n".join(table)]
+    return "\n".join(table)
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -350,11 +378,15 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of finished summaries")
     parser.add_argument("--result", type=Path, help="write the result as JSON")
     parser.add_argument("--captions", choices=("prompt", "none"), default="prompt", help="default: prompt")
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="output of a run with captions, to compare with")
     parser.add_argument("--batch-size", type=int, default=8, help="documents at once (default: 8)")
     parser.add_argument("--limit", type=int, help="only the first sections (default: all)")
     parser.add_argument("--written", type=int, default=24, help="sections that models write of (default: 24)")
     parser.add_argument("--tune", action="store_true", help="choose the least support on validation sections")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.beside is not None and (options.tune or options.captions != "none"):
+        parser.error("--beside compares a run without captions: add --captions none, and leave --tune out")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:
