@@ -33,6 +33,7 @@ OWN_TABLES = {
     "paired_test": paired_test.render,
     "data": data.render,
     "default_model": default_model.render,
+    "default_model_no_captions": default_model.render,
     "figure_selection": figure_selection_results.render,
     "quantization_smollm2": quantization.markdown,
     "quantization": quantization.markdown,

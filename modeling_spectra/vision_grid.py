@@ -145,7 +145,10 @@ def check_tower(tower: PreTrainedConfig, name: str, image_size: int | None) -> N
             f"{name} reads images of {tower.image_size} pixels and the model images of {image_size} (image_size); all towers "
             "read what one image processor makes: use a checkpoint and an image processor of the same size."
         )
-    if min(grid.side for grid in kind.grids(tower, image_size)) < 1:
+    sides = [grid.side for grid in kind.grids(tower, image_size)]
+    if not sides:
+        raise ValueError(f"{name} ({tower.model_type}) has no hidden state that can be read: give it a layer or more.")
+    if min(sides) < 1:
         raise ValueError(
             f"image_size is {image_size}, of which {name} ({tower.model_type}) leaves no patch: use larger images."
         )

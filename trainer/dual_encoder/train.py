@@ -44,7 +44,7 @@ def read_recipe(file: Path = RECIPE) -> Recipe:
         SpectraSumError: The file cannot be read, lacks a field, or has one that is unknown.
     """
     try:
-        [recipe] = HfArgumentParser(Recipe).parse_yaml_file(str(file))
+        [recipe] = HfArgumentParser(Recipe, allow_abbrev=False).parse_yaml_file(str(file))
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise SpectraSumError(
             f"{file}: this is no recipe of the dual encoder: {' '.join(str(error).split())}"

@@ -33,5 +33,5 @@ def test_what_cannot_be_trained_on_is_told(tmp_path):
     write_split(tmp_path, "train", texts=False)
     with pytest.raises(SpectraSumError, match="none of its train figures has a caption or an alternative text"):
         read_figures(tmp_path, "train")
-    with pytest.raises(SpectraSumError, match="nowhere: there is no such folder"):
+    with pytest.raises(SpectraSumError, match="nowhere: there is no such file or folder"):
         read_figures(tmp_path / "nowhere", "train")

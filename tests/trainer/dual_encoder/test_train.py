@@ -87,7 +87,7 @@ def test_bad_input_is_one_line(towers, tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.startswith(f"error: {recipe}: ") and message in error and error.count("\n") == 1
     assert main(["--data", str(tmp_path / "none"), "--output", str(tmp_path / "run")]) == 2
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "there is no such file or folder" in capsys.readouterr().err
 
 
 def test_heads_that_are_too_large_are_not_shipped(towers, tmp_path, capsys):
