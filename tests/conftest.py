@@ -26,30 +26,11 @@ TOGETHER = {
     "test_causal.py": "smollm2",
     "test_summarize_command.py": "smollm2",
 }
-# Files of half a minute and more come first: at the end, one would keep a process busy while the others wait.
-LONG = {
-    "test_closed_world_benchmark.py",
-    "test_demo.py",
-    "test_distributed.py",
-    "test_docs.py",
-    "test_docs_on_the_hub.py",
-    "test_faults.py",
-    "test_feature_cache.py",
-    "test_generating.py",
-    "test_hub_data.py",
-    "test_push_metrics.py",
-    "test_push_model.py",
-    "test_push_space.py",
-    "test_sweep.py",
-    "test_training_push.py",
-    "test_two_processes.py",
-}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes, the tests of a file stay in one, since they share what its fixtures make."""
-    items.sort(key=lambda item: item.path.name not in LONG)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
 
