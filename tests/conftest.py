@@ -1,5 +1,6 @@
 """Environment of all tests: no network, one thread. It must be set before any library reads it."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes, the tests of a file stay in one, since they share what its fixtures make."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
+
+
+def pytest_collection_finish() -> None:
+    """What the imports have made stays: each training collects garbage at its end, and would look at all of it anew."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
