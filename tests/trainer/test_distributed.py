@@ -6,8 +6,6 @@ Each optimizer step takes one article of each process. In one of the steps that 
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.models.loading import load_model
 from tests.double_precision import EXACT, double_precision
+from tests.forked_process import LAUNCHER, ForkedProcess, run
 from tests.tiny import SENTENCES, picture, tiny_model
 from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
@@ -142,28 +141,27 @@ def adapters(folder) -> SimpleNamespace:
 
 def launch(folder: Path, config: str, output: str, *argv: str, kill: bool = False) -> None:
     """A training in two processes; with `kill` all are killed once the checkpoint of step 2 is there."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / config)]
+    command = [*LAUNCHER, "--config_file", str(CONFIGS / config)]
     command += ["--num_processes", "2", str(ROOT / "tests" / "double_precision.py")]
     command += arguments(folder, output, "--per_device_train_batch_size", "1", *argv)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     log = folder / f"{output}.log"
-    with log.open("a") as stream:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=stream)
-        deadline = time.monotonic() + 300
-        while kill and process.poll() is None and not (folder / output / "checkpoint-2/trainer_state.json").is_file():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        if kill:
-            assert process.poll() is None, log.read_text()[-3000:]
-            # The launcher starts the others in sessions of their own.
-            for victim in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-                victim.kill()
-            process.wait()
-            assert not (folder / output / "metrics.json").exists()
-            for checkpoint in (folder / output).glob("checkpoint-[!2]*"):
-                shutil.rmtree(checkpoint)
-        else:
-            assert process.wait(300) == 0, log.read_text()[-3000:]
+    process = ForkedProcess(command, folder, environment, log, log)
+    deadline = time.monotonic() + 300
+    while kill and process.poll() is None and not (folder / output / "checkpoint-2/trainer_state.json").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    if kill:
+        assert process.poll() is None, log.read_text()[-3000:]
+        # Those that the launcher starts outlive it otherwise.
+        for victim in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+            victim.kill()
+        process.wait()
+        assert not (folder / output / "metrics.json").exists()
+        for checkpoint in (folder / output).glob("checkpoint-[!2]*"):
+            shutil.rmtree(checkpoint)
+    else:
+        assert process.wait(300) == 0, log.read_text()[-3000:]
 
 
 def assert_same_run(folder: Path, output: str, expected: SimpleNamespace) -> None:
@@ -318,11 +316,11 @@ def test_accelerate_configs_open_with_their_launch_line(name):
 def test_a_shard_s_gradient_that_is_no_number_stops_all_processes(folder, whole):
     """The norm is that of all shards: nobody waits for a process that has stopped."""
     (folder / "overflowing.py").write_text(OVERFLOWING)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "fsdp2.yaml")]
+    command = [*LAUNCHER, "--config_file", str(CONFIGS / "fsdp2.yaml")]
     command += ["--num_processes", "2", str(folder / "overflowing.py")]
     command += arguments(folder, "overflow", "--per_device_train_batch_size", "1", "--dtype", "float32", *WHOLE)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = run(command, folder, environment)
     assert done.returncode == 1
     articles = ", ".join(article for article, _ in whole.steps[1])
     message = f"FloatingPointError: the gradient's norm is inf after 1 steps, on the articles {articles}; the last"

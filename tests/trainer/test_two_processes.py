@@ -4,13 +4,12 @@ them: losses, gradients, negatives, and the metrics.
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.double_precision import double_precision
+from tests.forked_process import LAUNCHER, run
 from tests.trainer.training_setup import save_setup, setup_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -26,16 +25,16 @@ SETTINGS = {
 
 def train(folder: Path, processes: int) -> tuple[list[dict], dict]:
     config = str(ROOT / "trainer" / "configs" / "accelerate" / "ddp.yaml")
-    launch = ["--config_file", config, "--num_processes", "2"] if processes == 2 else ["--cpu"]
+    launch = [*LAUNCHER, "--config_file", config, "--num_processes", "2"] if processes == 2 else []
     output = folder / f"run_{processes}"
     training = str(ROOT / "tests" / "double_precision.py")
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, training]
+    command = [*launch, training]
     command += setup_arguments(folder, output)
     # Four articles a step: together, or in two micro-batches of one article in each process.
     batches = ["1", "--gradient_accumulation_steps", "2"] if processes == 2 else ["4"]
     command += ["--per_device_eval_batch_size", "1", "--per_device_train_batch_size", *batches]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = run(command, folder, environment)
     assert done.returncode == 0, done.stderr[-3000:]
     log = json.loads((output / "trainer_state.json").read_text())["log_history"]
     return log, json.loads((output / "metrics.json").read_text())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from spectra_sum import cli
+from tests.forked_process import ForkedProcess
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ("predictions.jsonl", "scores.jsonl", "metrics.json")
@@ -57,17 +58,15 @@ def test_two_processes_give_the_files_of_one(arguments, expected, tmp_path):
 
 def test_killed_run_ends_as_an_uninterrupted_one(arguments, expected, tmp_path):
     batches = tmp_path / "batches"
-    command = [sys.executable, *COMMAND.split(), *arguments, "--output", str(tmp_path)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    command = [*COMMAND.split(), *arguments, "--output", str(tmp_path)]
+    log = tmp_path.with_suffix(".log")
+    process = ForkedProcess(command, ROOT, environment(), log, log)
     deadline = time.monotonic() + 200
     while not any(file.stat().st_size for file in batches.glob("*.jsonl")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.kill()
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors[-3000:]
+    assert process.wait(200) == -signal.SIGKILL, log.read_text()[-3000:]
     (file,) = batches.glob("*.jsonl")
     finished = file.read_bytes()
     assert 1 <= finished.count(b"\n") < 7

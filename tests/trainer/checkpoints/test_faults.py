@@ -13,7 +13,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 import trainer.train
+from tests.forked_process import LAUNCHER, run
 from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_trainer
 from trainer.checkpoints.graceful_stop import GracefulStop, evaluation_is_missing, keep_workers
@@ -70,6 +70,14 @@ if __name__ == "__main__":
     if rank == int(os.environ.get("WORLD_SIZE", 1)) - 1:
         trainer.train.build_trainer = add_callback(AtStep(step, lambda: os.kill(os.getpid(), number)))
     trainer.train.main(sys.argv[4:])
+"""
+# Runs a script in a process whose files have a greatest size.
+LIMITED = """
+import resource, runpy, sys
+
+resource.setrlimit(resource.RLIMIT_FSIZE, 2 * (int(sys.argv[1]),))
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 # Under the size of the weights, and between theirs and the optimizer's.
 LESS_THAN_WEIGHTS, LESS_THAN_OPTIMIZER = 300_000, 800_000
@@ -117,10 +125,9 @@ def resume(output: Path, *more: str) -> None:
     main(options(output, "--resume_from_checkpoint", "latest", *more))
 
 
-def start(command: list[str], **kwargs) -> subprocess.CompletedProcess:
+def start(command: list[str]) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *command]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, **kwargs)
+    return run(command, ROOT, environment)
 
 
 def part_of(whole: Path, output: Path, *steps: int) -> Path:
@@ -365,7 +372,7 @@ def test_a_worker_ends_with_its_training_and_by_nobody_else_s_sigterm():
 def test_two_processes_choose_the_same_checkpoint_and_stop_at_the_same_step(whole):
     output = part_of(whole, whole.with_name("two_processes"), 3, 6)
     os.truncate(output / "checkpoint-6" / "optimizer.pt", 1000)
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    launch = [*LAUNCHER, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     launch += [str(whole.parent / "signalled.py"), "5", str(signal.SIGTERM.value), str(output)]
     done = start([*launch, *options(output, "--resume_from_checkpoint", "latest")])
     assert done.returncode == 1
@@ -385,11 +392,10 @@ def test_a_full_disk_ends_the_training_in_one_line_and_keeps_the_last_checkpoint
     output = part_of(whole, whole.with_name("full_disk"), 3)
     before = contents(output / "checkpoint-3")
     command = [str(ROOT / "trainer" / "train.py"), *options(output, "--resume_from_checkpoint", "latest")]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LESS_THAN_OPTIMIZER, LESS_THAN_OPTIMIZER))
-
-    done = start([*command, "--save_total_limit", "1"], preexec_fn=limit)
+    limited = output / "limited.py"
+    limited.write_text(LIMITED)
+    done = start([str(limited), str(LESS_THAN_OPTIMIZER), *command, "--save_total_limit", "1"])
+    limited.unlink()
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import closed_world_dataset
 from spectra_sum.summaries.article_images import UndecodedArticles
 from tests.double_precision import double_precision
+from tests.forked_process import LAUNCHER, run
 from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import trainer_parts
 from trainer.collator import SummarizationCollator
@@ -338,16 +337,9 @@ def test_training_on_a_stream_and_with_the_default_collator(folder, articles):
 def test_a_stream_in_two_processes_counts_every_article_once(folder, trainer, articles):
     (folder / "two.py").write_text(IN_TWO_PROCESSES)
     config = str(ROOT / "trainer" / "configs" / "accelerate" / "ddp.yaml")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", "2"]
+    command = [*LAUNCHER, "--config_file", config, "--num_processes", "2", str(folder / "two.py"), str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, str(folder / "two.py"), str(folder)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = run(command, folder, environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((folder / "two.json").read_text())
     with double_precision():

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from safetensors.torch import load_file
 import trainer.building
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
+from tests.forked_process import LAUNCHER, run
 from tests.tiny import save_text_folder
 from tests.trainer.features.feature_setup import IMAGES_OF_ARTICLES, save_backbones, write_msmo
 from tests.trainer.training_setup import write_settings
@@ -203,13 +202,13 @@ def test_the_command_fills_what_qlora_then_finds(make_trainer, tmp_path, dataset
 def test_the_command_fills_with_two_processes_what_training_then_finds(
     make_trainer, tmp_path, datasets, backbones, monkeypatch
 ):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command = [*LAUNCHER, "--multi_gpu", "--num_processes", "2"]
     command += ["--main_process_port", "0", str(ROOT / "trainer" / "cache_features.py")]
     arguments = ["--config", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "other")]
     arguments += ["--dataset", datasets["msmo"][0], "--vision_backbone", backbones["siglip"]]
     arguments += ["--text_backbone", backbones["text"], "--cache_dir", str(tmp_path / "cache")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    done = run([*command, *arguments], tmp_path, environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("the features of 11 articles are in") == 1
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*.safetensors")}

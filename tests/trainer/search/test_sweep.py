@@ -5,8 +5,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import weakref
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import yaml
 from filelock import FileLock
 
 from modeling_spectra import SpectraSumConfig
+from tests.forked_process import run
 from tests.trainer.training_setup import save_setup
 
 optuna = pytest.importorskip("optuna", reason="sweeps need the extra sweep")
@@ -97,7 +96,8 @@ def validation_losses(config: Path, output: Path, *more: str) -> list[float]:
 def killed(folder):
     """A sweep of two completed trials that is killed within the second training step of its second trained trial."""
     output = folder / "killed"
-    script = f"""
+    script = folder / "killed.py"
+    text = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 from trainer import sweep
@@ -115,9 +115,8 @@ TrialTrainer.training_step = dying_step
 sweep.main({arguments(folder, output)!r})
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
-    )
+    script.write_text(text)
+    done = run([str(script)], folder, environment)
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     return output
 
