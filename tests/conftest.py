@@ -1,4 +1,7 @@
-"""Environment of all tests: no network, one thread. It must be set before any library reads it."""
+"""Environment of all tests: no network, one thread, no garbage looked for while modules are imported.
+
+It must be set before any library reads it.
+"""
 
 import gc
 import os
@@ -8,6 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+gc.disable()
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -36,10 +41,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A long text is cut: whole, the hostile documents alone would make ten megabytes of what processes tell each other."""
+    return f"{val[:40]!r}…{len(val)}" if isinstance(val, str) and len(val) > 60 else None
+
+
 def pytest_collection_finish() -> None:
     """What the imports have made stays: each training collects garbage at its end, and would look at all of it anew."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

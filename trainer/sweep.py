@@ -6,6 +6,7 @@ the study's database, the table of trials (`trials.json`, `trials.md`) and the b
 """
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from typing import Any
 if __name__ == "__main__":
     # A script's own folder comes first on the path, where its modules would shadow libraries.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    # What imports make stays: collections of garbage while they run would make the start half as long again.
+    gc.disable()
 
 try:
     import optuna

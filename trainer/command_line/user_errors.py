@@ -1,5 +1,6 @@
 """How a script of training ends: what a user can mend is one line, everything else keeps its traceback."""
 
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +34,9 @@ def run(main: Callable[[], object], program: str, when_interrupted: str = "") ->
         The exit code: 0, that of a `SpectraSumError` (2 for bad input), 1 for a checkpoint that could not be written, 2
         for a file that cannot be read or written, 130 for an interrupted process. Any other error is raised.
     """
+    # A script imports without collections of garbage.
+    gc.freeze()
+    gc.enable()
     try:
         main()
     except KeyboardInterrupt:

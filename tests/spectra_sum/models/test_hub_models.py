@@ -12,7 +12,8 @@ from tests.spectra_sum.models.hub_stub import COMMIT, files_of, hub_stub
 
 # Where the Hub is, libraries read when they are imported. Between its tries the client waits for minutes.
 PROGRAM = """
-import json, sys, time
+import gc, json, sys, time
+gc.disable()
 from spectra_sum.models.loading import load_any
 from spectra_sum.models.sources import ModelError
 
