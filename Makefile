@@ -51,7 +51,7 @@ dual-encoder: $(VENV)/.installed-models
 	$(RUN) -m trainer.dual_encoder.train --data $(DATA) --output runs/dual_encoder --export
 
 test: lint
-	$(RUN) -m pytest --numprocesses 2 --dist loadgroup
+	$(RUN) -m pytest --numprocesses 3 --dist loadgroup
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

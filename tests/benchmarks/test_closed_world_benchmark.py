@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.forked_process import run as run_forked
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "closed_world.py"
@@ -29,8 +31,8 @@ def module() -> ModuleType:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, str]:
     folder = tmp_path_factory.mktemp("benchmark")
-    command = [sys.executable, str(SCRIPT), "--output", str(folder / "runs"), "--result", str(folder / "result.json")]
-    done = subprocess.run([*command, *OPTIONS.split()], cwd=ROOT, capture_output=True, text=True)
+    command = [str(SCRIPT), "--output", str(folder / "runs"), "--result", str(folder / "result.json")]
+    done = run_forked([*command, *OPTIONS.split()], ROOT, os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, json.loads((folder / "result.json").read_text()), done.stdout
 

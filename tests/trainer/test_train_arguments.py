@@ -25,6 +25,7 @@ MATRIX = FOLDER / "matrix" / "overhead_variants.yaml"
 DEPTHS = {
     "closed_world": 3,
     "smollm2_lora": 30,
+    "openstax_pictures": 30,
     "openstax_smollm2": 30,
     "llava_onevision_0_5b": 24,
     "llava_onevision_7b_qlora": 28,

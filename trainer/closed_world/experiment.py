@@ -139,8 +139,8 @@ def make_siglip(experiment: Experiment) -> None:
 
 def make_text_model(experiment: Experiment) -> None:
     """The world's text model; the tokenizer is made first if it is missing."""
-    steps = {"steps": experiment.backbone_steps} if experiment.backbone_steps else {}
-    settings = TextModelSettings(seed=experiment.seed, **steps)
+    steps = experiment.backbone_steps
+    settings = TextModelSettings(seed=experiment.seed, **({"copy_steps": steps, "steps": steps} if steps else {}))
     train = prepare_articles(experiment)["train"]
     train_text_model(experiment.backbones / "text", make_tokenizer(experiment), train, settings)
 

@@ -1,8 +1,8 @@
 """The whole demo chain at two steps: its files, their structure, and that running it again changes nothing."""
 
 import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from spectra_sum.cli import main as spectra_sum
 from spectra_sum.models.loading import load_model
+from tests.forked_process import run
 from trainer.closed_world.demo import VARIANTS
 
 ROOT = Path(__file__).parents[3]
@@ -17,8 +18,8 @@ OPTIONS = "--steps 2 --backbone-steps 2 --articles 40 --eval-articles 4 --predic
 
 
 def run_demo(output: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "trainer.closed_world.demo", "--output", str(output), *OPTIONS.split(), *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = ["-m", "trainer.closed_world.demo", "--output", str(output), *OPTIONS.split(), *more]
+    return run(command, ROOT, os.environ)
 
 
 @pytest.fixture(scope="module")
