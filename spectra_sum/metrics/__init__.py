@@ -12,4 +12,6 @@ def load_metric(name: str) -> "evaluate.Metric":
     # It takes seconds to import, and a training needs what lies beside the metrics.
     import evaluate
 
-    return evaluate.load(str(Path(__file__).with_name(name) / f"{name}.py"), module_type="metric")
+    # On the disk, evaluations that run at the same time would wait for each other's files, a second for each result.
+    path = Path(__file__).with_name(name) / f"{name}.py"
+    return evaluate.load(str(path), module_type="metric", keep_in_memory=True)

@@ -54,6 +54,14 @@ def columns(pairs) -> dict[str, list[str]]:
     return {"predictions": [pair[0] for pair in pairs], "references": [pair[1] for pair in pairs]}
 
 
+def test_evaluations_at_the_same_time_share_no_file():
+    first, second = load_metric("summary_rouge"), load_metric("summary_rouge")
+    for metric, text in ((first, "A harbour."), (second, "A market.")):
+        metric.add(prediction=text, reference="A harbour.")
+        assert metric.filelock is None and metric.cache_file_name is None
+    assert (first.compute()["rouge1"], second.compute()["rouge1"]) == (1.0, 0.5)
+
+
 def test_each_metric_loads_offline_in_a_process_without_this_project(tmp_path):
     for name in NAMES:
         shutil.copytree(PACKAGE / "metrics" / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
