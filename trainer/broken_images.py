@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.utils import logging
 
 from spectra_sum.atomic_write import write_text_atomically
-from spectra_sum.summaries.article_images import BrokenImage, count_broken
+from spectra_sum.records.article_images import BrokenImage, count_broken
 from trainer.checkpoints.run_record import RUN_RECORD
 
 logger = logging.get_logger(__name__)

@@ -9,9 +9,9 @@ from PIL import Image
 from modeling_spectra import SpectraSumProcessor
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import negative_key
+from spectra_sum.records.article_images import BrokenImage, ReadImages, read_images
+from spectra_sum.records.image_texts import captions_for, image_texts
 from spectra_sum.sentences import reference_sentences
-from spectra_sum.summaries.article_images import BrokenImage, ReadImages, read_images
-from spectra_sum.summaries.image_texts import captions_for, image_texts
 from trainer.features.cache import CachedFeatures
 from trainer.features.shards import PER_IMAGE, id_key
 

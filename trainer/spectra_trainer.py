@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
 from spectra_sum.errors import SpectraSumError
-from spectra_sum.summaries.article_images import BrokenImage, UndecodedArticles
+from spectra_sum.records.article_images import BrokenImage, UndecodedArticles
 from trainer.arguments import SpectraTrainingArguments
 from trainer.broken_images import BrokenImages
 from trainer.checkpoints.adapter_card import AdapterRun

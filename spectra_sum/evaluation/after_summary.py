@@ -6,10 +6,10 @@ from typing import Any
 import datasets
 from tqdm.auto import tqdm
 
+from spectra_sum.records.article_images import UndecodedArticles
+from spectra_sum.records.record_documents import document_of
 from spectra_sum.selection.after_summary import ImageRanker
 from spectra_sum.sentences import split_sentences
-from spectra_sum.summaries.article_images import UndecodedArticles
-from spectra_sum.summaries.record_documents import document_of
 
 
 def select_after_summary(

@@ -9,6 +9,7 @@ from PIL import Image
 
 from spectra_sum.evaluation.curves import calibration, precision_over_k
 from spectra_sum.evaluation.readable_articles import ReadableArticles
+from spectra_sum.records.article_images import BrokenImage, UndecodedArticles, read_images
 from spectra_sum.report import (
     CalibrationCurve,
     PrecisionCurve,
@@ -18,7 +19,6 @@ from spectra_sum.report import (
     ScoreTable,
     write_report,
 )
-from spectra_sum.summaries.article_images import BrokenImage, UndecodedArticles, read_images
 from spectra_sum.summaries.remarks import summary_remarks
 
 MAX_K = 10

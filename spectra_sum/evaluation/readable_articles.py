@@ -12,7 +12,7 @@ import datasets
 from tqdm.auto import tqdm
 
 from spectra_sum.msmo.sources import image_counts
-from spectra_sum.summaries.article_images import BrokenImage, UndecodedArticles, read_images
+from spectra_sum.records.article_images import BrokenImage, UndecodedArticles, read_images
 
 # In `metrics.json`; all are counted.
 MAX_NAMED = 20

@@ -47,10 +47,10 @@ from spectra_sum.models.loading import load_any, load_model, weight_digests
 from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER
 from spectra_sum.msmo.builder import stored_damage
 from spectra_sum.msmo.sources import articles_digest
+from spectra_sum.records.article_images import BrokenImage
 from spectra_sum.selection.after_summary import ImageRanker
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 from spectra_sum.sentences import reference_sentences
-from spectra_sum.summaries.article_images import BrokenImage
 from spectra_sum.summaries.encoder_on_demand import EncoderOnDemand
 from spectra_sum.summaries.prediction import met_broken_images
 

@@ -10,10 +10,10 @@ from tqdm.auto import tqdm
 
 from spectra_sum.evaluation.scores import ArticleEmbeddings
 from spectra_sum.metrics.dual_encoder import DualEncoder
+from spectra_sum.records.article_images import BrokenImage, UndecodedArticles, read_images
 from spectra_sum.seeds import stable_seed
 from spectra_sum.selection.methods import SelectionSettings, select
 from spectra_sum.sentences import split_sentences
-from spectra_sum.summaries.article_images import BrokenImage, UndecodedArticles, read_images
 
 
 def embed_texts(encoder: DualEncoder, texts: Sequence[Sequence[str]]) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from modeling_spectra.rgb_images import DECODING_ERRORS
 
-from ..summaries.article_images import BrokenImage, UndecodedArticles, read_images
+from ..records.article_images import BrokenImage, UndecodedArticles, read_images
 
 _BATCH = 256
 

@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from ..msmo.builder import load_msmo
 from ..msmo.closed_world import closed_world_dataset
 from ..msmo.sources import image_counts
-from ..summaries.article_images import BrokenImage
+from ..records.article_images import BrokenImage
 from .broken_files import find_broken
 from .columns import USUAL_NAMES, find_columns, parse_columns
 from .formats import CLOSED_WORLD, SPLIT_KEYWORDS, OwnDataError, Source, check_no_own_options, find_source

@@ -14,7 +14,7 @@ from ..models.sources import ModelError, find_smollm2
 from ..msmo.builder import stored_damage
 from ..msmo.integrity import DAMAGE_KINDS
 from ..msmo.sources import image_counts
-from ..summaries.article_images import BrokenImage, UndecodedArticles
+from ..records.article_images import BrokenImage, UndecodedArticles
 from .broken_files import find_broken
 from .formats import OwnDataError
 from .loading import check_split, without_summary

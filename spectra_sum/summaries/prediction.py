@@ -9,8 +9,8 @@ from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from modeling_spectra.summarization import with_image_features
 
-from .article_images import BrokenImage, ReadImages, read_images, undecoded
-from .image_texts import captions_for
+from ..records.article_images import BrokenImage, ReadImages, read_images, undecoded
+from ..records.image_texts import captions_for
 
 
 class BatchPredictions(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spectra_sum.msmo import load_msmo
-from spectra_sum.summaries.article_images import BrokenImage
+from spectra_sum.records.article_images import BrokenImage
 from tests.trainer.features.feature_setup import save_backbones, write_msmo
 from tests.trainer.training_setup import write_settings
 from trainer.broken_images import BrokenImages, RecordBrokenImages

@@ -17,7 +17,7 @@ from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.evaluation.readable_articles import without_broken
 from spectra_sum.evaluation.scores import score_predictions
-from spectra_sum.summaries.article_images import BrokenImage, ReadImages
+from spectra_sum.records.article_images import BrokenImage, ReadImages
 from spectra_sum.summaries.prediction import met_broken_images, predict_batch, with_broken_images
 from trainer.arguments import SpectraTrainingArguments
 from trainer.broken_images import BrokenImages

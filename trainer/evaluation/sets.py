@@ -9,8 +9,8 @@ from torch.utils.data import IterableDataset
 
 from modeling_spectra import SpectraSumProcessor
 from spectra_sum.errors import SpectraSumError
-from spectra_sum.summaries.article_images import decoded, read_images
-from spectra_sum.summaries.image_texts import captions_for
+from spectra_sum.records.article_images import decoded, read_images
+from spectra_sum.records.image_texts import captions_for
 from trainer.collator import SummarizationCollator
 
 # What the scores read of an article; the others are optional.

@@ -17,8 +17,8 @@ from filelock import FileLock
 from safetensors import safe_open
 
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.records.article_images import BrokenImage
 from spectra_sum.sentences import reference_sentences
-from spectra_sum.summaries.article_images import BrokenImage
 from trainer.features.extraction import FeatureExtractor, read_columns
 from trainer.features.shards import (
     Content,

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 from transformers.utils import logging
 
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
+from spectra_sum.records.article_images import UndecodedArticles, read_images
+from spectra_sum.records.image_texts import COLUMNS as TEXT_COLUMNS
+from spectra_sum.records.image_texts import image_texts as texts_of
 from spectra_sum.sentences import reference_sentences
-from spectra_sum.summaries.article_images import UndecodedArticles, read_images
-from spectra_sum.summaries.image_texts import COLUMNS as TEXT_COLUMNS
-from spectra_sum.summaries.image_texts import image_texts as texts_of
 from trainer.checkpoints.graceful_stop import outlive_signals
 from trainer.objectives.dpp_teacher import DPPTeacher
 

@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.records.image_texts import COLUMNS as TEXT_COLUMNS
 from spectra_sum.sentences import reference_sentences
-from spectra_sum.summaries.image_texts import COLUMNS as TEXT_COLUMNS
 
 # Shards that a process keeps mapped.
 MOST_OPEN = 64

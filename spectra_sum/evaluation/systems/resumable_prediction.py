@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.models.loading import LoadedModel
+from spectra_sum.records.article_images import UndecodedArticles
 from spectra_sum.seeds import stable_seed
-from spectra_sum.summaries.article_images import UndecodedArticles
 from spectra_sum.summaries.prediction import predict_summaries
 
 

@@ -23,7 +23,7 @@ from spectra_sum.models.loading import LoadedModel
 from spectra_sum.models.sources import DEFAULT_TEXT_ENCODER, find_smollm2
 from spectra_sum.models.text_encoder import load_text_encoder
 from spectra_sum.msmo.sources import image_counts
-from spectra_sum.summaries.image_texts import image_texts, texts_digest
+from spectra_sum.records.image_texts import image_texts, texts_digest
 from spectra_sum.summaries.remarks import predictor_is_trained
 
 

@@ -12,7 +12,7 @@ from spectra_sum.evaluation.curves import calibration, precision_over_k
 from spectra_sum.evaluation.prediction_files import read_predictions
 from spectra_sum.evaluation.readable_articles import ReadableArticles, without_broken
 from spectra_sum.evaluation.systems.sources import UNTRAINED_PREDICTOR
-from spectra_sum.summaries.article_images import BrokenImage
+from spectra_sum.records.article_images import BrokenImage
 from tests import tiny
 
 SHORT = ("--max-length", 200, "--max-new-tokens", 4, "--batch-size", 4)

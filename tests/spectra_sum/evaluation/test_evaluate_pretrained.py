@@ -7,10 +7,10 @@ import pytest
 from spectra_sum import cli
 from spectra_sum.extraction.extract import extract
 from spectra_sum.models.loading import load_any
+from spectra_sum.records.record_documents import document_of
 from spectra_sum.selection.after_summary import ImageRanker
 from spectra_sum.sentences import split_sentences
 from spectra_sum.summaries.options import SummaryOptions
-from spectra_sum.summaries.record_documents import document_of
 from spectra_sum.summaries.summarizer import Summarizer
 from tests import tiny
 from tests.hashing_encoder import HashingEncoder

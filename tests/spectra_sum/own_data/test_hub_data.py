@@ -83,7 +83,7 @@ def test_a_folder_of_images_is_read_from_the_cache_and_as_a_stream(hub, publishe
 import json, sys
 from spectra_sum.own_data.formats import find_source
 from spectra_sum.own_data.loading import load_split, load_splits
-from spectra_sum.summaries.article_images import UndecodedArticles, read_images
+from spectra_sum.records.article_images import UndecodedArticles, read_images
 whole = load_split(sys.argv[1], "train")
 (stream,) = load_splits(find_source(sys.argv[1]), streaming=True).values()
 rows = [list(map(UndecodedArticles(whole).__getitem__, range(len(whole)))), list(stream)]

@@ -12,7 +12,7 @@ from spectra_sum.msmo.sources import articles_digest, image_counts
 from spectra_sum.own_data.formats import OwnDataError, find_source
 from spectra_sum.own_data.loading import load_articles, load_split, load_splits
 from spectra_sum.own_data.rows import article_features
-from spectra_sum.summaries.article_images import UndecodedArticles, read_images
+from spectra_sum.records.article_images import UndecodedArticles, read_images
 from tests.own_data import COLUMNS, KINDS, NAMES, colour, make_articles, write_data, write_images
 
 

@@ -15,7 +15,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from spectra_sum.summaries.article_images import UndecodedArticles
+from spectra_sum.records.article_images import UndecodedArticles
 from tests.double_precision import double_precision
 from tests.forked_process import LAUNCHER, run
 from tests.trainer.training_setup import save_setup, setup_arguments

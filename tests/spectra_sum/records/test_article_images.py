@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from modeling_spectra.rgb_images import flat_rgb
-from spectra_sum.summaries.article_images import BrokenImage, UndecodedArticles, count_broken, decoded, read_images
+from spectra_sum.records.article_images import BrokenImage, UndecodedArticles, count_broken, decoded, read_images
 from tests.tiny import picture
 
 

@@ -5,8 +5,8 @@ from datasets import Dataset, List, Value
 from datasets import Image as ImageFeature
 
 from spectra_sum.errors import SpectraSumError
-from spectra_sum.summaries.article_images import ReadImages
-from spectra_sum.summaries.image_texts import captions_for, image_texts
+from spectra_sum.records.article_images import ReadImages
+from spectra_sum.records.image_texts import captions_for, image_texts
 from spectra_sum.summaries.prediction import predict_summaries
 from tests.tiny import picture, tiny_model, tiny_processor
 
