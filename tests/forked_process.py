@@ -5,6 +5,7 @@ What those libraries read of the environment while they are imported (HF_ENDPOIN
 """
 
 import gc
+import importlib.util
 import multiprocessing
 import os
 import runpy
@@ -45,6 +46,8 @@ def _launch(arguments: Sequence[str]) -> None:
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     parsed = launch_command_parser().parse_args(arguments)
+    if parsed.module:
+        parsed.module, parsed.training_script = False, importlib.util.find_spec(parsed.training_script).origin
     # Options of torchrun, to which all that it knows is passed on.
     parsed.run_path, parsed.start_method = True, "fork"
     launch_command(parsed)

@@ -17,10 +17,11 @@ ARROWS: dict[str, set[str]] = {
     "spectra_sum.msmo": {"spectra_sum.documents"},
     "spectra_sum.metrics": set(),
     "spectra_sum.openstax": {"spectra_sum.documents", "spectra_sum.errors", "spectra_sum.msmo"},
+    "spectra_sum.records": {"modeling_spectra", "spectra_sum.documents", "spectra_sum.errors"},
     # What a name of data stands for is known before anything is read; whoever reads articles comes later.
     "spectra_sum.own_data": {
         "modeling_spectra",
-        *(f"spectra_sum.{part}" for part in ("documents", "errors", "models", "msmo", "sentences", "summaries")),
+        *(f"spectra_sum.{part}" for part in ("documents", "errors", "models", "msmo", "records", "sentences")),
     },
     "hub_upload": {"modeling_spectra", "spectra_sum"},
     "trainer": {"hub_upload", "modeling_spectra", "spectra_sum"},

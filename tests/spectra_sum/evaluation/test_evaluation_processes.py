@@ -2,15 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from spectra_sum import cli
-from tests.forked_process import ForkedProcess
+from tests.forked_process import LAUNCHER, ForkedProcess, run
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ("predictions.jsonl", "scores.jsonl", "metrics.json")
@@ -43,10 +41,10 @@ def environment() -> dict[str, str]:
 
 def test_two_processes_give_the_files_of_one(arguments, expected, tmp_path):
     # Accelerate's name for several processes on one machine, be there GPUs or none; `--cpu` starts only one.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch = [*LAUNCHER, "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command = [*launch, *COMMAND.split(), *arguments, "--output", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    done = run(command, ROOT, environment())
     assert done.returncode == 0, done.stderr[-3000:]
     assert contents(tmp_path) == expected
     # Seven batches: four of one process, three of the other.
