@@ -38,7 +38,8 @@ def test_memory_is_that_of_the_step_and_not_of_what_was_before(tmp_path, capsys)
     del earlier
     main(["--size", "test", "--peak-memory-of", "embeddings/three", "--output", str(tmp_path / "x.json")])
     memory = json.loads(capsys.readouterr().out)
-    assert memory["before"] <= memory["peak"] < memory["before"] + 4 * 50_000_000
+    # Half of what was there earlier. The process may also give back meanwhile what other tests have left.
+    assert abs(memory["peak"] - memory["before"]) < 4 * 50_000_000
 
 
 @pytest.fixture
