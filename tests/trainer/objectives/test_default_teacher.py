@@ -29,6 +29,7 @@ from trainer.command_line import parsing
 from trainer.features.key import describe_default_teacher
 from trainer.objectives import default_teacher as module
 from trainer.objectives.default_teacher import DefaultTeacher, load_default_teacher
+from trainer.objectives.dpp_teacher import mean_spread
 from trainer.objectives.losses import distillation_loss
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.train import parse_arguments
@@ -97,6 +98,17 @@ def test_the_collator_gives_it_the_images_that_can_be_read():
             SummarizationCollator(tiny_processor(), 400, **withheld, teacher_reads_images=True)
 
 
+def test_what_is_random_after_loading_does_not_depend_on_it(monkeypatch):
+    """The networks are made with random weights before those of the packages take their place."""
+    monkeypatch.setattr(module, "load_default_dual_encoder", lambda: torch.rand(3))
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    teacher = load_default_teacher(tiny_config(teacher_text_scale=0.25), CPU)
+    assert torch.equal(torch.rand(3), expected)
+    assert teacher.text_scale == 0.25 and teacher.beta == tiny_config().teacher_beta
+
+
 @pytest.fixture
 def installed():
     try:
@@ -107,12 +119,7 @@ def installed():
 
 def test_the_packages_label_the_figures_of_an_example(installed):
     config = tiny_config(teacher_kappa=1.0)
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
     teacher = load_default_teacher(config, CPU)
-    # Nothing that is made with random weights afterwards depends on the teacher.
-    assert torch.equal(torch.rand(3), expected)
     documents = map(read_document, sorted((ROOT / "examples").glob("*/*.md")))
     document = max(documents, key=lambda document: len(document.images))
     images, texts = [image.image for image in document.images], [image.description for image in document.images]
@@ -190,14 +197,15 @@ def test_two_steps_on_a_tower_without_a_text_encoder(make_trainer, records, enco
         labels = labels_by_hand(encoder, images, batch["summary_sentences"][row], *numbers)
         marginals[row, : len(images)] = torch.tensor(labels)
     terms = distillation_loss(logits, marginals, batch["image_mask"], config.distill_count_weight)
-    expected = terms.mean().item()
+    spread = mean_spread(marginals, batch["image_mask"]).item()
     metrics = trainer.evaluate()
-    assert metrics["eval_loss_distill"] == pytest.approx(expected, rel=1e-6)
+    assert metrics["eval_loss_distill"] == pytest.approx(terms.mean().item(), rel=1e-6)
+    assert metrics["eval_teacher_spread"] == pytest.approx(spread, rel=1e-6)
     assert metrics["eval_loss"] == pytest.approx(metrics["eval_loss_lm"] + metrics["eval_loss_distill"], rel=1e-9)
 
-    # With their captions they are other ones.
+    # With the images' captions, which the collator gives, the labels are others.
     teacher.text_scale = 0.5
-    assert trainer.evaluate()["eval_loss_distill"] != pytest.approx(expected, rel=1e-3)
+    assert trainer.evaluate()["eval_teacher_spread"] != pytest.approx(spread, rel=0.1)
 
     before = encoder.images
     entries = logged(trainer)
@@ -207,6 +215,17 @@ def test_two_steps_on_a_tower_without_a_text_encoder(make_trainer, records, enco
     assert all("loss_align" not in entry for entry in trainer.state.log_history)
     distinct = {image.tobytes() for article in records["train"] for image in article["images"]}
     assert encoder.images - before == len(distinct)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_resumed_training_has_the_same_labels(make_trainer):
+    whole = make_trainer("--save_strategy", "steps", "--save_steps", "1")
+    expected = logged(whole)
+    resumed = make_trainer()
+    resumed.train(resume_from_checkpoint=str(Path(whole.args.output_dir, "checkpoint-1")))
+    (entry,) = [entry for entry in resumed.state.log_history if "loss_lm" in entry and entry["step"] == 2]
+    assert entry["loss_distill"] == expected[1]["loss_distill"]
+    assert entry.get("teacher_spread") == expected[1].get("teacher_spread")
 
 
 @pytest.mark.usefixtures("float64")
