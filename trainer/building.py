@@ -25,7 +25,7 @@ from modeling_spectra import (
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.models.efficientnet_lite import save_efficientnet_lite0
 from spectra_sum.models.loading import save_random_vision
-from spectra_sum.models.sources import EFFICIENTNET_LITE0, ModelError, find_smollm2
+from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER, EFFICIENTNET_LITE0, ModelError, find_smollm2
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
 from trainer.checkpoints.resuming import resuming_is_asked_for
 from trainer.checkpoints.run_record import write_base_record
@@ -41,7 +41,8 @@ from trainer.collator import SummarizationCollator
 from trainer.data import CLOSED_WORLD, count_excess_images, fit_to_length
 from trainer.features.cache import CachedFeatures
 from trainer.features.filling import prepare_features
-from trainer.objectives.dpp_teacher import DPPTeacher
+from trainer.objectives.default_teacher import check_default_teacher, load_default_teacher
+from trainer.objectives.dpp_teacher import DPPTeacher, SummaryTeacher, process_numbers
 from trainer.quantization import quantize_language_model
 from trainer.spectra_trainer import SpectraTrainer
 from trainer.trainable import lora_config, set_trainable
@@ -162,39 +163,46 @@ def build_teacher(vision: str, config: SpectraSumConfig, device: torch.device) -
         )
     with told_in_one_line(vision):
         tokenizer = AutoTokenizer.from_pretrained(vision)
-    return DPPTeacher(
-        dual_encoder,
-        tokenizer,
-        beta=config.teacher_beta,
-        sigma=config.teacher_sigma,
-        kappa=config.teacher_kappa,
-        epsilon=config.teacher_epsilon,
-        long_summary=config.teacher_long_summary,
-        text_scale=config.teacher_text_scale,
-    )
+    return DPPTeacher(dual_encoder, tokenizer, **process_numbers(config))
+
+
+def load_teacher(
+    data_args: DataArguments, dual_encoder: str, config: SpectraSumConfig, device: torch.device
+) -> SummaryTeacher:
+    """The teacher that `teacher` names; see [`load_default_teacher`] and [`build_teacher`]."""
+    if data_args.teacher == DEFAULT_DUAL_ENCODER:
+        return load_default_teacher(config, device)
+    return build_teacher(dual_encoder, config, device)
 
 
 def find_dual_encoder(
     data_args: DataArguments, config: SpectraSumConfig, backbones: tuple[str, str] | None
 ) -> str | None:
-    """Folder or Hub id of the teacher's dual encoder; None when no loss needs a teacher.
+    """Folder or Hub id of the teacher's dual encoder, or `"default"` where `teacher` is that; None when no loss needs a teacher.
+
+    A teacher is the encoder that the model's image embeddings come from; only the default one brings its own.
 
     Raises:
         SpectraSumError: a loss needs a teacher, and there is no dual encoder, or the image embeddings are not of one.
+        SpectraSumError: The default one has nothing to teach, or cannot teach it; see [`check_default_teacher`].
     """
+    if data_args.teacher == DEFAULT_DUAL_ENCODER:
+        check_default_teacher(config.align_weight, config.distill_weight, data_args.use_images)
+        return DEFAULT_DUAL_ENCODER
     if not data_args.use_images or (config.align_weight == 0 and config.distill_weight == 0):
         return None
     vision = backbones[0] if backbones else data_args.vision_backbone
     if vision is None or (backbones and data_args.vision_backbone is None and data_args.random_vision):
         raise SpectraSumError(
             "align_weight and distill_weight need the dual encoder of the vision tower as their teacher: pass "
-            "vision_backbone, or set both weights to 0."
+            "vision_backbone, set both weights to 0, or align_weight alone with teacher default."
         )
     embedding_tower = (config.embedding_vision_config or config.vision_config).model_type
     if embedding_tower not in DUAL_ENCODER_TOWERS:
         raise SpectraSumError(
             f"the image embeddings are of a {embedding_tower!r} tower, which has no text encoder, and align_weight and "
-            "distill_weight need one as their teacher: set both weights to 0, or pass a SigLIP or CLIP model as vision_backbone."
+            "distill_weight need one as their teacher: set both weights to 0, or align_weight alone with teacher default, or "
+            "pass a SigLIP or CLIP model as vision_backbone."
         )
     return vision
 
@@ -218,7 +226,7 @@ def cached_features(
         processor,
         records,
         dual_encoder=dual_encoder,
-        build_teacher=lambda: build_teacher(dual_encoder, model.config, args.device),
+        build_teacher=lambda: load_teacher(data_args, dual_encoder, model.config, args.device),
         checksum=checksum,
     )
 
@@ -312,7 +320,7 @@ def trainer_parts(
     dual_encoder = find_dual_encoder(data_args, config, backbones)
     teacher = features = None
     if dual_encoder is not None and data_args.cache == "none":
-        teacher = build_teacher(dual_encoder, config, args.device)
+        teacher = load_teacher(data_args, dual_encoder, config, args.device)
     model = make_trainable(model, processor, data_args, args, model_args, keep_base=keep_base)
     if data_args.cache != "none":
         features = cached_features(data_args, args, model, processor, records, dual_encoder)
@@ -339,6 +347,7 @@ def trainer_parts(
             data_args.use_images,
             features,
             teacher_reads_texts=teacher is not None and teacher.text_scale is not None,
+            teacher_reads_images=teacher is not None and teacher.reads_images,
         ),
         "train_dataset": train_records,
         "eval_dataset": eval_records,

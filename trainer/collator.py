@@ -36,8 +36,12 @@ class SummarizationCollator:
         features (`CachedFeatures`, *optional*): Adds the cached features of the articles. With patches no image is decoded,
             and records need no images. With embeddings alone, all candidates are: which of them the summarizer sees is known
             only when the relevance predictor has ranked them.
-        teacher_reads_texts (`bool`, *optional*, defaults to `False`): Adds the images' texts for a [`DPPTeacher`] with a
-            `text_scale`.
+        teacher_reads_texts (`bool`, *optional*, defaults to `False`): Adds the images' texts for a teacher with a `text_scale`.
+        teacher_reads_images (`bool`, *optional*, defaults to `False`): Adds the images themselves for a teacher that
+            `reads_images`, which features with patches do not go with.
+
+    Raises:
+        SpectraSumError: The teacher reads images, and none are decoded.
     """
 
     def __init__(
@@ -47,12 +51,19 @@ class SummarizationCollator:
         use_images: bool = True,
         features: CachedFeatures | None = None,
         teacher_reads_texts: bool = False,
+        teacher_reads_images: bool = False,
     ):
+        if teacher_reads_images and (not use_images or (features is not None and features.patch_shape is not None)):
+            raise SpectraSumError(
+                "teacher_reads_images: no image is decoded without use_images or with cached patches; take the teacher's "
+                "labels from the cache, too."
+            )
         self.processor = processor
         self.max_length = max_length
         self.use_images = use_images
         self.features = features
         self.teacher_reads_texts = teacher_reads_texts
+        self.teacher_reads_images = teacher_reads_images
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -65,7 +76,7 @@ class SummarizationCollator:
         """Records → the processor's tensors with labels, `summary_sentences` (lists of str, of [`reference_sentences`]),
         `negative_keys` (B,), `article_ids` (list of str) and `broken_images` (B lists of the fields of a [`BrokenImage`]);
         with cached features those of [`CachedFeatures.batch`], too, and where the teacher reads them `image_texts` (per article
-        a list of str, one per image).
+        a list of str, one per image) and `teacher_images` (per article a list of PIL images).
 
         A batch without any image gets a blank one per article, masked: it changes no output, and the visual path runs in
         every process, which data-parallel training needs.
@@ -120,6 +131,8 @@ class SummarizationCollator:
             batch["image_texts"] = [
                 image_texts(record, article.indices) for record, article in zip(records, read, strict=True)
             ]
+        if self.teacher_reads_images:
+            batch["teacher_images"] = images
         return {
             **batch,
             "summary_sentences": [reference_sentences(record["summary"]) for record in records],

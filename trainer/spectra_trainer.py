@@ -29,7 +29,8 @@ from trainer.checkpoints.integrity import QUEUE_FILE
 from trainer.checkpoints.push import CheckpointPush
 from trainer.collator import SummarizationCollator
 from trainer.evaluation.generating import GeneratingTrainer
-from trainer.objectives.dpp_teacher import DPPTeacher, TeacherLabels, best_images_embedding, summary_embedding
+from trainer.objectives.default_teacher import check_default_teacher
+from trainer.objectives.dpp_teacher import SummaryTeacher, TeacherLabels, best_images_embedding, summary_embedding
 from trainer.objectives.loss_records import LossRecords
 from trainer.objectives.losses import alignment_loss, distillation_loss
 from trainer.objectives.negative_queue import NegativeQueue
@@ -40,7 +41,14 @@ from trainer.trainer_checks import check_arguments, check_sets
 logger = logging.get_logger(__name__)
 
 # What the collator adds for the losses; the model does not know it.
-FOR_THE_LOSSES = ("summary_sentences", "image_texts", "negative_keys", "article_ids", "broken_images")
+FOR_THE_LOSSES = (
+    "summary_sentences",
+    "image_texts",
+    "teacher_images",
+    "negative_keys",
+    "article_ids",
+    "broken_images",
+)
 FOR_THE_LOSSES += TeacherLabels._fields
 
 
@@ -69,7 +77,8 @@ class SpectraTrainer(GeneratingTrainer):
     off at the text tower's limit so far), when there are any.
 
     Args:
-        teacher (`DPPTeacher`, *optional*): Needed unless `align_weight` and `distill_weight` are 0.
+        teacher (`SummaryTeacher`, *optional*): Needed unless `align_weight` and `distill_weight` are 0: the [`DPPTeacher`] of
+            the model's image embeddings, or a [`DefaultTeacher`], for L_distill alone.
         cached_teacher (`bool`, *optional*, defaults to `False`): The collator adds the teacher's [`TeacherLabels`] to every
             batch, so that no teacher is needed.
         eval_max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt in evaluation.
@@ -99,7 +108,7 @@ class SpectraTrainer(GeneratingTrainer):
     def __init__(
         self,
         *,
-        teacher: DPPTeacher | None = None,
+        teacher: SummaryTeacher | None = None,
         cached_teacher: bool = False,
         eval_max_length: int = 2048,
         use_images: bool = True,
@@ -113,6 +122,7 @@ class SpectraTrainer(GeneratingTrainer):
                 eval_max_length,
                 use_images,
                 teacher_reads_texts=teacher is not None and teacher.text_scale is not None,
+                teacher_reads_images=use_images and teacher is not None and teacher.reads_images,
             )
         sets = (kwargs.get(name) for name in ("train_dataset", "eval_dataset"))
         check_sets(kwargs["args"], kwargs["data_collator"], use_images, *sets)
@@ -125,6 +135,13 @@ class SpectraTrainer(GeneratingTrainer):
             raise SpectraSumError(
                 "align_weight and distill_weight need a teacher: pass a DPPTeacher, or set both to 0 (L_lm alone)."
             )
+        if teacher is not None and teacher.reads_images:
+            check_default_teacher(config.align_weight, config.distill_weight, use_images)
+            if not getattr(self.data_collator, "teacher_reads_images", False):
+                raise SpectraSumError(
+                    "teacher: it reads the images, which data_collator does not give it; make that with "
+                    "teacher_reads_images=True."
+                )
         self.teacher = teacher
         self.eval_max_length = eval_max_length
         self.use_images = use_images
@@ -256,9 +273,12 @@ class SpectraTrainer(GeneratingTrainer):
     def _teacher_labels(self, inputs: dict[str, Any], outputs: SpectraSumOutput) -> TeacherLabels:
         if TeacherLabels._fields[0] in inputs:
             return TeacherLabels(*(inputs[name] for name in TeacherLabels._fields))
-        return self.teacher.label(
-            outputs.image_embeds.detach(), inputs["image_mask"], inputs["summary_sentences"], inputs.get("image_texts")
-        )
+        mask = inputs["image_mask"]
+        if self.teacher.reads_images:
+            image_embeds = self.teacher.embed_images(inputs["teacher_images"], mask)
+        else:
+            image_embeds = outputs.image_embeds.detach()
+        return self.teacher.label(image_embeds, mask, inputs["summary_sentences"], inputs.get("image_texts"))
 
     def _check_finite(self, parts: dict[str, torch.Tensor], article_ids: list[str]) -> dict[str, float]:
         """Stop at a loss that is NaN or infinite: the Trainer would leave it out of its log and go on with its gradient.

@@ -1,22 +1,24 @@
 """The default dual encoder: images by EfficientNet-Lite0, texts by all-MiniLM-L6-v2, and two heads of this project."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import EfficientNetModel
 
 from ..metrics.rgb_images import flat_rgb
-from .efficientnet_lite import load_efficientnet_lite0, pooled_maps
+from .efficientnet_lite import EFFICIENTNET_LITE0_SHA256, load_efficientnet_lite0, pooled_maps
 from .joint_heads import JointHeads, load_joint_heads
 from .sources import DEFAULT_DUAL_ENCODER, ModelError
-from .text_encoder import TextEncoder, load_text_encoder
+from .text_encoder import MINILM_SHA256, TextEncoder, load_text_encoder
 
 FOLDER = Path(__file__).parents[1] / "default_model"
 HEADS_FILE, SETTINGS_FILE = "dual_encoder.safetensors", "dual_encoder.json"
@@ -114,12 +116,44 @@ def load_default_dual_encoder() -> DefaultDualEncoder:
         ModelError: A package that it is made of is not installed or another one, or its heads are damaged.
     """
     tower, text_encoder = load_efficientnet_lite0(), load_text_encoder()
-    try:
-        settings = json.loads((FOLDER / SETTINGS_FILE).read_text(encoding="utf-8"))
-        heads = load_joint_heads(FOLDER / HEADS_FILE)
-        views = ImageViews(tuple(settings["views"]["sides"]), tuple(settings["views"]["blocks"]))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{FOLDER / HEADS_FILE}: the heads are damaged; install spectra-sum again.") from error
+    with _damage_told_in_one_line():
+        heads, views = load_joint_heads(FOLDER / HEADS_FILE), _views()
     encoder = DefaultDualEncoder(tower, text_encoder, heads, views)
     encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
     return encoder
+
+
+def default_dual_encoder_identity() -> dict[str, Any]:
+    """
+    What the embeddings of the default dual encoder depend on, told without loading it.
+
+    Returns:
+        `dict`: `heads`, the SHA-256 of their file, `joint`, the width of the embeddings, `views`, and the SHA-256 of the
+        towers' files, `vision` and `text`, without which they are not loaded.
+
+    Raises:
+        ModelError: The heads are damaged.
+    """
+    with _damage_told_in_one_line():
+        with safe_open(FOLDER / HEADS_FILE, framework="pt") as file:
+            joint = file.get_slice("text.outer.weight").get_shape()[0]
+        return {
+            "heads": hashlib.sha256((FOLDER / HEADS_FILE).read_bytes()).hexdigest(),
+            "joint": joint,
+            "views": _views()._asdict(),
+            "vision": EFFICIENTNET_LITE0_SHA256,
+            "text": dict(MINILM_SHA256),
+        }
+
+
+def _views() -> ImageViews:
+    views = json.loads((FOLDER / SETTINGS_FILE).read_text(encoding="utf-8"))["views"]
+    return ImageViews(tuple(views["sides"]), tuple(views["blocks"]))
+
+
+@contextmanager
+def _damage_told_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{FOLDER / HEADS_FILE}: the heads are damaged; install spectra-sum again.") from error

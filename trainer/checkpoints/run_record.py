@@ -13,6 +13,7 @@ from trl import ModelConfig
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_hardware, describe_versions
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.models.default_dual_encoder import default_dual_encoder_identity
 from spectra_sum.models.sources import EFFICIENTNET_LITE0
 from spectra_sum.own_data.formats import CLOSED_WORLD
 from trainer.arguments import DataArguments
@@ -103,6 +104,8 @@ def write_run_record(
         "versions": describe_versions((*PACKAGES, "bitsandbytes") if model_args.load_in_4bit else PACKAGES),
         "hardware": describe_hardware(),
     }
+    if data_args.teacher is not None:
+        record["teacher"] = {"name": data_args.teacher, **default_dual_encoder_identity()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
 

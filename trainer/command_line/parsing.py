@@ -8,14 +8,16 @@ from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from trl import ModelConfig
 
+from modeling_spectra import SpectraSumConfig
 from spectra_sum.errors import SpectraSumError
-from spectra_sum.models.sources import check_text_encoder
+from spectra_sum.models.sources import check_text_encoder, find_default_dual_encoder
 from spectra_sum.own_data.columns import parse_columns
 from spectra_sum.own_data.formats import OwnDataError, check_no_own_options, find_source, is_prepared
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraModelConfig, SpectraTrainingArguments
 from trainer.checkpoints.push import check_hub_arguments
 from trainer.command_line.parser import TrainingParser
 from trainer.data import CLOSED_WORLD
+from trainer.objectives.default_teacher import check_default_teacher
 from trainer.quantization import check_quantization_arguments
 
 # Of TRL's ModelConfig: 4 bits are NF4, 8 bits are not supported, and what LoRA adapts and saves is decided here.
@@ -32,6 +34,8 @@ UNDETECTED_REPORTS = {"azure_ml", "flyte"}
 OWN_DATACLASSES = (DataArguments, ArchitectureArguments, SpectraTrainingArguments, SpectraModelConfig)
 MODEL_ARGUMENTS = ("model_name_or_path", "vision_backbone", "text_backbone", "llava_onevision", "random_vision")
 MODEL_ARGUMENTS += ("closed_world_backbones", "dtype", "attn_implementation")
+# Of the data's arguments: which teacher it is; its numbers are the model's.
+TEACHER_ARGUMENTS = ("teacher",)
 LOSS_PREFIXES = ("align_", "alignment_", "distill_", "negative_queue_", "teacher_")
 
 
@@ -43,10 +47,10 @@ def argument_groups() -> dict[str, list[str]]:
     inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
     losses = [name for name in architecture if name.startswith(LOSS_PREFIXES)]
     return {
-        "data": [name for name in data if name not in MODEL_ARGUMENTS],
+        "data": [name for name in data if name not in (*MODEL_ARGUMENTS, *TEACHER_ARGUMENTS)],
         "model": list(MODEL_ARGUMENTS),
         "architecture": [name for name in architecture if name not in losses],
-        "losses and teacher": losses,
+        "losses and teacher": [*losses, *TEACHER_ARGUMENTS],
         "training": [name for name in training if name not in inherited],
         "LoRA and 4 bits": [name for name in model if name not in (*MODEL_ARGUMENTS, *UNUSED_MODEL_ARGUMENTS)],
         "transformers' TrainingArguments": [name for name in training if name in inherited],
@@ -109,6 +113,7 @@ def parse_arguments(
     """
     data_args, architecture, args, model_args = build_parser(program).parse(argv)
     check_llava_onevision(data_args, architecture, model_args)
+    check_teacher_arguments(data_args, architecture, model_args)
     check_cache_arguments(data_args)
     check_extract_arguments(data_args)
     if model_args.model_name_or_path and (data_args.text_backbone or data_args.closed_world_backbones):
@@ -215,6 +220,25 @@ def check_cache_arguments(data_args: DataArguments) -> None:
         raise SpectraSumError(
             f"cache {data_args.cache!r} holds features of images: leave it out with use_images false."
         )
+
+
+def check_teacher_arguments(
+    data_args: DataArguments, architecture: ArchitectureArguments, model_args: ModelConfig
+) -> None:
+    """Check what goes with `teacher`; the weights of a `model_name_or_path` are known when that is loaded.
+
+    Raises:
+        SpectraSumError: A package of the default dual encoder is missing, or it has nothing that it can teach.
+    """
+    if data_args.teacher is None:
+        return
+    find_default_dual_encoder()
+    weights = {name: getattr(architecture, name) for name in ("align_weight", "distill_weight")}
+    if model_args.model_name_or_path is None or None not in weights.values():
+        weights = {
+            name: getattr(SpectraSumConfig, name) if value is None else value for name, value in weights.items()
+        }
+        check_default_teacher(**weights, use_images=data_args.use_images)
 
 
 def check_extract_arguments(data_args: DataArguments) -> None:

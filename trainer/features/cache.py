@@ -187,7 +187,7 @@ class CachedFeatures:
         splits (`Sequence[SplitFeatures]`): Complete splits.
         patch_shape (`tuple[int, int]`, *optional*): (P, d_v) where patches are cached.
         patch_dtype (`torch.dtype`, *optional*): Theirs.
-        embedding_size (`int`): d of images and sentences.
+        embedding_size (`int`): d of images; that of sentences is the teacher's.
         with_teacher (`bool`): Whether the teacher's labels and sentences are there.
 
     Attributes:
@@ -261,7 +261,8 @@ class CachedFeatures:
         if self.with_teacher:
             sentences = [len(article["sentence_embeds"]) for article in articles]
             batch["marginals"] = torch.zeros(size, images, dtype=torch.float64)
-            batch["sentence_embeds"] = torch.zeros(size, max(sentences), self.embedding_size)
+            width = articles[0]["sentence_embeds"].shape[-1]
+            batch["sentence_embeds"] = torch.zeros(size, max(sentences), width)
             batch["sentence_mask"] = torch.arange(max(sentences)) < torch.tensor(sentences)[:, None]
         for row, article in enumerate(articles):
             for name, values in article.items():

@@ -16,7 +16,7 @@ from spectra_sum.records.image_texts import COLUMNS as TEXT_COLUMNS
 from spectra_sum.records.image_texts import image_texts as texts_of
 from spectra_sum.sentences import reference_sentences
 from trainer.checkpoints.graceful_stop import outlive_signals
-from trainer.objectives.dpp_teacher import DPPTeacher
+from trainer.objectives.dpp_teacher import SummaryTeacher
 
 logger = logging.get_logger(__name__)
 
@@ -28,14 +28,21 @@ def read_columns(records: Dataset, image_texts: bool) -> list[str]:
 
 
 class ImageBatches:
-    """Collates articles into the pixels of their images, through the processor that training uses."""
+    """Collates articles into the pixels of their images, through the processor that training uses.
 
-    def __init__(self, processor: SpectraSumProcessor):
+    Args:
+        processor (`SpectraSumProcessor`): The model's own.
+        keep_images (`bool`, *optional*, defaults to `False`): Also give the images themselves.
+    """
+
+    def __init__(self, processor: SpectraSumProcessor, keep_images: bool = False):
         self.processor = processor
+        self.keep_images = keep_images
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Records with the columns id, summary and images → `pixel_values` and `image_mask` of the images that can be read,
-        `broken_images` (B lists of [`BrokenImage`]), the summaries' sentences and the images' texts.
+        `broken_images` (B lists of [`BrokenImage`]), the summaries' sentences, the images' texts and, where they are kept,
+        `images` (B lists of PIL images).
         """
         read = [read_images(record, self.processor.max_candidate_images) for record in records]
         batch = self.processor(text=[""] * len(records), images=[article.images for article in read])
@@ -45,6 +52,7 @@ class ImageBatches:
             "image_mask": batch.get("image_mask", torch.zeros(len(records), 0, dtype=torch.bool)),
             "summaries": [reference_sentences(record["summary"]) for record in records],
             "image_texts": [texts_of(record, article.indices) for record, article in zip(records, read, strict=True)],
+            **({"images": [article.images for article in read]} if self.keep_images else {}),
         }
 
 
@@ -63,13 +71,14 @@ class FeatureExtractor:
         batch_size (`int`, *optional*, defaults to `8`): Articles at a time.
         num_workers (`int`, *optional*, defaults to `0`): Processes that decode images.
         image_texts (`bool`, *optional*, defaults to `False`): The teacher reads the images' texts.
+        teacher_reads_images (`bool`, *optional*, defaults to `False`): It reads the images themselves.
     """
 
     def __init__(
         self,
         model: SpectraSumForConditionalGeneration,
         processor: SpectraSumProcessor,
-        build_teacher: Callable[[], DPPTeacher] | None,
+        build_teacher: Callable[[], SummaryTeacher] | None,
         *,
         patches: bool,
         device: torch.device,
@@ -77,9 +86,10 @@ class FeatureExtractor:
         batch_size: int = 8,
         num_workers: int = 0,
         image_texts: bool = False,
+        teacher_reads_images: bool = False,
     ):
         self.model = model
-        self.collate = ImageBatches(processor)
+        self.collate = ImageBatches(processor, keep_images=teacher_reads_images)
         self.build_teacher = build_teacher
         self.patches = patches
         self.device = device
@@ -87,7 +97,7 @@ class FeatureExtractor:
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.image_texts = image_texts
-        self.teacher: DPPTeacher | None = None
+        self.teacher: SummaryTeacher | None = None
         self.truncated_texts = 0
         self._before: list[tuple[torch.device, bool]] = []
 
@@ -171,6 +181,9 @@ class FeatureExtractor:
         if self.build_teacher is not None:
             if self.teacher is None:
                 self.teacher = self.build_teacher()
-            labels = self.teacher.label(features["image_embeds"], mask, batch["summaries"], batch["image_texts"])
+            image_embeds = features["image_embeds"]
+            if self.teacher.reads_images:
+                image_embeds = self.teacher.embed_images(batch["images"], mask)
+            labels = self.teacher.label(image_embeds, mask, batch["summaries"], batch["image_texts"])
             features |= labels._asdict()
         return features

@@ -29,12 +29,19 @@ from transformers.utils import logging
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.errors import SpectraSumError
+from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER
 from trainer.arguments import DataArguments, SpectraTrainingArguments
 from trainer.checkpoints.graceful_stop import EXIT_CODE
 from trainer.features.cache import CachedFeatures, SplitFeatures
 from trainer.features.extraction import FeatureExtractor
-from trainer.features.key import describe_dataset, describe_teacher, describe_towers, feature_key
-from trainer.objectives.dpp_teacher import DPPTeacher
+from trainer.features.key import (
+    describe_dataset,
+    describe_default_teacher,
+    describe_teacher,
+    describe_towers,
+    feature_key,
+)
+from trainer.objectives.dpp_teacher import SummaryTeacher
 
 logger = logging.get_logger(__name__)
 
@@ -51,17 +58,17 @@ def prepare_features(
     records: DatasetDict,
     *,
     dual_encoder: str | None,
-    build_teacher: Callable[[], DPPTeacher],
+    build_teacher: Callable[[], SummaryTeacher],
     checksum: bool = False,
 ) -> CachedFeatures:
     """The features of all splits, of which those that the cache lacks are computed first. Every process calls it.
 
     Args:
-        data_args (`DataArguments`): `cache` and `cache_dir`.
+        data_args (`DataArguments`): `cache`, `cache_dir` and `teacher`.
         args (`SpectraTrainingArguments`): Device, precision, batch size and workers.
         model, processor: The model without PEFT; its towers must be frozen.
         records (`DatasetDict`): The articles, by split.
-        dual_encoder (`str`, *optional*): Folder or Hub id of the teacher's; None when no loss needs a teacher.
+        dual_encoder (`str`, *optional*): As `find_dual_encoder` gives it; None when no loss needs a teacher.
         build_teacher (`Callable`): Loads the teacher; called only if something is missing.
         checksum (`bool`, *optional*, defaults to `False`): See [`fill`].
 
@@ -80,7 +87,13 @@ def prepare_features(
     patch_bytes = config.num_patches * config.patch_embedding_size * dtype.itemsize if patches else 0
     embedding_bytes = config.image_embedding_size * torch.float32.itemsize
     images = describe_towers(model, processor, autocast)
-    labels = describe_teacher(dual_encoder, config) if dual_encoder else None
+    own_images = dual_encoder is not None and data_args.teacher == DEFAULT_DUAL_ENCODER
+    labels, sentence_bytes = None, 0
+    if own_images:
+        labels = describe_default_teacher(config)
+        sentence_bytes = labels["default"]["joint"] * torch.float32.itemsize
+    elif dual_encoder is not None:
+        labels, sentence_bytes = describe_teacher(dual_encoder, config), embedding_bytes
     image_texts = dual_encoder is not None and config.teacher_text_scale is not None
     splits = []
     for name, split in records.items():
@@ -100,7 +113,7 @@ def prepare_features(
                 split,
                 max_images=config.max_candidate_images,
                 bytes_per_image=embedding_bytes + patch_bytes + (torch.float64.itemsize if dual_encoder else 0),
-                bytes_per_sentence=embedding_bytes if dual_encoder else 0,
+                bytes_per_sentence=sentence_bytes,
                 whole_summaries=config.teacher_long_summary == "truncate",
                 image_texts=image_texts,
             )
@@ -115,6 +128,7 @@ def prepare_features(
         batch_size=args.per_device_eval_batch_size,
         num_workers=args.dataloader_num_workers,
         image_texts=image_texts,
+        teacher_reads_images=own_images,
     )
     fill(splits, extractor, show_size=patches, progress=not args.disable_tqdm, checksum=checksum)
     return CachedFeatures(

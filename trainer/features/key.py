@@ -14,9 +14,11 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration, SpectraSumProcessor
 from modeling_spectra.rgb_images import MAX_SIDE
 from spectra_sum.metrics.dual_encoder import reads_lower_case
+from spectra_sum.models.default_dual_encoder import default_dual_encoder_identity
 from spectra_sum.models.loading import weight_digests
 from spectra_sum.own_data.formats import CLOSED_WORLD
 from trainer.arguments import DataArguments
+from trainer.objectives.dpp_teacher import process_numbers
 
 FORMAT_VERSION = 2
 # They say where something was loaded from, not what it is.
@@ -82,20 +84,31 @@ def describe_teacher(name: str, config: SpectraSumConfig) -> dict[str, Any]:
     """
     dual_encoder, tokenizer = AutoConfig.from_pretrained(name), AutoTokenizer.from_pretrained(name)
     # Named only where it changes the texts: what was cached of other dual encoders before there was this rule stays.
-    text_scale = {} if config.teacher_text_scale is None else {"text_scale": config.teacher_text_scale}
     lower_case = {"lower_case": True} if reads_lower_case(dual_encoder.model_type, tokenizer) else {}
     return {
         "weights": weight_digests(name)["model"],
         "config": _bare(dual_encoder.to_dict()),
         "tokenizer": _tokenizer_digest(tokenizer),
         **lower_case,
-        **text_scale,
-        "long_summary": config.teacher_long_summary,
-        "kappa": config.teacher_kappa,
-        "sigma": config.teacher_sigma,
-        "beta": config.teacher_beta,
-        "epsilon": config.teacher_epsilon,
+        **_process(config),
     }
+
+
+def describe_default_teacher(config: SpectraSumConfig) -> dict[str, Any]:
+    """As [`describe_teacher`] of the default dual encoder, whose embeddings of the images count, too.
+
+    Raises:
+        ModelError: The heads of the default dual encoder are damaged.
+    """
+    return {"default": default_dual_encoder_identity(), **_process(config)}
+
+
+def _process(config: SpectraSumConfig) -> dict[str, Any]:
+    numbers = process_numbers(config)
+    # What was cached before it could be set stays.
+    if numbers["text_scale"] is None:
+        del numbers["text_scale"]
+    return numbers
 
 
 def feature_key(
@@ -105,8 +118,8 @@ def feature_key(
 
     Args:
         kind (`str`): `"embeddings"` or `"patches"`.
-        dataset, towers, teacher: Of [`describe_dataset`], [`describe_towers`] and [`describe_teacher`]; no teacher: no
-            loss needs one.
+        dataset, towers, teacher: Of [`describe_dataset`], [`describe_towers`] and [`describe_teacher`] or
+            [`describe_default_teacher`]; no teacher: no loss needs one.
         split (`str`): Name of the split.
     """
     record = {

@@ -4,6 +4,7 @@ A determinantal point process over an article's images weighs relevance to the r
 among the images; an image's label is the probability that the process includes it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from modeling_spectra import SpectraSumConfig
 from spectra_sum.metrics.dual_encoder import TextReader
 from spectra_sum.selection.dpp import dpp_marginals, relevance_scores
 from trainer.objectives.text_relevance import larger_relevance
@@ -83,27 +85,31 @@ class TeacherLabels(NamedTuple):
     sentence_mask: Tensor
 
 
-class DPPTeacher:
-    """Labels from a frozen dual encoder: embeds reference summaries and scores an article's images by the DPP.
+def process_numbers(config: SpectraSumConfig) -> dict[str, float | str | None]:
+    """The keyword arguments of [`SummaryTeacher`] as a configuration has them."""
+    names = ("beta", "sigma", "kappa", "epsilon", "long_summary", "text_scale")
+    return {name: getattr(config, f"teacher_{name}") for name in names}
+
+
+class SummaryTeacher(ABC):
+    """Labels by the DPP, from unit embeddings of texts and images in one space, whatever gives them.
 
     Args:
-        dual_encoder (`PreTrainedModel`): SigLIP, SigLIP 2 or CLIP, as `AutoModel` loads it; it is frozen and set to
-            evaluation here.
-        tokenizer (`PreTrainedTokenizerBase`): the dual encoder's own; texts are prepared for it by [`TextReader`].
         beta, sigma, kappa, epsilon: see [`dpp_marginals`].
-        long_summary (`str`): a text tower reads 64 (SigLIP) or 77 (CLIP) tokens. `"sentences"` embeds a summary
-            sentence by sentence and takes the largest relevance; `"truncate"` embeds the whole summary, cut off.
+        long_summary (`str`): a text encoder reads so many tokens. `"sentences"` embeds a summary sentence by sentence and
+            takes the largest relevance; `"truncate"` embeds the whole summary, cut off.
         text_scale (`float`, *optional*): also reads the images' texts, see [`larger_relevance`]; a text is cut off.
 
     Attributes:
-        truncated_texts (`int`): how many sentences (`"truncate"`: summaries) and texts of images were cut off at the tower's
-            limit so far.
+        reads_images (`bool`): it embeds the images itself (`embed_images`), and is not given the model's embeddings.
+        truncated_texts (`int`): how many sentences (`"truncate"`: summaries) and texts of images were cut off at the text
+            encoder's limit so far.
     """
+
+    reads_images = False
 
     def __init__(
         self,
-        dual_encoder: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
         *,
         beta: float,
         sigma: float,
@@ -114,8 +120,6 @@ class DPPTeacher:
     ):
         if long_summary not in ("sentences", "truncate"):
             raise ValueError(f'long_summary must be "sentences" or "truncate", got {long_summary!r}')
-        self.dual_encoder = dual_encoder.requires_grad_(False).eval()
-        self.text_reader = TextReader(tokenizer, dual_encoder.config)
         self.beta = beta
         self.sigma = sigma
         self.kappa = kappa
@@ -123,6 +127,15 @@ class DPPTeacher:
         self.long_summary = long_summary
         self.text_scale = text_scale
         self.truncated_texts = 0
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where texts are embedded."""
+
+    @abstractmethod
+    def encode(self, texts: list[str]) -> Tensor:
+        """T texts → embeddings of shape `(T, d)`, float32, L2-normalised; those that are cut off are counted."""
 
     @torch.no_grad()
     def embed_summaries(self, summaries: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
@@ -138,23 +151,15 @@ class DPPTeacher:
         texts = [[sentence.strip() for sentence in summary if sentence.strip()] for summary in summaries]
         if self.long_summary == "truncate":
             texts = [[" ".join(sentences)] if sentences else [] for sentences in texts]
-        counts = torch.tensor([len(sentences) for sentences in texts], device=self.dual_encoder.device)
+        counts = torch.tensor([len(sentences) for sentences in texts], device=self.device)
         longest = max((len(sentences) for sentences in texts), default=0)
         mask = torch.arange(longest, device=counts.device) < counts[:, None]
         flat = [sentence for sentences in texts for sentence in sentences]
         # The empty text stands in for a batch without any sentence: the width d is the encoder's to tell.
-        encoded = self._encode(flat or [""])
+        encoded = self.encode(flat or [""])
         embeds = encoded.new_zeros(*mask.shape, encoded.shape[-1])
         embeds[mask] = encoded[: len(flat)]
         return embeds, mask
-
-    def _encode(self, texts: list[str]) -> Tensor:
-        self.truncated_texts += self.text_reader.count_cut(texts)
-        device = self.dual_encoder.device
-        # A bf16 autocast around the training step would blur the cosines that exp(beta · r) magnifies.
-        with torch.autocast(device.type, enabled=False):
-            features = self.dual_encoder.get_text_features(input_ids=self.text_reader.input_ids(texts).to(device))
-        return F.normalize(features.pooler_output.float(), dim=-1)
 
     @torch.no_grad()
     def embed_image_texts(self, texts: Sequence[Sequence[str]], image_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,7 +177,7 @@ class DPPTeacher:
         for row, entries in enumerate(texts):
             mask[row, : len(entries)] = torch.tensor([bool(text.strip()) for text in entries], dtype=torch.bool)
         flat = [text.strip() for entries in texts for text in entries if text.strip()]
-        encoded = self._encode(flat or [""])
+        encoded = self.encode(flat or [""])
         embeds = encoded.new_zeros(*mask.shape, encoded.shape[-1])
         embeds[mask] = encoded[: len(flat)]
         return embeds, mask
@@ -189,7 +194,7 @@ class DPPTeacher:
         """The labels of each article's images.
 
         Args:
-            image_embeds (`torch.Tensor` of shape `(B, N, d)`): L2-normalised, from the same dual encoder.
+            image_embeds (`torch.Tensor` of shape `(B, N, d)`): L2-normalised, in the space of the texts.
             image_mask (`torch.Tensor` of shape `(B, N)`, bool): true on real images.
             sentence_embeds (`torch.Tensor` of shape `(B, S, d)`): from [`embed_summaries`].
             sentence_mask (`torch.Tensor` of shape `(B, S)`, bool): from [`embed_summaries`].
@@ -223,7 +228,7 @@ class DPPTeacher:
         """The labels of articles whose summaries are given as their sentences.
 
         Args:
-            image_embeds (`torch.Tensor` of shape `(B, N, d)`): L2-normalised, from the same dual encoder.
+            image_embeds (`torch.Tensor` of shape `(B, N, d)`): L2-normalised, in the space of the texts.
             image_mask (`torch.Tensor` of shape `(B, N)`, bool): true on real images.
             summaries (`list[list[str]]`): see [`embed_summaries`].
             image_texts (`list[list[str]]`, *optional*): see [`embed_image_texts`].
@@ -231,3 +236,44 @@ class DPPTeacher:
         sentence_embeds, sentence_mask = self.embed_summaries(summaries)
         marginals = self(image_embeds, image_mask, sentence_embeds, sentence_mask, image_texts)
         return TeacherLabels(marginals, sentence_embeds, sentence_mask)
+
+
+class DPPTeacher(SummaryTeacher):
+    """The teacher of the paper: the frozen dual encoder that the model's image embeddings come from.
+
+    Args:
+        dual_encoder (`PreTrainedModel`): SigLIP, SigLIP 2 or CLIP, as `AutoModel` loads it; it is frozen and set to
+            evaluation here. Its text tower reads 64 (SigLIP) or 77 (CLIP) tokens.
+        tokenizer (`PreTrainedTokenizerBase`): the dual encoder's own; texts are prepared for it by [`TextReader`].
+        beta, sigma, kappa, epsilon, long_summary, text_scale: see [`SummaryTeacher`].
+    """
+
+    def __init__(
+        self,
+        dual_encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        beta: float,
+        sigma: float,
+        kappa: float,
+        epsilon: float,
+        long_summary: Literal["sentences", "truncate"],
+        text_scale: float | None = None,
+    ):
+        super().__init__(
+            beta=beta, sigma=sigma, kappa=kappa, epsilon=epsilon, long_summary=long_summary, text_scale=text_scale
+        )
+        self.dual_encoder = dual_encoder.requires_grad_(False).eval()
+        self.text_reader = TextReader(tokenizer, dual_encoder.config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.dual_encoder.device
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> Tensor:
+        self.truncated_texts += self.text_reader.count_cut(texts)
+        # A bf16 autocast around the training step would blur the cosines that exp(beta · r) magnifies.
+        with torch.autocast(self.device.type, enabled=False):
+            features = self.dual_encoder.get_text_features(input_ids=self.text_reader.input_ids(texts).to(self.device))
+        return F.normalize(features.pooler_output.float(), dim=-1)
