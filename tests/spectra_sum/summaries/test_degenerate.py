@@ -62,13 +62,13 @@ def data_folders():
 
 
 @pytest.mark.skipif(not data_folders(), reason="SPECTRA_DATA names no folder of real articles")
-def test_no_reference_of_every_other_real_article_is_flagged():
+def test_no_reference_of_real_articles_is_flagged():
     found, count = [], 0
     for root in data_folders():
         for folder in find_splits(root).values():
-            for path in sorted((folder / "article").glob("*.txt"))[::2]:
+            for path in (folder / "article").glob("*.txt"):
                 summary = parse_article(path.read_text("utf-8")).summary
                 count += 1
                 # The whole, and each sentence: a short summary is one of them.
                 found += [text for text in (" ".join(summary), *summary) if repetition(text)]
-    assert count >= 16 and found == []
+    assert count >= 32 and found == []

@@ -145,13 +145,13 @@ def test_unreadable_pages_name_the_file(tmp_path, read, content, message):
 @pytest.mark.parametrize(
     "content",
     [
-        "<div>" * 50_000 + "deep",
-        "<b><i>" * 25_000 + "deep",
-        "<table><tr><td>" * 8_000 + "deep",
-        "<p>deep" + "<a " * 30_000,
-        "<p>deep" + "<!--" * 30_000,
-        "<p>deep" + "<!-->" * 30_000,
-        "<p>deep" + "<![CDATA[>" * 30_000,
+        "<div>" * 100_000 + "deep",
+        "<b><i>" * 50_000 + "deep",
+        "<table><tr><td>" * 30_000 + "deep",
+        "<p>deep" + "<a " * 60_000,
+        "<p>deep" + "<!--" * 60_000,
+        "<p>deep" + "<!-->" * 60_000,
+        "<p>deep" + "<![CDATA[>" * 60_000,
         "<p>deep<img srcset='" + "a" * 1_000_000 + " x y'>",
     ],
 )
@@ -162,23 +162,23 @@ def test_nesting_and_unclosed_markup_neither_crash_nor_hang(read, content):
 @pytest.mark.parametrize(
     "content",
     [
-        "<figure>" + "<img src=x>" * 10_000 + "</figure>",
-        "<figure>" * 8_000 + "<img src=x>" * 8_000,
-        "<figure><figcaption><img src=x>" * 8_000,
-        "<figure><figcaption>c" * 10_000,
-        "<picture>" + "<source srcset=y>" * 10_000 + "<img src=x>" * 10_000 + "</picture>",
-        "<article>" * 10_000,
-        "<main>" * 10_000,
-        "<main><article>" * 10_000 + "</article></main>" * 9,
-        "<h1><b>" * 8_000,
-        "<noscript><picture><img src=x>" * 8_000,
+        "<figure>" + "<img src=x>" * 20_000 + "</figure>",
+        "<figure>" * 15_000 + "<img src=x>" * 15_000,
+        "<figure><figcaption><img src=x>" * 15_000,
+        "<figure><figcaption>c" * 20_000,
+        "<picture>" + "<source srcset=y>" * 20_000 + "<img src=x>" * 20_000 + "</picture>",
+        "<article>" * 20_000,
+        "<main>" * 20_000,
+        "<main><article>" * 20_000 + "</article></main>" * 9,
+        "<h1><b>" * 15_000,
+        "<noscript><picture><img src=x>" * 15_000,
         "<img srcset='" + "x.png 2x, " * 100_000 + "'>",
     ],
 )
 def test_repeated_and_nested_tags_take_linear_time(read, content):
     start = time.process_time()
     assert read("<p>deep</p>" + content + "<p>end").body in ("deep", "end", "deep\n\nend") or "<figcaption>" in content
-    assert time.process_time() - start < 8
+    assert time.process_time() - start < 15
 
 
 def test_an_endless_base_address_is_refused(read):
