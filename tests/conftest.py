@@ -5,6 +5,7 @@ It must be set before any library reads it.
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,6 +18,7 @@ gc.disable()
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests import preloaded_python as preloading  # noqa: E402
 from tests.double_precision import double_precision  # noqa: E402
 from tests.hub import hub, hub_api  # noqa: E402, F401
 
@@ -59,4 +61,18 @@ def float64(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with double_precision():
+        yield
+
+
+@pytest.fixture(scope="session")
+def preloaded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with preloading.start(tmp_path_factory.mktemp("preloaded")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def preloaded_python(preloaded_server: str) -> Iterator[None]:
+    """`sys.executable` has imported torch, for the tests of a file that names this fixture."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", preloaded_server)
         yield

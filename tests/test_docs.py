@@ -26,6 +26,8 @@ from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_
 from trainer.closed_world.report import write_example
 from trainer.train import parse_arguments
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {

@@ -11,6 +11,8 @@ from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.hub_upload.dataset.test_push_dataset import write_article, write_image
 from tests.test_docs import blocks, commands, make_checkout
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 
 @pytest.fixture
 def repositories(hub):

@@ -39,6 +39,8 @@ from tests.tiny import (
 )
 from tests.tiny_llava_onevision import rename_keys, save_llava_onevision_folder, save_siglip_folder
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 FIELDS = {"dvp_num_layers": 3, "gate_layers": [1, 3], "num_latents": 2, "max_images": 3, "max_candidate_images": 6}
 load = SpectraSumForConditionalGeneration.from_llava_onevision
 # Two articles of two and three images, none of them square.

@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 
+import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
+
+pytestmark = pytest.mark.usefixtures("preloaded_python")
 
 # Prints a weight of the language model, and one of the embedding tower, as the default revisions and given ones have them.
 LOAD = """

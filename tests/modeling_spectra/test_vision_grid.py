@@ -40,6 +40,8 @@ from tests.tiny import (
 )
 from tests.vision_towers import BATCH_NORM, EFFICIENT, KINDS, STAGES, TRANSFORMER, save_tower_folder, tiny_towers
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 FIELDS = {"dvp_num_layers": 3, "gate_layers": [1, 3], "num_latents": 2, "max_images": 3, "max_candidate_images": 6}
 load_backbones = SpectraSumForConditionalGeneration.from_backbones
 

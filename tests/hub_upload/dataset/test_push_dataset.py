@@ -22,6 +22,8 @@ from spectra_sum.cli import main
 from spectra_sum.msmo import load_msmo
 from tests.bare_process import WITHOUT_THE_PROJECT
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 HASHES = [f"{number:040x}" for number in range(12)]
 BARE = (
     WITHOUT_THE_PROJECT

@@ -23,6 +23,8 @@ from tests.spectra_sum.metrics.conftest import tiny_bert  # noqa: F401
 from tests.spectra_sum.metrics.test_image_metrics import save_encoder
 from tests.tiny import picture
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 CASES = Path(__file__).parents[2] / "spectra_sum" / "metrics" / "cases"
 NAMES = [
     "clip_score",

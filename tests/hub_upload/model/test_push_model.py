@@ -34,6 +34,8 @@ from spectra_sum.models.sources import ModelError
 from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 PROJECT = Path(__file__).parents[3]
 CODE = {file.name for file in Path(modeling_spectra.__file__).parent.glob("*.py")} - {"__init__.py"}
 RESUME_FILES = ("optimizer.pt", "rng_state.pth", "scheduler.pt", "training_args.bin")

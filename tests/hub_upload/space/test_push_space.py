@@ -25,6 +25,8 @@ from spectra_sum.app.interface import make_respond
 from spectra_sum.cli import main
 from tests.tiny import SENTENCES, picture, tiny_config, tiny_model, tiny_processor
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 # A Space has its own files and the installed packages; none of the project's.
 BARE = """

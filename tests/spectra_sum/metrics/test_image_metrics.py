@@ -36,6 +36,8 @@ from spectra_sum.metrics.dual_encoder import DualEncoder
 from tests.double_precision import EPSILON
 from tests.tiny import SPREAD, VOCABULARY, picture, tiny_image_processor, tiny_tokenizer, vision_config
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 FOLDER = Path(spectra_sum.metrics.__file__).parent
 SIMILARITY_METRICS = ("max_sim", "clip_score", "pairwise_cosine_distance")
 # Tokens that the tiny text towers read; those of SigLIP 2 are single letters here.

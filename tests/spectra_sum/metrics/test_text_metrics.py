@@ -32,6 +32,8 @@ from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.mmae.mmae import implied_rouge_l, mmae_of
 from tests.double_precision import EPSILON
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 PACKAGE = Path(spectra_sum.__file__).parent
 NAMES = ("summary_rouge", "summary_bertscore", "mmae", "visual_facts")
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")

@@ -10,6 +10,8 @@ import pytest
 from tests import tiny
 from tests.spectra_sum.models.hub_stub import COMMIT, files_of, hub_stub
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 # Where the Hub is, libraries read when they are imported. Between its tries the client waits for minutes.
 PROGRAM = """
 import gc, json, sys, time

@@ -14,6 +14,8 @@ from tests.own_data import COLUMNS, colour, make_articles, write_data
 from tests.tiny import tiny_tokenizer
 from tests.trainer.training_setup import save_setup, setup_arguments
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 ROOT = Path(__file__).parents[3]
 
 

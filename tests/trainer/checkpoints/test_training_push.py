@@ -14,6 +14,8 @@ from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.checkpoints import push as checkpoint_push
 from trainer.train import main
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 SETTINGS = {
     "closed_world_articles": 8,
     "closed_world_eval_articles": 2,

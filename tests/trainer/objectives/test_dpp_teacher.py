@@ -21,6 +21,8 @@ from tests.double_precision import EPSILON
 from tests.spectra_sum.selection.dpp_enumeration import NUMBERS, enumerate_marginals, likelihood_kernel, make_article
 from trainer.objectives.dpp_teacher import DPPTeacher, best_images_embedding, mean_spread, summary_embedding
 
+pytestmark = pytest.mark.usefixtures("preloaded_python")
+
 
 def test_mean_spread_counts_articles_with_two_images():
     marginals = torch.tensor([[0.9, 0.2, 0.0], [1.0, 0.0, 0.0], [0.5, 0.6, 0.4], [0.0, 0.0, 0.0]])
