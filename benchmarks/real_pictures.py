@@ -5,9 +5,10 @@ another figure of the same book, and with none, by fusion and seed:
     python benchmarks/real_pictures.py --data $SPECTRA_DATA/msmo_openstax --output runs/pictures \\
         --result benchmarks/results/real_pictures.json
 
-Each run is `trainer/configs/openstax_pictures.yaml` with its fusion and seed: the language model is frozen, and what is
-trained reads pixels alone. Of a run that is not finished the newest checkpoint goes on, so that a benchmark that was
-interrupted is continued by the same command; runs that were not asked for yet are added to the result by a later one.
+Each run is `trainer/configs/openstax_pictures.yaml` with its fusion and seed: the language model is frozen and stands
+without its chat template, and what is trained reads pixels alone. Of a run that is not finished the newest checkpoint
+goes on, so that a benchmark that was interrupted is continued by the same command; runs that were not asked for yet are
+added to the result by a later one.
 """
 
 import argparse
@@ -30,11 +31,13 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.bootstrap import paired_difference
 from spectra_sum.models.loading import load_model
+from spectra_sum.models.sources import find_smollm2
 from spectra_sum.seeds import stable_seed
 from trainer.dual_encoder.figures import Figure, read_figures
 from trainer.train import main as train
@@ -44,8 +47,8 @@ FUSIONS = ("sampler", "dvp", "concat")
 SPLITS = ("train", "validation", "test")
 # All that a prompt says: nothing of the figure.
 ARTICLE = "A figure of a textbook."
-# Of an alternative text, whose beginning says what is seen; the mean one has 70 words.
-WORDS = 40
+# Of an alternative text, whose beginning says what is seen.
+WORDS = 24
 PICTURES = ("right", "other", "none")
 NATS = "nats.json"
 GOAL = 0.10
@@ -96,12 +99,27 @@ def with_others(figures: Sequence[Figure], count: int, seed: int = 0) -> list[tu
     return pairs
 
 
+def save_plain_text_model(text: str, folder: Path) -> Path:
+    """The language model without its chat template, whose system message would be most of what is read."""
+    if not folder.is_dir():
+        place = find_smollm2() if text == "smollm2" else Path(text)
+        parent, gguf = (place.parent, {"gguf_file": place.name}) if place.is_file() else (place, {})
+        partial = folder.with_name(f"{folder.name}.partial")
+        AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32, **gguf).save_pretrained(partial)
+        tokenizer = AutoTokenizer.from_pretrained(parent, **gguf)
+        tokenizer.chat_template = None
+        tokenizer.save_pretrained(partial)
+        partial.rename(folder)
+    return folder
+
+
 def train_run(options: argparse.Namespace, fusion: str, seed: int) -> Path:
     """A finished training; one that was interrupted goes on."""
     run = options.output / f"{fusion}-{seed}"
     if not (run / "model.safetensors").is_file():
         argv = ["--config", str(options.config), "--dataset", str(options.output / "figures")]
         argv += ["--fusion", fusion, "--seed", str(seed), "--output_dir", str(run)]
+        argv += ["--text_backbone", str(save_plain_text_model(options.text_backbone, options.output / "text"))]
         argv += ["--cache", "patches", "--cache_dir", str(options.output / "cache")]
         if options.max_steps:
             argv += ["--max_steps", str(options.max_steps)]
@@ -194,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=FUSIONS, help="default: all three")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="default: 0 1 2")
     parser.add_argument("--config", type=Path, default=CONFIG, help="of the trainings (default: openstax_pictures)")
+    parser.add_argument("--text-backbone", default="smollm2", help="frozen (default: smollm2)")
     parser.add_argument("--max-steps", type=int, help="of a training (default: the config's)")
     parser.add_argument("--figures", type=int, default=160, help="test figures that are measured (default: 160)")
     parser.add_argument("--batch-size", type=int, default=8, help="figures at once when measuring (default: 8)")

@@ -4,12 +4,23 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import real_pictures
-from benchmarks.real_pictures import ARTICLE, FUSIONS, PICTURES, described, main, nats, with_others, write_figures
+from benchmarks.real_pictures import (
+    ARTICLE,
+    FUSIONS,
+    PICTURES,
+    described,
+    main,
+    nats,
+    save_plain_text_model,
+    with_others,
+    write_figures,
+)
 from spectra_sum.models.loading import load_model
 from spectra_sum.own_data.loading import load_split
+from tests.tiny import save_text_folder
 from tests.trainer.dual_encoder.setup import write_split
 from tests.trainer.training_setup import save_setup
 
@@ -46,9 +57,9 @@ def backbones(tmp_path_factory):
 @pytest.fixture(scope="module")
 def arguments(data, backbones, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    places = {"text_backbone": str(backbones / "text"), "vision_backbone": str(backbones / "vision")}
-    save_setup(folder, {**SETTINGS, **places})
+    save_setup(folder, {**SETTINGS, "vision_backbone": str(backbones / "vision")})
     options = {"data": data, "output": folder / "runs", "config": folder / "settings.yaml", "seeds": 0, "figures": 6}
+    options["text-backbone"] = backbones / "text"
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
@@ -67,6 +78,16 @@ def test_a_record_is_a_figure_with_its_text_and_says_nothing_else(data, tmp_path
     # Red and green are JPEGs.
     assert records[0]["images"][0].convert("RGB").getpixel((20, 15))[0] > 200
     assert records[1]["images"][0].convert("RGB").getpixel((20, 15))[1] > 100
+
+
+def test_the_language_model_is_the_same_without_its_chat_template(tmp_path):
+    chat = save_text_folder(tmp_path / "chat", chat=True)
+    assert AutoTokenizer.from_pretrained(chat).chat_template
+    plain = save_plain_text_model(str(chat), tmp_path / "plain")
+    assert AutoTokenizer.from_pretrained(plain).chat_template is None
+    inputs = AutoTokenizer.from_pretrained(chat)("Rain over the harbour.", return_tensors="pt")
+    first, second = (AutoModelForCausalLM.from_pretrained(folder)(**inputs).logits for folder in (chat, plain))
+    assert torch.equal(first, second)
 
 
 def test_another_figure_is_of_the_same_book_and_has_another_text(data):
