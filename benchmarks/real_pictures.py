@@ -31,8 +31,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from modeling_spectra.backbones import load_language_model
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.bootstrap import paired_difference
@@ -102,11 +102,9 @@ def with_others(figures: Sequence[Figure], count: int, seed: int = 0) -> list[tu
 def save_plain_text_model(text: str, folder: Path) -> Path:
     """The language model without its chat template, whose system message would be most of what is read."""
     if not folder.is_dir():
-        place = find_smollm2() if text == "smollm2" else Path(text)
-        parent, gguf = (place.parent, {"gguf_file": place.name}) if place.is_file() else (place, {})
         partial = folder.with_name(f"{folder.name}.partial")
-        AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32, **gguf).save_pretrained(partial)
-        tokenizer = AutoTokenizer.from_pretrained(parent, **gguf)
+        model, tokenizer = load_language_model(str(find_smollm2()) if text == "smollm2" else text, dtype=torch.float32)
+        model.save_pretrained(partial)
         tokenizer.chat_template = None
         tokenizer.save_pretrained(partial)
         partial.rename(folder)

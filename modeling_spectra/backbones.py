@@ -137,6 +137,39 @@ def generation_settings(base: GenerationConfig, tokenizer: PreTrainedTokenizerBa
     )
 
 
+def load_language_model(
+    text: str, *, gguf_file: str | None = None, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model, dequantised and ready to be saved if it comes from a GGUF file, and its tokenizer, which pads.
+
+    Args:
+        text (`str`): Folder or Hub id, or the path of a `.gguf` file.
+        gguf_file (`str`, *optional*): Name of the GGUF file inside `text`.
+        dtype (`torch.dtype`, *optional*): Of the model; its own by default.
+
+    Raises:
+        ValueError: when the checkpoint lacks weights.
+    """
+    if text.endswith(".gguf"):
+        text, gguf_file = str(Path(text).parent), Path(text).name
+    gguf = {"gguf_file": gguf_file} if gguf_file else {}
+    language_model, report = AutoModelForCausalLM.from_pretrained(
+        text, dtype=dtype or "auto", output_loading_info=True, **gguf
+    )
+    check_complete(report, text, "use a checkpoint of the causal language model with its output head.")
+    if gguf_file:
+        # The weights are dequantised now; a model that still claims to be GGUF refuses to be saved.
+        del language_model.config.quantization_config
+        rebuilt = type(language_model)(language_model.config)
+        rebuilt.load_state_dict(language_model.state_dict())
+        rebuilt.generation_config = language_model.generation_config
+        language_model = rebuilt.to(language_model.dtype)
+    tokenizer = AutoTokenizer.from_pretrained(text, **gguf)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return language_model, tokenizer
+
+
 def load_backbones(
     vision: str, text: str, *, gguf_file: str | None = None, dtype: torch.dtype | None = None
 ) -> Backbones:
@@ -152,24 +185,8 @@ def load_backbones(
         ValueError: when a model is of another type, a checkpoint lacks weights, or the image processor makes no squares of
             one size.
     """
-    if text.endswith(".gguf"):
-        text, gguf_file = str(Path(text).parent), Path(text).name
-    gguf = {"gguf_file": gguf_file} if gguf_file else {}
     tower = load_vision_tower(vision, dtype)
     image_processor = AutoImageProcessor.from_pretrained(vision)
     image_size = processed_side(image_processor, vision)
-    language_model, report = AutoModelForCausalLM.from_pretrained(
-        text, dtype=dtype or "auto", output_loading_info=True, **gguf
-    )
-    check_complete(report, text, "use a checkpoint of the causal language model with its output head.")
-    if gguf_file:
-        # The weights are dequantised now; a model that still claims to be GGUF refuses to be saved.
-        del language_model.config.quantization_config
-        rebuilt = type(language_model)(language_model.config)
-        rebuilt.load_state_dict(language_model.state_dict())
-        rebuilt.generation_config = language_model.generation_config
-        language_model = rebuilt.to(language_model.dtype)
-    tokenizer = AutoTokenizer.from_pretrained(text, **gguf)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    language_model, tokenizer = load_language_model(text, gguf_file=gguf_file, dtype=dtype)
     return Backbones(tower, image_processor, image_size, language_model, tokenizer)
