@@ -17,6 +17,7 @@ ARROWS: dict[str, set[str]] = {
     "spectra_sum.msmo": {"spectra_sum.documents"},
     "spectra_sum.metrics": set(),
     "spectra_sum.openstax": {"spectra_sum.documents", "spectra_sum.errors", "spectra_sum.msmo"},
+    "spectra_sum.openstax.cnxml": set(),
     "spectra_sum.records": {"modeling_spectra", "spectra_sum.documents", "spectra_sum.errors"},
     # What a name of data stands for is known before anything is read; whoever reads articles comes later.
     "spectra_sum.own_data": {
@@ -33,6 +34,7 @@ FORBIDDEN_LIBRARIES: dict[str, set[str]] = {
     "modeling_spectra": {"accelerate", "datasets", "evaluate", "peft", "trl"},
     "spectra_sum.msmo": {"torch", "transformers"},
     "spectra_sum.openstax": {"datasets", "torch", "transformers"},
+    "spectra_sum.openstax.cnxml": {"datasets", "torch", "transformers"},
 }
 PACKAGES = sorted({part.partition(".")[0] for part in ARROWS})
 

@@ -8,8 +8,8 @@ from xml.etree.ElementTree import Element
 from spectra_sum.documents.parts import printable
 from spectra_sum.msmo.layout import is_inside, is_plain_name
 from spectra_sum.openstax.checkout import Checkout, OpenStaxError
+from spectra_sum.openstax.cnxml.xml_reading import BOOK_CONTAINER, COLLXML, MDML, XMLDamage, parse_xml
 from spectra_sum.openstax.licence import check_licence
-from spectra_sum.openstax.xml_reading import BOOK_CONTAINER, COLLXML, MDML, XMLDamage, parse_xml
 
 COLLECTION_ENDING = ".collection.xml"
 

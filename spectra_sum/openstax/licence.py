@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from spectra_sum.openstax.checkout import Checkout, OpenStaxError
-from spectra_sum.openstax.xml_reading import MDML
+from spectra_sum.openstax.cnxml.xml_reading import MDML
 
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md")
 _CODES = {"noncommercial": "nc", "sharealike": "sa", "noderivatives": "nd", "noderivs": "nd"}

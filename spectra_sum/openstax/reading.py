@@ -9,13 +9,13 @@ from urllib.parse import unquote
 from spectra_sum.msmo.layout import is_inside
 from spectra_sum.openstax.captions import is_foreign_figure, is_share_alike, split_credit
 from spectra_sum.openstax.checkout import OpenStaxError
+from spectra_sum.openstax.cnxml.module import FigureSource, Module
+from spectra_sum.openstax.cnxml.xml_reading import XMLDamage, parse_xml
 from spectra_sum.openstax.collection import Book
 from spectra_sum.openstax.counts import Counts
 from spectra_sum.openstax.figures import small_jpeg
 from spectra_sum.openstax.licence import is_foreign
-from spectra_sum.openstax.module import FigureSource, Module
 from spectra_sum.openstax.section import Figure, Section, section_id
-from spectra_sum.openstax.xml_reading import XMLDamage, parse_xml
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 

@@ -4,7 +4,7 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from spectra_sum.openstax.mathml import linear, superscript
+from spectra_sum.openstax.cnxml.mathml import linear, superscript
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spectra_sum.openstax.module import Module
+from spectra_sum.openstax.cnxml.module import Module
 from tests.spectra_sum.openstax.books import SUMMARY, figure, parsed
 
 

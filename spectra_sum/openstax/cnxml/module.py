@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from spectra_sum.openstax.end_matter import is_left_out, is_summary
-from spectra_sum.openstax.mathml import linear, superscript
-from spectra_sum.openstax.references import References, kinds_of, spoken
-from spectra_sum.openstax.xml_reading import CNXML, MATHML, local_name
+from spectra_sum.openstax.cnxml.end_matter import is_left_out, is_summary
+from spectra_sum.openstax.cnxml.mathml import linear, superscript
+from spectra_sum.openstax.cnxml.references import References, kinds_of, spoken
+from spectra_sum.openstax.cnxml.xml_reading import CNXML, MATHML, local_name
 
 # Elements that begin a paragraph of their own, unless they say that they stand in a line.
 _BLOCKS = {

@@ -2,7 +2,7 @@
 
 from xml.etree.ElementTree import Element
 
-from spectra_sum.openstax.xml_reading import local_name
+from spectra_sum.openstax.cnxml.xml_reading import local_name
 
 _SUPERSCRIPTS = dict(zip("0123456789+-−–()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁽⁾ⁿⁱ", strict=True))
 # They have no width: an applied function, a product, a separator, a sum.

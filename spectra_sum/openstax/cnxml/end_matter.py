@@ -3,7 +3,7 @@
 import re
 from xml.etree.ElementTree import Element
 
-from spectra_sum.openstax.xml_reading import classes, local_name
+from spectra_sum.openstax.cnxml.xml_reading import classes, local_name
 
 # Left out wherever they stand. Figures are read apart.
 _NEVER_TEXT = {

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
 
-from spectra_sum.openstax.xml_reading import local_name
+from spectra_sum.openstax.cnxml.xml_reading import local_name
 
 # Characters that no text has stand for what is not in the article, until the sentence around them is known.
 _NOUNS = {"\ufdd0": "figure", "\ufdd1": "table", "\ufdd2": "equation", "\ufdd3": "example", "\ufdd4": "section"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spectra_sum.openstax.xml_reading import MAX_DEPTH, XMLDamage, parse_xml
+from spectra_sum.openstax.cnxml.xml_reading import MAX_DEPTH, XMLDamage, parse_xml
 
 
 def read(tmp_path, text):
@@ -46,6 +46,6 @@ def test_a_document_type_alone_is_read_and_not_fetched(tmp_path):
 
 
 def test_a_large_file_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("spectra_sum.openstax.xml_reading.MAX_BYTES", 10)
+    monkeypatch.setattr("spectra_sum.openstax.cnxml.xml_reading.MAX_BYTES", 10)
     with pytest.raises(XMLDamage, match="more than 10 bytes"):
         read(tmp_path, "<a>0123456789</a>")

@@ -1,0 +1,1 @@
+"""The XML of OpenStax: a module's title, text, summary and figures."""
