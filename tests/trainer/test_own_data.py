@@ -193,3 +193,26 @@ def test_broken_images_of_a_stream_end_no_training(setup, tmp_path, capsys):
     main(arguments(setup, tmp_path / "run", data, "csv", *argv))
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["dropped"]["broken_images"] == 1 and record["broken_images"][0]["article"] == "001"
+
+
+def test_a_stream_goes_on_where_it_was_interrupted(setup, tmp_path):
+    data = write_data("csv", tmp_path / "data", make_articles(12))
+    argv = (
+        "--streaming",
+        "true",
+        "--validation_share",
+        "0.3",
+        "--final_evaluation",
+        "none",
+        "--save_strategy",
+        "steps",
+    )
+
+    def losses(name: str, *more: str) -> list[float]:
+        main(arguments(setup, tmp_path / name, data, "csv", *argv, "--save_steps", "2", "--max_steps", "6", *more))
+        log = json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"]
+        return [entry["loss"] for entry in log if "loss" in entry]
+
+    whole = losses("whole")
+    assert len(set(whole)) == len(whole) == 6
+    assert losses("again", "--resume_from_checkpoint", str(tmp_path / "whole" / "checkpoint-2")) == whole
