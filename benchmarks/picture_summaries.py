@@ -24,6 +24,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import datasets
+import yaml
 from PIL import Image
 
 from benchmarks.default_model import (
@@ -95,13 +96,15 @@ def train_from(gates: Path, options: argparse.Namespace) -> Path:
 
 def measure(
     run: Path,
+    words: int,
     documents: Mapping[str, Sequence[Document]],
     records: datasets.Dataset,
     encoder: KeptEmbeddings,
     batch: int,
 ) -> dict[str, Any]:
-    """A trained model with each kind of picture, and what the right one adds."""
-    summarizer = Summarizer(load_model(str(run)), OPTIONS, encoder)
+    """A trained model with each kind of picture, and what the right one adds; `words` is how long extracts are."""
+    # As it was trained: by itself a model reads as much as fits.
+    summarizer = Summarizer(load_model(str(run))._replace(extract_words=words), OPTIONS, encoder)
     results, values = {}, {}
     for kind, articles in documents.items():
         file = run / f"{kind.replace(' ', '_')}.jsonl"
@@ -148,8 +151,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     kept = {document.id for document in documents[RIGHT]}
     records = records.select([place for place, name in enumerate(records["id"]) if name in kept])
     encoder = KeptEmbeddings(load_text_encoder())
+    words = yaml.safe_load(options.config.read_text(encoding="utf-8"))["extract_words"]
     runs = {
-        gates.name: measure(train_from(gates, options), documents, records, encoder, options.batch_size)
+        gates.name: measure(train_from(gates, options), words, documents, records, encoder, options.batch_size)
         for gates in options.gates
     }
     result = {

@@ -177,6 +177,16 @@ def steps_of(run: Path) -> int:
     return json.loads((run / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
 
 
+def earlier_runs(file: Path | None, measured: Mapping[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+    """The runs of a result file that measured the same, by fusion and seed."""
+    if file is None or not file.is_file():
+        return {}
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    if any(earlier.get(name) != value for name, value in measured.items()):
+        return {}
+    return {(run["fusion"], run["seed"]): run for run in earlier["runs"]}
+
+
 def render(result: Mapping[str, Any]) -> str:
     """The result as Markdown."""
     lines = ["| fusion | seed | steps | right | other | none | other − right | right better |"]
@@ -218,18 +228,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     write_figures(options.data, options.output / "figures")
     pairs = with_others(described(options.data, "test"), options.figures)
-    runs = []
+    measured = {"figures": len(pairs), "words": WORDS, "data": {"name": options.data.name, "split": "test"}}
+    runs = earlier_runs(options.result, measured)
     for seed in options.seeds:
         for fusion in options.fusions:
             run = train_run(options, fusion, seed)
             values = nats(run, pairs, options.batch_size)
-            runs.append({"fusion": fusion, "seed": seed, "steps": steps_of(run), **run_result(values)})
+            runs[fusion, seed] = {"fusion": fusion, "seed": seed, "steps": steps_of(run), **run_result(values)}
             result = {
-                "runs": runs,
-                "figures": len(pairs),
-                "words": WORDS,
+                "runs": sorted(runs.values(), key=lambda one: (FUSIONS.index(one["fusion"]), one["seed"])),
+                **measured,
                 "goal": GOAL,
-                "data": {"name": options.data.name, "split": "test"},
                 "hardware": describe_hardware(),
                 "versions": describe_versions(("torch", "transformers")),
                 "commit": describe_commit(),

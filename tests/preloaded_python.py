@@ -38,10 +38,19 @@ connection.connect({address!r})
 request = json.dumps(dict(arguments=sys.argv[1:], cwd=os.getcwd(), environment=dict(os.environ))).encode()
 socket.send_fds(connection, [len(request).to_bytes(4, "big")], [0, 1, 2])
 connection.sendall(request)
-process = int.from_bytes(connection.recv(4), "big")
+
+
+def answer():
+    received = connection.recv(4)
+    if len(received) < 4:
+        sys.exit("the server of preloaded processes is gone")
+    return int.from_bytes(received, "big", signed=True)
+
+
+process = answer()
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: os.kill(process, number))
-code = int.from_bytes(connection.recv(4), "big", signed=True)
+code = answer()
 if code < 0:
     if -code != signal.SIGKILL:
         signal.signal(-code, signal.SIG_DFL)
@@ -86,8 +95,14 @@ class Server:
         connection, _ = self.listener.accept()
         header, streams, _, _ = socket.recv_fds(connection, 4, 3)
         length, request = int.from_bytes(header, "big"), b""
-        while len(request) < length:
-            request += connection.recv(length - len(request))
+        while len(request) < length and (part := connection.recv(length - len(request))):
+            request += part
+        if len(header) < 4 or len(streams) < 3 or len(request) < length:
+            # The client was killed before it had asked for anything.
+            for file in streams:
+                os.close(file)
+            connection.close()
+            return None
         process = os.fork()
         if process == 0:
             for stream, file in enumerate(streams):
@@ -102,7 +117,9 @@ class Server:
             return json.loads(request)
         for file in streams:
             os.close(file)
-        connection.sendall(process.to_bytes(4, "big"))
+        # One that was killed meanwhile hangs up, which is seen below.
+        with contextlib.suppress(OSError):
+            connection.sendall(process.to_bytes(4, "big"))
         ended = os.pidfd_open(process)
         self.running[process] = ended, connection
         self.selector.register(ended, selectors.EVENT_READ, (self.answer, process))
@@ -120,7 +137,7 @@ class Server:
         _, status = os.waitpid(process, 0)
         self.selector.unregister(ended)
         os.close(ended)
-        with contextlib.suppress(KeyError, BrokenPipeError):
+        with contextlib.suppress(KeyError, OSError):
             self.selector.unregister(connection)
             connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
         connection.close()

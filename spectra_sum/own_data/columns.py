@@ -34,7 +34,7 @@ def parse_columns(assignments: Sequence[str]) -> dict[str, str]:
         `dict[str, str]`: A name of the data's columns, or `""`, by the name of the record's.
 
     Raises:
-        OwnDataError: One is no such assignment, or names no column of a record or one twice.
+        OwnDataError: One is no such assignment, or names no column of a record, or one twice.
     """
     columns: dict[str, str] = {}
     for text in assignments:
@@ -46,6 +46,8 @@ def parse_columns(assignments: Sequence[str]) -> dict[str, str]:
             raise OwnDataError(f"columns: an article has no {name!r}; it has {', '.join(USUAL_NAMES)}.")
         if ours in columns:
             raise OwnDataError(f"columns: {ours} is given twice, as {columns[ours]!r} and {theirs!r}; keep one.")
+        if theirs and theirs in columns.values():
+            raise OwnDataError(f"columns: {theirs!r} is given for two things; one column is one of them.")
         columns[ours] = theirs
     return columns
 
@@ -69,13 +71,17 @@ def find_columns(where: str, known: Sequence[str], given: Mapping[str, str]) -> 
     if missing := [theirs for theirs in given.values() if theirs and theirs not in known]:
         raise OwnDataError(f"{where}: there is no column {missing[0]!r} (columns); {has}.")
     found = {ours: theirs for ours, theirs in given.items() if theirs}
-    free = {_plain(theirs): theirs for theirs in reversed(known) if theirs not in found.values()}
+    free = [theirs for theirs in known if theirs not in found.values()]
     for ours, names in USUAL_NAMES.items():
         if ours in given:
             continue
-        usual = [free[name] for name in names if name in free]
+        # As it is written comes before the same in other cases.
+        usual = [
+            theirs for name in names for theirs in sorted(free, key=lambda one: one != name) if _plain(theirs) == name
+        ]
         # A record's own name is no guess.
-        if len(usual) > 1 and _plain(usual[0]) != ours:
+        alone = usual and (usual[0] == ours or [_plain(one) for one in usual].count(ours) == 1)
+        if len(usual) > 1 and not alone:
             raise OwnDataError(
                 f"{where}: both {usual[0]!r} and {usual[1]!r} could be the {ours}; choose with --columns {ours}={usual[0]}."
             )

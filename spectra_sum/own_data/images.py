@@ -1,5 +1,6 @@
 """Where the images of a user's records lie: in the data, or in files that the data may name."""
 
+import ast
 import json
 import os
 import re
@@ -13,7 +14,11 @@ from .formats import OwnDataError
 # No system has a longer path; text of an encoded image is.
 _LONGEST_PATH = 4096
 _ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]")
-_ADDRESS = re.compile(r"data:|[A-Za-z][A-Za-z0-9+.-]*:/?/", re.IGNORECASE)
+# One letter before a colon is a disk.
+_ADDRESS = re.compile(r"data:|[A-Za-z][A-Za-z0-9+.-]+:/?/", re.IGNORECASE)
+
+
+_QUOTED_LIST = re.compile(r"""\[\s*['"].*['"]\s*\]""", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class ImagePlace:
             raise OwnDataError(
                 f"the image {_shown(path)} is an address, and none is fetched or decoded; save it as a file beside the data."
             )
+        if "\0" in path:
+            raise OwnDataError(f"the image {_shown(path)} is no path: it has a zero byte; give its path, or bytes.")
         if len(path) > _LONGEST_PATH:
             raise OwnDataError(
                 f"the image {_shown(path)} is no path (base64 is not read); save it as a file, or give bytes."
@@ -90,14 +97,32 @@ def image_values(value: Any) -> list[Any]:
 
 
 def text_list(value: str) -> list[Any] | None:
-    """The list that a text writes in JSON, as in a cell of a table; None for another text."""
-    if not value.lstrip().startswith("["):
+    """
+    The list that a cell of a table writes, in JSON or as Python does, which is what `pandas` makes of lists; None for another
+    text.
+
+    Raises:
+        OwnDataError: It looks like a list of texts, and is neither.
+    """
+    text = value.strip()
+    if not text.startswith("["):
         return None
     try:
-        content = json.loads(value)
+        content = json.loads(text)
     except (ValueError, RecursionError):
-        return None
+        content = _python_list(text)
+    if content is None and _QUOTED_LIST.fullmatch(text):
+        raise OwnDataError(f"{_shown(text)} is no list that can be read; write it in JSON.")
     return content if isinstance(content, list) else None
+
+
+def _python_list(text: str) -> list[Any] | None:
+    try:
+        content = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    # Of arrays, whose texts stand without commas, Python would join all to one.
+    return content if repr(content) == text else None
 
 
 def _fetched(address: str) -> bytes:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import datasets
+import pyarrow
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from pyarrow import compute
 
 from ..msmo.builder import load_msmo
 from ..msmo.closed_world import closed_world_dataset
@@ -365,7 +367,10 @@ def _without_decoding(feature: object) -> object | None:
 def _are_articles(source: Source, records: Dataset) -> bool:
     """Whether a dataset has all columns of articles in their types, with its images inside it."""
     features = article_features()
-    if any(records.features.get(name) != features[name] for name in _NEEDED):
+    if any(
+        records.features.get(name, None if name in _NEEDED else feature) != feature
+        for name, feature in features.items()
+    ):
         return False
     # An image that is named only could be any file of this machine, or an address to fetch.
     embedded = all(not chunk.flatten().field("bytes").null_count for chunk in records.data.column("images").chunks)
@@ -373,7 +378,20 @@ def _are_articles(source: Source, records: Dataset) -> bool:
         raise OwnDataError(
             f"{source.name}: it names images by their paths; save it with `save_to_disk`, which embeds them."
         )
-    return embedded
+    return embedded and _are_whole(records.data)
+
+
+def _are_whole(table: pyarrow.Table) -> bool:
+    """Whether each row has an id, a body, and as many texts as images; others are read, and what is wrong is told."""
+    if any(table.column(name).null_count for name in ("id", "article", "summary", "images", "gold_images")):
+        return False
+    if compute.any(
+        compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(table.column("article"))), 0)
+    ).as_py():
+        return False
+    images = compute.list_value_length(table.column("images"))
+    texts = [table.column(name) for name in ("captions", "alt_texts") if name in table.column_names]
+    return all(not text.null_count and compute.list_value_length(text).equals(images) for text in texts)
 
 
 def _tell(lines: Sequence[str], report: Report | None) -> None:

@@ -17,7 +17,10 @@ from .formats import FORMATS, OwnDataError, Source, split_named
 from .images import ImagePlace
 
 # Of `datasets`, `pandas`, Arrow and the Hub.
-_READING_ERRORS = (DatasetsError, OSError, ValueError, NotImplementedError, ArrowException)
+_READING_ERRORS = (DatasetsError, OSError, ValueError, NotImplementedError, ArrowException, StopIteration)
+# What the libraries say of files without a row.
+_WITHOUT_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")
+_OTHER_SEPARATORS = ";\t|"
 
 
 class Rows(NamedTuple):
@@ -136,6 +139,9 @@ def _header(files: list[str]) -> list[str]:
     headers = {}
     for file in files:
         first = pandas.read_csv(file, nrows=1)
+        names = "".join(map(str, first.columns))
+        if first.shape[1] == 1 and (other := [sign for sign in _OTHER_SEPARATORS if sign in names]):
+            raise OwnDataError(f"{file}: its fields are parted by {other[0]!r}; save it with commas between them.")
         if not isinstance(first.index, pandas.RangeIndex):
             # The first fields would be taken for names of rows, and all others for the columns before theirs.
             raise OwnDataError(
@@ -158,6 +164,8 @@ def _reason(source: Source, error: Exception) -> str:
     while isinstance(error, DatasetGenerationError) and error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).partition("Example of usage")[0].split()) or type(error).__name__
+    if isinstance(error, StopIteration) or any(sign in text for sign in _WITHOUT_ROWS):
+        return "it holds no rows."
     if source.kind != "hub":
         return f"it cannot be read as {source.kind} ({text}); repair or convert it."
     if isinstance(error, DatasetNotFoundError):

@@ -1,5 +1,6 @@
 """From rows of a user's data to articles: texts, summaries as sentences, ids, images and what is written about them."""
 
+import datetime
 import hashlib
 import json
 import logging
@@ -55,7 +56,7 @@ class RowReader:
     """
 
     # Belongs to the name of what `datasets` keeps: raised when the same rows would give other articles.
-    VERSION = 1
+    VERSION = 2
 
     def __init__(self, where: str, columns: Mapping[str, str], place: ImagePlace, *, stream: bool = False):
         self.where = where
@@ -77,9 +78,10 @@ class RowReader:
         return {name: [article[name] for article in articles] for name in article_features()}
 
     def _article(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
-        identifier = _identifier(row.get("id"))
-        place = f"{self.where}: article {identifier}" if identifier else self.where
+        place = self.where
         try:
+            identifier = _identifier(row.get("id"))
+            place = f"{self.where}: article {identifier}" if identifier else self.where
             title = " ".join(_text(row.get("title"), "title", " ").split())
             body = _text(row["article"], "article", "\n\n").replace("\r\n", "\n").strip()
             summary = _summary(row.get("summary"))
@@ -119,18 +121,25 @@ def _text(value: Any, column: str, joint: str) -> str:
     if _is_nothing(value):
         return ""
     if isinstance(value, str):
-        return value
+        # A cell of a table; a title may begin with a bracket.
+        parts = _cell_list(value, column) if column == "article" else None
+        if parts is None or not all(isinstance(part, str) for part in parts):
+            return value
+        value = parts
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return joint.join(part.strip() for part in value)
     if column == "title" and isinstance(value, int | float):
         return str(value)
+    if column == "title" and isinstance(value, datetime.date):
+        return _date(value)
     raise _ColumnError(column, f"the {column} is a {type(value).__name__}; it must be a text, or a list of texts.")
 
 
 def _summary(value: Any) -> list[str]:
     """The summary's lines: those that it has, or the sentences of a text."""
     if isinstance(value, str):
-        value = text_list(value) or split_sentences(value)
+        parts = _cell_list(value, "summary")
+        value = parts if parts is not None else split_sentences(value)
     if _is_nothing(value):
         return []
     if not isinstance(value, list) or not all(isinstance(line, str) for line in value if line is not None):
@@ -140,8 +149,35 @@ def _summary(value: Any) -> list[str]:
     return [line.strip() for line in value if line and line.strip()]
 
 
+def _cell_list(value: str, column: str) -> list[Any] | None:
+    try:
+        return text_list(value)
+    except OwnDataError as error:
+        raise _ColumnError(column, str(error)) from None
+
+
+def _date(value: datetime.date) -> str:
+    """As the file has it, which readers of JSON and CSV take for a time: a day without one has none."""
+    midnight = isinstance(value, datetime.datetime) and value.time() == datetime.time()
+    return (value.date() if midnight else value).isoformat()
+
+
 def _identifier(value: Any) -> str:
-    return "" if _is_nothing(value) else str(value).strip()
+    if _is_nothing(value):
+        return ""
+    if isinstance(value, bytes):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise _ColumnError("id", "an id is bytes that are no text; give a text or a number.") from None
+    if isinstance(value, datetime.date):
+        return _date(value)
+    if isinstance(value, list | Mapping):
+        raise _ColumnError(
+            "id",
+            f"an id is a {type(value).__name__}; it must be a text or a number, and each article a row of its own.",
+        )
+    return str(value).strip()
 
 
 def _content_id(title: str, body: str, summary: Sequence[str]) -> str:
@@ -152,7 +188,7 @@ def _content_id(title: str, body: str, summary: Sequence[str]) -> str:
 
 def _texts(value: Any, column: str, images: int) -> list[str]:
     if isinstance(value, str):
-        parts = text_list(value)
+        parts = _cell_list(value, column)
         value = parts if parts is not None else [value] if value.strip() else []
     if _is_nothing(value):
         value = []
@@ -179,7 +215,7 @@ def _gold(value: Any, images: Sequence[Any]) -> list[int]:
             index = names.index(entry.strip())
         elif isinstance(entry, str) and entry.strip().isdecimal():
             index = int(entry)
-        elif isinstance(entry, int | float) and not isinstance(entry, bool) and entry == int(entry):
+        elif isinstance(entry, int | float) and not isinstance(entry, bool) and float(entry).is_integer():
             index = int(entry)
         else:
             raise _ColumnError("gold_images", f"the gold image {entry!r} is neither the number nor the name of one.")

@@ -23,6 +23,8 @@ FILES = ("right_picture.jsonl", "another_picture.jsonl", "no_picture.jsonl")
 ARCHITECTURE = set(SETUP) & {field.name for field in dataclasses.fields(SpectraSumConfig)}
 SETTINGS = {
     **dict.fromkeys(("text_backbone", "vision_backbone", "dataset", "freeze_language_model", *ARCHITECTURE)),
+    "long_documents": "select",
+    "extract_words": 5,
     "align_weight": 0.0,
     "distill_weight": 0.0,
     "predict_with_generate": False,
@@ -54,6 +56,7 @@ def finished(data, tmp_path_factory):
     argv += ["--config", str(root / "settings.yaml"), "--result", str(root / "result.json")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(picture_summaries, "load_text_encoder", HashingEncoder)
+        patch.setattr("trainer.features.extracts.load_text_encoder", lambda name: HashingEncoder())
         main(argv)
     return root, argv, json.loads((root / "result.json").read_text())
 
@@ -98,7 +101,16 @@ def test_finished_summaries_are_kept_and_scored(finished, monkeypatch, capsys):
         place.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     monkeypatch.setattr(picture_summaries, "train", None)
     monkeypatch.setattr(picture_summaries, "load_text_encoder", HashingEncoder)
+    words = []
+    summarizer = picture_summaries.Summarizer
+    monkeypatch.setattr(
+        picture_summaries,
+        "Summarizer",
+        lambda loaded, *more: words.append(loaded.extract_words) or summarizer(loaded, *more),
+    )
     main(argv)
+    # What is read is as long as in training.
+    assert words == [5, 5]
     assert "Gates of dvp-0, 2 steps more. The first 4 test sections:" in capsys.readouterr().out
     run = json.loads((root / "result.json").read_text())["runs"]["dvp-0"]
     values = {name: system["scores"]["rouge1"]["value"] for name, system in run["systems"].items()}

@@ -124,17 +124,26 @@ def test_nats_are_the_model_s_own_loss_and_without_a_picture_those_of_the_langua
         assert values["right"] != values["other"]
 
 
-def test_the_result_has_every_run_and_finished_ones_are_kept(result, arguments, monkeypatch, capsys):
+def test_the_result_has_every_run_and_finished_ones_are_kept(result, arguments, monkeypatch, capsys, tmp_path):
     assert [(run["fusion"], run["seed"], run["steps"]) for run in result["runs"]] == [(name, 0, 2) for name in FUSIONS]
     for run in result["runs"]:
         means = run["nats"]
         assert run["other - right"]["mean"] == pytest.approx(means["other"] - means["right"])
         assert run["none - right"]["mean"] == pytest.approx(means["none"] - means["right"])
     monkeypatch.setattr(real_pictures, "train", None)
+    kept = real_pictures.load_model
     monkeypatch.setattr(real_pictures, "load_model", None)
     main(arguments)
     table = capsys.readouterr().out
     assert "| sampler | 0 | 2 | " in table and "of 3 runs" in table
+    # Runs that an earlier call measured stay, and their order is no matter.
+    file = tmp_path / "result.json"
+    for fusions in (("dvp", "concat"), ("sampler",)):
+        main([*arguments, "--fusions", *fusions, "--result", str(file)])
+    assert json.loads(file.read_text())["runs"] == result["runs"]
+    monkeypatch.setattr(real_pictures, "load_model", kept)
+    main([*arguments, "--fusions", "dvp", "--figures", "3", "--result", str(file)])
+    assert [run["fusion"] for run in json.loads(file.read_text())["runs"]] == ["dvp"]
 
 
 def test_other_figures_are_measured_anew(result, arguments, data, tmp_path):

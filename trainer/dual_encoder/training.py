@@ -146,8 +146,10 @@ def train_heads(features: FigureFeatures, recipe: Recipe) -> tuple[JointHead, Jo
     )
     size = min(recipe.batch_size, len(figures))
     batches = len(figures) // size
+    steps = recipe.epochs * batches
+    # Its rise must not end at the first step, nor at the last one.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * batches, pct_start=0.1
+        optimizer, recipe.learning_rate, total_steps=steps, pct_start=max(0.1, min(0.75, 2 / steps))
     )
     losses = []
     for _ in tqdm(range(recipe.epochs), desc="heads", unit="epoch", disable=None):

@@ -120,6 +120,30 @@ def test_a_dataset_of_articles_stays_as_it_is(tmp_path):
     assert colours(again) == colours(first)
 
 
+def test_records_that_lack_something_are_read_as_any_others(tmp_path):
+    records = load_split(write_data("jsonl", tmp_path / "data", make_articles()), "test", columns=COLUMNS["jsonl"])
+    features = records.features
+
+    def saved(name: str, features: datasets.Features = features, **values: object) -> str:
+        rows = [{**row, **(values if index == 1 else {})} for index, row in enumerate(records.to_list())]
+        datasets.Dataset.from_list(rows, features=features).save_to_disk(tmp_path / name)
+        return str(tmp_path / name)
+
+    told = []
+    assert list(load_split(saved("id", id=None), "test")["id"])[0] == "000"
+    for name, article in (("nothing", None), ("blank", " \n")):
+        again = load_split(saved(name, article=article), "test", report=told.append)
+        assert list(again["id"]) == [row for row in records["id"] if row != "001"]
+        assert told.pop() == f"{tmp_path / name}: 1 rows without a body are left out"
+    with pytest.raises(OwnDataError, match=r"article 001 \(column 'captions'\): there are 3 captions and 1 images"):
+        load_split(saved("more", captions=["a", "b", "c"]), "test")
+    one = {**features, "captions": datasets.Value("string")}
+    with pytest.raises(OwnDataError, match=r"article 000 \(column 'captions'\): there are 1 captions and 0 images"):
+        rows = [{**row, "captions": "A ship"} for row in records.to_list()]
+        datasets.Dataset.from_list(rows, features=datasets.Features(one)).save_to_disk(tmp_path / "one")
+        load_split(str(tmp_path / "one"), "test")
+
+
 def test_ids_are_made_of_the_content_and_stay(tmp_path):
     rows = [{"text": text, "summary": "S."} for text in ("a", "b", "a", "c", "a")]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -227,7 +251,16 @@ def test_malformed_data_are_one_line_each(tmp_path):
         file(
             "outside.jsonl", outside
         ): r"outside.jsonl: article a \(column 'images'\): the image '../secret.png' may lie",
-        file("header.csv", "text,summary\n"): "header.csv has no test articles|header.csv: it cannot be read",
+        file("header.csv", "text,summary\n"): r"header.csv: it holds no rows\.",
+        file("nothing.jsonl", ""): r"nothing.jsonl: it holds no rows\.",
+        file("none.json", "[]"): r"none.json: it holds no rows\.",
+        file(
+            "semicolon.csv", "text;summary\nA, or B;S.\n"
+        ): r"its fields are parted by ';'; save it with commas between",
+        file("tabs.csv", "text\tsummary\nA\tS.\n"): r"its fields are parted by '\\t'; save it with commas between",
+        file("columns.json", json.dumps({"id": ["1", "2"], "text": ["A", "B"], "summary": ["S.", "T."]})): (
+            r"columns.json \(column 'id'\): an id is a list; .* each article a row of its own"
+        ),
         file(
             "latin.jsonl", '{"text": "caf\xe9", "summary": "s"}'.encode("latin-1")
         ): r"latin.jsonl: a text is not UTF-8 \(.*\); save the data as UTF-8\.",

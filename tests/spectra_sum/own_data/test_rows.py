@@ -1,5 +1,7 @@
 """Values of a user's rows, as articles."""
 
+import datetime
+
 import pytest
 
 from spectra_sum.own_data.formats import OwnDataError
@@ -52,7 +54,11 @@ def test_an_article_as_it_is_meant(tmp_path):
         ("First line\nSecond line", ["First line", "Second line"]),
         (["One.  ", None, "", "Two, three."], ["One.", "Two, three."]),
         ('["One.", "Two."]', ["One.", "Two."]),
+        # What `pandas` writes of a list.
+        ("['One.', \"It's two.\"]", ["One.", "It's two."]),
         ("[no list", ["[no list"]),
+        ("[1] was first, [2] was second]", ["[1] was first, [2] was second]"]),
+        ("[]", []),
         ("", []),
         (None, []),
         (float("nan"), []),
@@ -80,12 +86,37 @@ def test_texts(tmp_path):
         ("[1]", [1]),
         (["y.png"], [1]),
         ("y.png", [1]),
+        ([1.0], [1]),
         (None, []),
         ("", []),
     ],
 )
 def test_gold_images_by_number_and_by_name(tmp_path, given, expected):
     assert value(tmp_path, "gold_images", given) == expected
+
+
+def test_an_article_in_the_cell_of_a_table(tmp_path):
+    assert value(tmp_path, "article", '["One. ", "Two."]') == "One.\n\nTwo."
+    assert value(tmp_path, "article", "['One.', 'Two.']") == "One.\n\nTwo."
+    assert value(tmp_path, "article", "[1, 2] are numbers.") == "[1, 2] are numbers."
+    assert value(tmp_path, "title", '["No list"]') == '["No list"]'
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("007", "007"),
+        (7, "7"),
+        (b"caf\xc3\xa9", "café"),
+        (datetime.datetime(2024, 1, 31), "2024-01-31"),
+        (datetime.datetime(2024, 1, 31, 8, 30), "2024-01-31T08:30:00"),
+        (datetime.date(2024, 1, 31), "2024-01-31"),
+    ],
+)
+def test_ids(tmp_path, given, expected):
+    assert value(tmp_path, "id", given) == expected
+    if isinstance(given, datetime.date):
+        assert value(tmp_path, "title", given) == expected
 
 
 def test_ids_that_are_made_depend_on_the_content_alone(tmp_path):
@@ -125,6 +156,14 @@ def test_a_text_for_the_only_image(tmp_path):
         ({"gold_images": [2]}, r"\(column 'gold_images'\): its gold images are \[2\], but it has 2 images"),
         ({"gold_images": ["z.png"]}, "the gold image 'z.png' is neither the number nor the name of one"),
         ({"images": 5}, r"\(column 'images'\): an image is 5; give a path, the file's bytes, or a feature Image"),
+        ({"gold_images": [float("nan")]}, "the gold image nan is neither the number nor the name of one"),
+        ({"gold_images": [float("inf")]}, "the gold image inf is neither the number nor the name of one"),
+        ({"images": ["x\0.png"]}, r"\(column 'images'\): the image 'x\\x00.png' is no path: it has a zero byte"),
+        # Of an array Python would join both to one text.
+        ({"summary": "['One.' 'Two.']"}, r"\(column 'summary'\): \"\['One.' 'Two.'\]\" is no list that can be read"),
+        ({"captions": "['c', '']!]"}, r"\(column 'captions'\): there are 1 captions and 2 images"),
+        ({"id": ["1", "2"]}, r"data \(column 'id'\): an id is a list; .* each article a row of its own"),
+        ({"id": b"\xff\xfe"}, r"data \(column 'id'\): an id is bytes that are no text"),
         ({"id": None, "images": ["../x.png"]}, "data: the article that begins with 'Body.' .*may lie outside"),
     ],
 )

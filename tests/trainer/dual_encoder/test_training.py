@@ -104,3 +104,10 @@ def test_the_seed_decides():
 def test_fewer_figures_than_a_batch_are_one_batch():
     image, _, losses = train_heads(world(8, 0), replace(RECIPE, epochs=2))
     assert image(world(8, 0).images).shape == (8, RECIPE.joint) and len(losses) == 2
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_few_steps_are_enough_for_the_schedule(epochs):
+    """Its rise of a tenth would end where it begins."""
+    _, _, losses = train_heads(world(8, 0), replace(RECIPE, epochs=epochs))
+    assert len(losses) == epochs and all(math.isfinite(loss) for loss in losses)
