@@ -27,6 +27,8 @@ pytestmark = pytest.mark.usefixtures("preloaded_python")
 
 CASES = Path(__file__).parents[2] / "spectra_sum" / "metrics" / "cases"
 NAMES = [
+    "bleu",
+    "cider",
     "clip_score",
     "image_precision",
     "max_sim",
@@ -39,6 +41,8 @@ NAMES = [
 TAKEN_BY = "taken_by_a_test_of_spectra_sum.txt"
 SIMILARITY_METRICS = ("clip_score", "max_sim", "pairwise_cosine_distance")
 LIMITS = {
+    "bleu": "A text without tokens matches nothing",
+    "cider": "A text without words scores 0",
     "clip_score": "An article without images is left out",
     "image_precision": "Articles without gold images are left out",
     "max_sim": "An article without images is left out",
@@ -159,6 +163,8 @@ def test_all_metrics_are_found_and_each_space_is_complete(staged):
         files = {path.name for path in (staged / name).iterdir()}
         beside = {"article_embeddings.py", "dual_encoder.py", "rgb_images.py"} if name in SIMILARITY_METRICS else set()
         beside |= {"unicode_tokenizer.py"} if name == "summary_rouge" else set()
+        beside |= {"reference_texts.py"} if name in ("bleu", "cider") else set()
+        beside |= {"cider_d.py"} if name == "cider" else set()
         expected = {"README.md", "app.py", "example.json", "requirements.txt", f"{name}.py"}
         assert files == expected | beside
         assert not any(path.is_symlink() for path in (staged / name).iterdir())
@@ -188,7 +194,8 @@ def test_requirements_are_what_the_files_import_with_the_projects_ranges(staged)
         )
     ]
     packages = {name: [Requirement(line).name for line in lines] for name, lines in needed.items()}
-    assert packages["mmae"] == ["datasets", "evaluate"]
+    assert packages["mmae"] == packages["cider"] == ["datasets", "evaluate"]
+    assert packages["bleu"] == ["datasets", "evaluate", "sacrebleu"]
     # numpy by the metric itself, the others by the modules beside it, inside of functions too; and what transformers
     # imports to read SigLIP's own tokenizer.
     tokenizer = ["protobuf", "sentencepiece"]
@@ -289,6 +296,6 @@ def test_the_server_takes_no_files(staged, tmp_path, monkeypatch):
 
 
 def test_an_unknown_metric_is_refused(capsys):
-    assert main(["push", "metrics", "--namespace", "ns", "--only", "bleu"]) == 2
+    assert main(["push", "metrics", "--namespace", "ns", "--only", "meteor"]) == 2
     error = capsys.readouterr().err
-    assert "bleu" in error and "image_precision" in error
+    assert "meteor" in error and "image_precision" in error

@@ -35,7 +35,7 @@ from tests.double_precision import EPSILON
 pytestmark = pytest.mark.usefixtures("preloaded_python")
 
 PACKAGE = Path(spectra_sum.__file__).parent
-NAMES = ("summary_rouge", "summary_bertscore", "mmae", "visual_facts")
+NAMES = ("bleu", "cider", "summary_rouge", "summary_bertscore", "mmae", "visual_facts")
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 BERTSCORES = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
 BERTSCORE_CASES = json.loads(Path(__file__).with_name("cases").joinpath("summary_bertscore.json").read_text())["cases"]
