@@ -136,12 +136,28 @@ def test_data_example_runs(tmp_path):
 
 
 def test_metric_example_runs():
-    (code,) = [block for block in blocks("python") if "spectra_sum/metrics" in block]
+    (code,) = [block for block in blocks("python") if "spectra_sum/metrics/image_precision" in block]
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     result = ast.literal_eval(done.stdout)
     # One of the two selected images is gold, the first one at that; the second article has no gold.
     assert (result["image_precision"], result["ip_at_k"], result["articles_without_gold"]) == (0.5, 1.0, 1)
+
+
+def test_the_metrics_for_captions_print_what_the_page_shows():
+    (code,) = [block for block in blocks("python") if "spectra_sum/metrics/cider" in block]
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shown = [line for line in PAGES["docs/evaluate.md"].splitlines() if line.startswith(("{'cider'", "{'bleu'"))]
+    for found, expected in zip(
+        map(ast.literal_eval, done.stdout.splitlines()), map(ast.literal_eval, shown), strict=True
+    ):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            if name != "signature":
+                assert found[name] == pytest.approx(value), name
+    # Up to the version of the library.
+    assert found["signature"].rpartition("|")[0] == expected["signature"].rpartition("|")[0]
 
 
 def test_llava_onevision_example_runs(tmp_path):
