@@ -1,6 +1,5 @@
 """Backgrounds: the images of a folder and the folders in it."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ def share_of_a_colour(image: Image.Image) -> float:
     """The share of an RGB image's pixels that have its most frequent colour, at 5 bits a channel."""
     levels = np.asarray(image, dtype=np.uint32) >> 3
     codes = (levels[..., 0] << 10 | levels[..., 1] << 5 | levels[..., 2]).ravel()
-    return Counter(codes.tolist()).most_common(1)[0][1] / codes.size
+    return int(np.bincount(codes).max()) / codes.size
 
 
 def square(size: tuple[int, int], generator: np.random.Generator) -> tuple[int, int, int, int]:
