@@ -39,7 +39,7 @@ class Limits(NamedTuple):
         least_size (`float`): Least share of the canvas on which each object is to be seen.
     """
 
-    least_visible: float = 0.75
+    least_visible: float = 0.85
     most_overlap: float = 0.15
     least_size: float = 0.02
 

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longer side of an object, as shares of the image's (default: 0.3 0.6)",
     )
     group.add_argument(
-        "--least-visible", type=share, default=0.75, help="of each object's pixels (default: %(default)s)"
+        "--least-visible", type=share, default=0.85, help="of each object's pixels (default: %(default)s)"
     )
     group.add_argument(
         "--most-overlap", type=share, default=0.15, help="of the smaller object's pixels (default: %(default)s)"

@@ -69,8 +69,8 @@ def test_an_object_outside_of_the_canvas_is_not_seen():
         (Measures((1, 1), (0.02, 0.02), 0), ""),
         (Measures((1, 1), (0.5, 0.019), 0), "small"),
         (Measures((1, 1), (0.5, 0.5), 0.16), "overlap"),
-        (Measures((0.74, 1), (0.5, 0.5), 0.15), "hidden"),
-        (Measures((0.75, 0.75), (0.5, 0.5), 0.15), ""),
+        (Measures((0.84, 1), (0.5, 0.5), 0.15), "hidden"),
+        (Measures((0.85, 0.85), (0.5, 0.5), 0.15), ""),
         (Measures((0.1, 1), (0.01, 0.5), 0.9), "small"),
     ],
 )
