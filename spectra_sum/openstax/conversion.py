@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
+from spectra_sum.atomic_write import check_output, whole_folder
 from spectra_sum.documents.parts import printable
 from spectra_sum.openstax.checkout import OpenStaxError, find_checkouts
 from spectra_sum.openstax.collection import Book, read_books
 from spectra_sum.openstax.counts import Counts
 from spectra_sum.openstax.reading import read_sections
 from spectra_sum.openstax.splits import assign_splits
-from spectra_sum.openstax.writing import check_output, whole_folder, write_splits
+from spectra_sum.openstax.writing import OUTPUT_NAMES, write_splits
 
 
 class Conversion(NamedTuple):
@@ -65,9 +66,9 @@ def convert(
         overwrite (`bool`, *optional*, defaults to `False`): Whether an earlier result is replaced.
 
     Raises:
-        OpenStaxError: A checkout or the output cannot be used, or no section has a summary.
+        SpectraSumError: A checkout or the output cannot be used, or no section has a summary.
     """
-    check_output(output, overwrite)
+    check_output(output, OUTPUT_NAMES, overwrite=overwrite)
     books = find_books(checkouts, wanted)
     counts = Counts()
     total = sum(len(chapter.modules) for book in books for chapter in book.chapters)

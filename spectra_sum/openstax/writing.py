@@ -1,12 +1,8 @@
-"""Sections in the MSMO layout, with `alt/` and `sources.tsv`; the whole folder or none."""
+"""Sections in the MSMO layout, with `alt/` and `sources.tsv`."""
 
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from spectra_sum.documents.parts import printable
 from spectra_sum.msmo.layout import ANNOTATION_FILE, FOLDERS, SPLIT_FOLDERS, parse_article
 from spectra_sum.openstax.checkout import OpenStaxError
 from spectra_sum.openstax.collection import Book
@@ -16,6 +12,8 @@ from spectra_sum.openstax.section import Figure, Section
 SOURCES_FILE = "sources.tsv"
 # Not README.md: a folder's Markdown files are documents to summarize.
 NOTICE_FILE = "NOTICE"
+# What a run writes, and a later one may replace.
+OUTPUT_NAMES = (*SPLIT_FOLDERS.values(), NOTICE_FILE)
 _COLUMNS = ("image", "book", "commit", "module", "file", "credit")
 _NOTICE = """Sections of the OpenStax books below in the layout of the MSMO dataset: body, figures, and the summary that the
 authors wrote at the end of the section. © Rice University, OpenStax (https://openstax.org).
@@ -23,56 +21,6 @@ Changes: figures reduced to 384 pixels, JPEG; text without links, tables, exerci
 in sources.tsv. The gold images of image_annotation.txt are weak labels: the captions nearest to the summary by ROUGE.
 
 """
-
-
-def check_output(output: Path, overwrite: bool) -> None:
-    """
-    Checks, before any work, that the folder can be written.
-
-    Args:
-        output (`Path`): The folder to write.
-        overwrite (`bool`): Whether an earlier result there is replaced.
-
-    Raises:
-        OpenStaxError: It is a file, cannot be made, or holds what is not replaced.
-    """
-    shown = printable(output)
-    if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise OpenStaxError(f"--output {shown}: this is a file or a link; name a folder.")
-    if not output.absolute().parent.is_dir():
-        raise OpenStaxError(f"--output {shown}: there is no folder {printable(output.parent)}; make it first.")
-    if not os.access(output.absolute().parent, os.W_OK):
-        raise OpenStaxError(f"--output {shown}: the folder cannot be written; check the permissions.")
-    names = sorted(os.listdir(output)) if output.exists() else []
-    if names and not overwrite:
-        raise OpenStaxError(
-            f"--output {shown}: the folder is not empty; name a new one, or replace it with --overwrite."
-        )
-    others = [name for name in names if name not in {*SPLIT_FOLDERS.values(), NOTICE_FILE}]
-    if others:
-        raise OpenStaxError(
-            f"--output {shown}: it holds {printable(others[0])}, which no earlier run has written; --overwrite replaces only "
-            "a folder of this command's."
-        )
-
-
-@contextmanager
-def whole_folder(output: Path) -> Iterator[Path]:
-    """A new folder beside `output`, which takes its place when the work is done; on failure nothing is left behind."""
-    output = output.absolute()
-    work = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    old = output.with_name(f".{output.name}.{os.getpid()}.old")
-    work.mkdir()
-    try:
-        yield work
-        if output.exists():
-            output.rename(old)
-        work.rename(output)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if old.exists() and not output.exists():
-            old.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_splits(

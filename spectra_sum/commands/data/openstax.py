@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         0, or 1 where modules or figures are damaged.
 
     Raises:
-        OpenStaxError: A checkout or the output cannot be used.
+        SpectraSumError: A checkout or the output cannot be used.
     """
     # rouge_score takes a second to import, which --help need not cost.
     from ...openstax.conversion import convert

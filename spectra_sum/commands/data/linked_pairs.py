@@ -1,0 +1,143 @@
+"""`spectra-sum data linked-pairs --output FOLDER`: pairs of images that share one object."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ...documents.parts import printable
+from ..arguments import UsageError, natural, positive, share
+
+_MAX_EXAMPLES = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describes the step, and adds its arguments to its parser."""
+    parser.description = (
+        "Makes pairs of images that share one object in two poses, each with a different second object, on different "
+        "backgrounds; an instruction asks for the shared object and the answer describes it (the recipe of MmLINK). Written in "
+        "the MSMO layout and as a folder of datasets. Exit code 0; 1 where files are damaged or pairs were given up."
+    )
+    objects = parser.add_mutually_exclusive_group(required=True)
+    objects.add_argument(
+        "--groups",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder for each object, with two cut-outs of it or more: RGBA files, or NAME.png with a mask NAME_mask.png",
+    )
+    objects.add_argument(
+        "--closed-world", action="store_true", help="objects of the closed world, and without --backgrounds its scenes"
+    )
+    parser.add_argument("--backgrounds", type=Path, metavar="FOLDER", help="images, also in inner folders")
+    parser.add_argument(
+        "--photographs",
+        action="store_true",
+        help="leave out backgrounds of which much has one colour, such as drawings",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a new or empty folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run has written to FOLDER")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="a PNG with twelve of the pairs, to be looked at")
+    parser.add_argument("--pairs", type=positive, default=1000, help="how many, of all splits (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="the same inputs and seed give the same bytes (default: 0)"
+    )
+    parser.add_argument(
+        "--size", type=positive, default=512, help="side of the images in pixels (default: %(default)s)"
+    )
+    group = parser.add_argument_group("quality control")
+    group.add_argument(
+        "--object-size",
+        type=share,
+        nargs=2,
+        default=(0.3, 0.6),
+        metavar=("LEAST", "MOST"),
+        help="longer side of an object, as shares of the image's (default: 0.3 0.6)",
+    )
+    group.add_argument(
+        "--least-visible", type=share, default=0.85, help="of each object's pixels (default: %(default)s)"
+    )
+    group.add_argument(
+        "--most-overlap", type=share, default=0.15, help="of the smaller object's pixels (default: %(default)s)"
+    )
+    group.add_argument(
+        "--least-size", type=share, default=0.02, help="of the image, for each object (default: %(default)s)"
+    )
+    group.add_argument(
+        "--tries", type=positive, default=50, help="of an image, before its pair is given up (default: %(default)s)"
+    )
+    group = parser.add_argument_group("texts")
+    group.add_argument(
+        "--instructions",
+        nargs="+",
+        metavar="TEXT",
+        help="one of them is drawn for each pair (default: three questions)",
+    )
+    group.add_argument(
+        "--answer", metavar="TEXT", help="with {object} for the description (default: Both pictures show {object}.)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Runs the step.
+
+    Returns:
+        0, or 1 where files are damaged or pairs were given up.
+
+    Raises:
+        SpectraSumError: Cut-outs, backgrounds, settings or the output cannot be used.
+    """
+    if arguments.backgrounds is None and not arguments.closed_world:
+        raise UsageError("--groups needs --backgrounds, a folder of images.")
+    if arguments.photographs and arguments.backgrounds is None:
+        raise UsageError("--photographs is for files; name them by --backgrounds.")
+    # numpy and datasets take seconds, which --help need not cost.
+    from ...atomic_write import check_output
+    from ...linked_pairs.backgrounds import read_backgrounds
+    from ...linked_pairs.composition import Limits
+    from ...linked_pairs.contact_sheet import check_sheet, draw_sheet, spread, write_sheet
+    from ...linked_pairs.counts import Counts
+    from ...linked_pairs.drawn_objects import drawn_backgrounds, drawn_groups
+    from ...linked_pairs.groups import read_groups
+    from ...linked_pairs.making import make_pairs
+    from ...linked_pairs.pairs import ANSWER, INSTRUCTIONS, Settings
+    from ...linked_pairs.writing import OUTPUT_NAMES, read_pairs
+
+    settings = Settings(
+        size=arguments.size,
+        seed=arguments.seed,
+        sides=tuple(arguments.object_size),
+        limits=Limits(arguments.least_visible, arguments.most_overlap, arguments.least_size),
+        tries=arguments.tries,
+        instructions=tuple(" ".join(text.split()) for text in arguments.instructions or INSTRUCTIONS),
+        answer=" ".join((arguments.answer or ANSWER).split()),
+    )
+    check_output(arguments.output, OUTPUT_NAMES, overwrite=arguments.overwrite)
+    if arguments.sheet is not None:
+        check_sheet(arguments.sheet, overwrite=arguments.overwrite)
+    counts = Counts()
+    if arguments.closed_world:
+        groups = drawn_groups()
+        counts.kept.update({"groups": len(groups), "cut-outs": sum(len(group.poses) for group in groups)})
+    else:
+        groups = read_groups(arguments.groups, counts)
+    if arguments.backgrounds is None:
+        backgrounds = drawn_backgrounds()
+        counts.kept["backgrounds"] = len(backgrounds)
+    else:
+        backgrounds = read_backgrounds(
+            arguments.backgrounds, arguments.size, counts, photographs=arguments.photographs
+        )
+    make_pairs(groups, backgrounds, arguments.output, arguments.pairs, settings, counts)
+    if arguments.sheet is not None:
+        records = list(read_pairs(arguments.output))
+        chosen = [records[place] for place in spread(len(records))]
+        write_sheet(arguments.sheet, draw_sheet(arguments.output, chosen))
+    print("\n".join(counts.lines()))
+    for line in counts.damage[:_MAX_EXAMPLES]:
+        print(printable(f"spectra-sum: left out: {line}"), file=sys.stderr)
+    if len(counts.damage) > _MAX_EXAMPLES:
+        print(f"spectra-sum: left out: {len(counts.damage) - _MAX_EXAMPLES:,} more", file=sys.stderr)
+    splits = ", ".join(f"{counts.pairs[split]:,} {split}" for split in ("train", "validation", "test"))
+    print(f"Written: {printable(arguments.output)} ({splits})")
+    return int(bool(counts.damage or counts.given_up))
