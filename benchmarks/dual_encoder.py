@@ -207,8 +207,8 @@ def _cell(score: Mapping[str, float]) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print the tables, and write the result."""
+def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="dual_encoder.py", description=__doc__.splitlines()[1], allow_abbrev=False)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="FOLDER", help="in the MSMO layout, with sources.tsv"
@@ -216,7 +216,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--features", type=Path, required=True, metavar="FOLDER", help="keeps the towers' features")
     parser.add_argument("--draws", type=int, default=5, help="of foreign figures (default: 5)")
     parser.add_argument("--output", type=Path, help="write the result as JSON")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print the tables, and write the result."""
+    options = parse_options(argv)
     recipe, shipped = read_recipe(), load_joint_heads(FOLDER / HEADS_FILE)
     with torch.no_grad():
         parts = {"separation": separation(options, recipe, shipped)}

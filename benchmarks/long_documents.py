@@ -75,8 +75,8 @@ def render(result: Mapping[str, Any]) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run, print the table, and write the result."""
+def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="long_documents.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("--data", required=True, help="the folder msmo_openstax")
     parser.add_argument("--output", type=Path, required=True, help="folder of finished summaries")
@@ -85,7 +85,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--length", choices=("short", "medium", "long"), default="medium", help="default: medium")
     parser.add_argument("--batch-size", type=int, default=1, help="documents at once (default: 1)")
     parser.add_argument("--limit", type=int, help="only the first sections (default: all)")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run, print the table, and write the result."""
+    options = parse_options(argv)
     options.output.mkdir(parents=True, exist_ok=True)
     result = {
         "first": run(options),

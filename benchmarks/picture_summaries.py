@@ -132,8 +132,8 @@ def render(result: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train, measure, print the tables, and write the result."""
+def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="picture_summaries.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("--data", required=True, help="the folder msmo_openstax")
     parser.add_argument(
@@ -145,7 +145,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="documents at once (default: 8)")
     parser.add_argument("--limit", type=int, help="only the first sections (default: all)")
     parser.add_argument("--result", type=Path, help="write the result as JSON")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, measure, print the tables, and write the result."""
+    options = parse_options(argv)
     records = sections(options, "test")
     documents = with_pictures(records, read_figures(Path(options.data), "test"))
     kept = {document.id for document in documents[RIGHT]}

@@ -210,8 +210,8 @@ def render(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train, measure, print the table, and write the result."""
+def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="real_pictures.py", description=__doc__.splitlines()[1], allow_abbrev=False)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="FOLDER", help="in the MSMO layout, with sources.tsv"
@@ -225,7 +225,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--figures", type=int, default=160, help="test figures that are measured (default: 160)")
     parser.add_argument("--batch-size", type=int, default=8, help="figures at once when measuring (default: 8)")
     parser.add_argument("--result", type=Path, help="write the result as JSON")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, measure, print the table, and write the result."""
+    options = parse_options(argv)
     write_figures(options.data, options.output / "figures")
     pairs = with_others(described(options.data, "test"), options.figures)
     measured = {"figures": len(pairs), "words": WORDS, "data": {"name": options.data.name, "split": "test"}}

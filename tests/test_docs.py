@@ -270,6 +270,7 @@ def test_benchmark_commands_parse(monkeypatch):
         written.add(getattr(options, "result", None) or options.output)
     names = {"closed_world", "overhead_tiny", "overhead_7b", "overhead_0_5b", "training_tiny", "training_7b", "data"}
     names |= {"startup", "paired_test", "default_model", "default_model_no_captions", "figure_selection"}
+    names |= {"long_documents", "dual_encoder", "real_pictures", "picture_summaries"}
     assert written == {RESULTS.relative_to(ROOT) / f"{name}.json" for name in names} | {Path("runs/quantization.json")}
 
 

@@ -383,7 +383,7 @@ def _are_articles(source: Source, records: Dataset) -> bool:
 
 def _are_whole(table: pyarrow.Table) -> bool:
     """Whether each row has an id, a body, and as many texts as images; others are read, and what is wrong is told."""
-    if any(table.column(name).null_count for name in ("id", "article", "summary", "images", "gold_images")):
+    if any(table.column(name).null_count for name in ("id", "article", "summary", "images")):
         return False
     if compute.any(
         compute.equal(compute.utf8_length(compute.utf8_trim_whitespace(table.column("article"))), 0)

@@ -45,7 +45,7 @@ def articles(records) -> datasets.Dataset:
 
     def first(row):
         gold = [index for index in row["gold_images"] if index < 4]
-        return {"images": row["images"][:4], "captions": row["captions"][:4], "gold_images": gold}
+        return {**{name: row[name][:4] for name in ("images", "captions", "alt_texts")}, "gold_images": gold}
 
     return datasets.Dataset.from_list([{**row, **first(row)} for row in records], features=records.features)
 
@@ -68,7 +68,7 @@ def folders(tmp_path_factory, articles, places) -> dict[str, Path]:
             {
                 **record,
                 "images": [images[index] for index in kept],
-                "captions": [record["captions"][index] for index in kept],
+                **{name: [record[name][index] for index in kept] for name in ("captions", "alt_texts")},
                 "gold_images": [kept.index(index) for index in record["gold_images"] if index in kept],
             }
         )
