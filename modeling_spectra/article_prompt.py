@@ -42,7 +42,9 @@ class ArticlePromptMixin:
         """
         images = self._placed_images(num_images)
         head, middle, after = self._frame(bool(title), images)
-        if not self.images_first:
+        if self.images_before_start:
+            head = self.image_token * images + head
+        elif not self.images_first:
             head += self.image_token * images
         return head + title + middle + text + "".join(self._lines(text, num_images, captions)) + after
 
@@ -173,8 +175,8 @@ class ArticlePromptMixin:
         article += [0] * (len(ids) - len(article))
         image_id = self.tokenizer.convert_tokens_to_ids(self.image_token)
         if not self.images_first:
-            # Images stand right before the title, inside the user's message.
-            place = len(start) + len(head)
+            # Images stand right before the title, inside the user's message, or before the whole prompt.
+            place = 0 if self.images_before_start else len(start) + len(head)
             placeholders = images * self.num_image_tokens
             ids[place:place] = [image_id] * placeholders
             article[place:place] = [0] * placeholders

@@ -13,6 +13,7 @@ from transformers import (
     AutoTokenizer,
     CLIPVisionModelWithProjection,
     GenerationConfig,
+    InstructBlipVisionModel,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -32,6 +33,7 @@ TOWER_CLASSES = {
     "siglip_vision_model": SiglipVisionModel,
     "clip": CLIPVisionModelWithProjection,
     "clip_vision_model": CLIPVisionModelWithProjection,
+    "instructblip_vision_model": InstructBlipVisionModel,
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec, strict
 
+from .sampler_settings import check_sampler, fresh_qformer
 from .vision_grid import check_layer, check_tower, declared_image_size, embedding_size_of, grid_of
 
 AUTO_MAP = {
@@ -15,7 +16,17 @@ AUTO_MAP = {
 }
 # What the backbones and the tokenizer decide: nobody may choose these beside them.
 DERIVED_FIELDS = frozenset(
-    {"vision_config", "embedding_vision_config", "text_config", "image_size", "image_token_id", "tie_word_embeddings"}
+    {
+        *(
+            "vision_config",
+            "embedding_vision_config",
+            "text_config",
+            "image_size",
+            "image_token_id",
+            "tie_word_embeddings",
+        ),
+        *("qformer_config", "qformer_text"),
+    }
 )
 PIPELINE_TASK = "multimodal-summarization"
 PIPELINE = {"impl": "pipeline_spectra.MultimodalSummarizationPipeline", "pt": ["AutoModelForImageTextToText"]}
@@ -32,8 +43,9 @@ class SpectraSumConfig(PreTrainedConfig):
         vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a SigLIP vision tower):
             The frozen vision tower: of SigLIP or CLIP (`siglip_vision_model`, `clip_vision_model`), or `vit`, `deit`, `dinov2`,
             `dinov2_with_registers`, `convnext`, `convnextv2`, `resnet` or `efficientnet`. Its patches are the grid, row by
-            row, without class and register tokens. With `fusion="concat"` it may lack SigLIP's pooling head
-            (`vision_use_head=False`), as LLaVA-OneVision's: the model then ranks no images.
+            row, without class and register tokens; those of InstructBLIP's (`instructblip_vision_model`) are its last hidden
+            state after the norm, the class token first, as its Q-Former reads it. With `fusion="concat"` it may lack SigLIP's
+            pooling head (`vision_use_head=False`), as LLaVA-OneVision's: the model then ranks no images.
         text_config (`dict` or `PreTrainedConfig`, *optional*, defaults to Qwen2):
             The language model: any decoder that hands keyword arguments on to its layers (Qwen2, Llama).
         embedding_vision_config (`dict` or `PreTrainedConfig`, *optional*):
@@ -41,8 +53,8 @@ class SpectraSumConfig(PreTrainedConfig):
             `vision_config` is a tower that was trained further or has lost its pooling head, as LLaVA-OneVision's. It
             reads the same pixels. By default the one tower gives patches and embeddings.
         fusion (`str`, *optional*, defaults to `"dvp"`):
-            §7: `"concat"` puts projected patches into the prompt, `"sampler"` lets the gates read the Vision Sampler's
-            latents, `"dvp"` puts the Deep Visual Processor between the two.
+            §7: `"concat"` puts visual tokens into the prompt (see `concat_tokens`), `"sampler"` lets the gates read the Vision
+            Sampler's latents, `"dvp"` puts the Deep Visual Processor between the two.
         image_size (`int`, *optional*):
             Side of the square images that the towers read, in pixels: what the image processor makes. Defaults to that of
             `vision_config`; ResNet's has none, and DINOv2 and convolutions read other sizes, too.
@@ -56,8 +68,32 @@ class SpectraSumConfig(PreTrainedConfig):
         captions (`str`, *optional*, defaults to `"none"`):
             `"prompt"` writes a line `Figure N: caption` behind the article's body for each image that the summarizer sees.
             The processor does it, whose option of this name must be the same.
+        concat_tokens (`str`, *optional*, defaults to `"patches"`):
+            What `fusion="concat"` puts into the prompt for an image: its projected `"patches"` and a newline, or the projected
+            `"latents"` of the sampler (§9), which are fewer.
+        sampler_type (`str`, *optional*, defaults to `"perceiver"`):
+            What makes an image's latents of its patches: the `"perceiver"` of §1, or a `"qformer"` (§9), transformers' own
+            InstructBLIP Q-Former layers.
+        qformer_config (`dict` or `PreTrainedConfig`, *optional*):
+            Of the Q-Former (`instructblip_qformer`). By default it has the language model's width, `sampler_depth` layers of
+            `sampler_num_heads` heads, the feed-forwards of `sampler_feed_forward_multiplier`, and no dropout.
+        qformer_text (`bool`, *optional*, defaults to `False`):
+            The Q-Former also reads the prompt's text, in tokens of its own (`qformer_input_ids`), as InstructBLIP's does.
+        image_guidance (`str`, *optional*, defaults to `"none"`):
+            §9, `"bidirectional"` lets the sampler read each image under the guidance of the article's others.
+        guidance_layers (`list[int]`, *optional*):
+            §9, [l, k], counted from 1: the layer at which the state of an image enters the reading of its context, and the
+            layer that the context then guides. Defaults to the sampler's last layer, twice.
+        guidance_context (`str`, *optional*, defaults to `"others"`):
+            §9, the images that are merged to an image's context: the `"others"`, or `"all"`, itself included, where guidance also
+            reaches the query's text, as in the authors' code. A single image has no context in either.
+        guidance_weights (`str`, *optional*, defaults to `"adaptive"`):
+            §9, how images are weighted when they are merged: `"adaptive"`, learned for each patch, or `"mean"`, equally.
+        guidance_former (`str`, *optional*, defaults to `"shared"`):
+            §9, what reads the merged context: the sampler's own layers (`"shared"`), or a single `"linear"` layer on the mean of
+            its patches, for which l and k are the same.
         num_latents (`int`, *optional*, defaults to `64`): §1, latent queries per image (M).
-        sampler_depth (`int`, *optional*, defaults to `2`): §1, blocks of the Vision Sampler.
+        sampler_depth (`int`, *optional*, defaults to `2`): §1, blocks of the Vision Sampler; of a Q-Former, layers.
         sampler_feed_forward_multiplier (`int`, *optional*, defaults to `4`):
             §1, width of the Vision Sampler's feed-forwards, as a multiple of the sampler's own.
         sampler_num_heads (`int`, *optional*):
@@ -65,7 +101,8 @@ class SpectraSumConfig(PreTrainedConfig):
         patch_position_embedding (`bool`, *optional*, defaults to `True`): §1, learned positions added to the patches.
         visual_norm (`bool`, *optional*, defaults to `True`): RMSNorm on the visual states that the gates read.
         add_pooled_embedding (`bool`, *optional*, defaults to `True`):
-            §1, adds a projection of the image's pooled embedding to its latents: a shortcut past the sampler.
+            §1, adds a projection of the image's pooled embedding to its latents: a shortcut past the sampler, and with
+            `image_guidance` past the guidance.
         dvp_num_layers (`int`, *optional*, defaults to `24`): §2, blocks of the Deep Visual Processor (K).
         dvp_feed_forward_multiplier (`int`, *optional*, defaults to `4`):
             §2, width of the Deep Visual Processor's feed-forwards, as a multiple of the blocks' own.
@@ -130,6 +167,7 @@ class SpectraSumConfig(PreTrainedConfig):
         "embedding_vision_config": SubConfigSpec(
             config_class=AutoConfig, model_type="siglip_vision_model", optional=True
         ),
+        "qformer_config": SubConfigSpec(config_class=AutoConfig, model_type="instructblip_qformer", optional=True),
     }
     keys_to_ignore_at_inference = ["past_key_values", "visual_key_values"]
     _auto_class = "AutoConfig"
@@ -145,6 +183,16 @@ class SpectraSumConfig(PreTrainedConfig):
     max_candidate_images: int = 20
     max_selected_images: int = 3
     captions: Literal["none", "prompt"] = "none"
+
+    concat_tokens: Literal["patches", "latents"] = "patches"
+    sampler_type: Literal["perceiver", "qformer"] = "perceiver"
+    qformer_config: dict | PreTrainedConfig | None = None
+    qformer_text: bool = False
+    image_guidance: Literal["none", "bidirectional"] = "none"
+    guidance_layers: list[int] | tuple[int, int] | None = None
+    guidance_context: Literal["others", "all"] = "others"
+    guidance_weights: Literal["adaptive", "mean"] = "adaptive"
+    guidance_former: Literal["shared", "linear"] = "shared"
 
     num_latents: int = 64
     sampler_depth: int = 2
@@ -203,6 +251,8 @@ class SpectraSumConfig(PreTrainedConfig):
         self.sampler_num_heads = self.sampler_num_heads or heads
         self.dvp_num_heads = self.dvp_num_heads or heads
         self.cross_attention_num_heads = self.cross_attention_num_heads or heads
+        if self.sampler_type == "qformer" and self.qformer_config is None:
+            self.qformer_config = fresh_qformer(self)
         # Saved folders must name every class; what the Auto classes register at run time knows only the last one.
         self.auto_map = dict(AUTO_MAP)
         self.custom_pipelines = {PIPELINE_TASK: dict(PIPELINE)}
@@ -227,7 +277,8 @@ class SpectraSumConfig(PreTrainedConfig):
                 check_tower(tower, name, self.image_size)
         check_layer(self.vision_config, self.vision_feature_layer, self.image_size)
         pooling = "vision_config" if self.embedding_vision_config is None else "embedding_vision_config"
-        if not self.has_image_embeddings and (self.fusion != "concat" or self.embedding_vision_config is not None):
+        needed = self.fusion != "concat" or self.embedding_vision_config is not None
+        if not self.has_image_embeddings and (needed or (self.has_sampler and self.add_pooled_embedding)):
             raise ValueError(
                 f"{pooling} has vision_use_head=False; image embeddings come from SigLIP's pooling head: "
                 "use a checkpoint that has it, or give one as embedding_vision_config."
@@ -237,6 +288,7 @@ class SpectraSumConfig(PreTrainedConfig):
                 f"dvp_num_layers (K) is {self.dvp_num_layers}, but the language model has only {depth} layers; "
                 f"set dvp_num_layers to at most {depth}."
             )
+        check_sampler(self)
         deepest = self.dvp_num_layers if self.fusion == "dvp" else depth
         outside = [layer for layer in self.gate_layers if not 1 <= layer <= deepest]
         if self.fusion != "concat" and (outside or not self.gate_layers):
@@ -280,6 +332,27 @@ class SpectraSumConfig(PreTrainedConfig):
             )
 
     @property
+    def has_sampler(self) -> bool:
+        """Whether latents are made of an image's patches."""
+        return self.fusion != "concat" or self.concat_tokens == "latents"
+
+    @property
+    def sampler_layers(self) -> int:
+        """Layers of the sampler (n of §9)."""
+        return self.sampler_depth if self.qformer_config is None else self.qformer_config.num_hidden_layers
+
+    @property
+    def sampler_width(self) -> int:
+        """Width of the sampler's states, before they are projected."""
+        config = self.text_config if self.qformer_config is None else self.qformer_config
+        return config.hidden_size
+
+    @property
+    def guidance_span(self) -> tuple[int, int]:
+        """(l, k) of §9: `guidance_layers`, or twice the sampler's last layer."""
+        return tuple(self.guidance_layers or (self.sampler_layers, self.sampler_layers))
+
+    @property
     def has_image_embeddings(self) -> bool:
         """Whether a tower gives embeddings to rank images by: all do but a SigLIP without its pooling head."""
         return getattr(self.embedding_vision_config or self.vision_config, "vision_use_head", True)
@@ -291,8 +364,8 @@ class SpectraSumConfig(PreTrainedConfig):
 
     @property
     def num_patches(self) -> int:
-        """Patches per image (P), without class and register tokens."""
-        return grid_of(self.vision_config, self.vision_feature_layer, self.image_size).side ** 2
+        """Patches per image (P), without class and register tokens, but for InstructBLIP's tower."""
+        return grid_of(self.vision_config, self.vision_feature_layer, self.image_size).num_patches
 
     @property
     def patch_embedding_size(self) -> int:
@@ -301,8 +374,10 @@ class SpectraSumConfig(PreTrainedConfig):
 
     @property
     def num_image_tokens(self) -> int:
-        """Placeholders of one image in the prompt: its patches and a newline for `"concat"`, otherwise 0."""
-        return self.num_patches + 1 if self.fusion == "concat" else 0
+        """Placeholders of one image in the prompt: for `"concat"` its patches and a newline, or its latents; otherwise 0."""
+        if self.fusion != "concat":
+            return 0
+        return self.num_latents if self.concat_tokens == "latents" else self.num_patches + 1
 
     def processor_options(self) -> dict[str, Any]:
         """The options of [`SpectraSumProcessor`] that are the model's: what it makes must be what the model reads."""
@@ -312,6 +387,7 @@ class SpectraSumConfig(PreTrainedConfig):
             "max_candidate_images": self.max_candidate_images,
             "captions": self.captions,
             "image_text_length": self.vrp_image_text_length if self.vrp_image_texts else 0,
+            "qformer_text_length": self.qformer_config.max_position_embeddings if self.qformer_text else 0,
         }
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import ModelOutput
 
 from .outputs_spectra import EncodedImages, ImageSelection
+from .qformer_sampler import QueryText
 from .vision_grid import patches_of, pooled_of, reading_arguments
 
 
@@ -135,6 +136,8 @@ class ImageEncodingMixin:
         patches: torch.Tensor | None = None,
         rank_images: bool = True,
         image_text_embeds: torch.Tensor | None = None,
+        qformer_input_ids: torch.Tensor | None = None,
+        qformer_attention_mask: torch.Tensor | None = None,
     ) -> EncodedImages:
         """Everything that is computed from an article's images, once per article.
 
@@ -152,6 +155,7 @@ class ImageEncodingMixin:
             rank_images: False where nobody reads embeddings and logits, as in generation: without a reduction and without
                 `add_pooled_embedding` there is then no use for an embedding tower, which does not run.
             image_text_embeds: (B, N, d), what [`image_text_embeddings`] gives, for a predictor with `vrp_image_texts`.
+            qformer_input_ids, qformer_attention_mask: (B, S), the prompt's text for a Q-Former with `qformer_text`.
 
         Raises:
             ValueError: for no or too many images, for inputs of different shapes (B, N), or when a reduction needs
@@ -195,15 +199,19 @@ class ImageEncodingMixin:
             patches = self.patch_images(_take_images(pixel_values, kept), kept_mask)
         else:
             patches = _take_images(patches, kept).to(self.vision_tower.dtype)
+        kept_embeds = None
+        if self.visual_path.reads_embeddings:
+            kept_embeds = _take_images(image_embeds, kept).to(patches.dtype)
+        query_text = None
+        if config.qformer_text and qformer_input_ids is not None:
+            mask = torch.ones_like(qformer_input_ids) if qformer_attention_mask is None else qformer_attention_mask
+            query_text = QueryText(qformer_input_ids, mask)
+        read = patches, kept_embeds, kept_mask, query_text
         key_values = visual_tokens = None
         if config.fusion == "concat":
-            visual_tokens = self.visual_path.projector(patches)
+            visual_tokens = self.visual_path.visual_tokens(*read)
         else:
-            if self.visual_path.reads_embeddings:
-                kept_embeds = _take_images(image_embeds, kept).to(patches.dtype)
-            else:
-                kept_embeds = None
-            key_values = self.visual_path(patches, kept_embeds, kept_mask)
+            key_values = self.visual_path(*read)
         return EncodedImages(image_embeds, logits, key_values, visual_tokens, kept.masked_fill(~kept_mask, -1))
 
     def article_embeddings(
@@ -273,6 +281,8 @@ class ImageEncodingMixin:
         patches: torch.Tensor | None = None,
         image_text_ids: torch.Tensor | None = None,
         image_text_mask: torch.Tensor | None = None,
+        qformer_input_ids: torch.Tensor | None = None,
+        qformer_attention_mask: torch.Tensor | None = None,
     ) -> ImageSelection:
         """Rank the images by p̂_i = σ(ℓ_i) and take the best (§4); equal ones in the article's order.
 
@@ -283,7 +293,8 @@ class ImageEncodingMixin:
             max_selected_images (`int`, *optional*): Defaults to the configuration's.
             threshold (`float`, *optional*): Least probability of a selected image.
             image_embeds: (B, N, d_img), what [`pool_images`] gave for these images; no tower runs then.
-            patches: Not read: the arguments of `generate` are those of this method, too.
+            patches, qformer_input_ids, qformer_attention_mask: Not read: the arguments of `generate` are those of this
+                method, too.
             image_text_ids, image_text_mask: (B, N, S), the images' texts for a predictor with `vrp_image_texts`.
 
         Raises:

@@ -24,13 +24,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import is_torchvision_available, logging
 
 from .backbones import generation_settings, load_vision_tower
+from .checkpoint_tensors import safetensors_files
 from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
 from .llava_onevision_weights import (
     LlavaOnevisionReport,
     compare_towers,
     compare_with_files,
     lacking_keys,
-    safetensors_files,
 )
 from .processing_spectra import SpectraSumProcessor
 

@@ -1,17 +1,13 @@
 """Which tensors of a LLaVA-OneVision checkpoint and of a full SigLIP a model holds, compared bit for bit with the files."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-# A checkpoint is read by what transformers reads it with: the published modules import nothing that it does not bring.
-from transformers.modeling_utils import safe_open
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
-from transformers.utils.hub import get_checkpoint_shard_files
+from .checkpoint_tensors import check_taken, same_bits, tensors_of
 
 # Prefixes of a checkpoint's keys, in the layouts of transformers 4 and 5, and where SPeCTrA-Sum holds the tensors.
 DESTINATIONS = (
@@ -101,16 +97,9 @@ def compare_towers(
     for name, tensor in own.state_dict().items():
         if _reason_unused(f"vision_tower.{name}", True, layers_read) is None:
             report.compared_tower_tensors += 1
-            if name not in theirs or not _same_bits(tensor, theirs[name]):
+            if name not in theirs or not same_bits(tensor, theirs[name]):
                 differing.append(name)
     report.differing_tower_tensors, report.one_tower = differing, not differing
-
-
-def _same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    if left.shape != right.shape or left.dtype != right.dtype:
-        return False
-    left, right = (each.contiguous().view(-1).view(torch.uint8) for each in (left, right))
-    return torch.equal(left, right)
 
 
 def _destination(key: str) -> str | None:
@@ -140,39 +129,6 @@ def lacking_keys(missing: Iterable[str], concat: bool, layers_read: int) -> list
     return [key for key in sorted(missing) if _reason_unused(_destination(key), concat, layers_read) is None]
 
 
-def safetensors_files(source: str, revision: str = "main") -> list[str]:
-    """The weight files of a folder or Hub id.
-
-    Raises:
-        ValueError: when it has none in the safetensors format.
-    """
-    options = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    single = cached_file(source, SAFE_WEIGHTS_NAME, **options)
-    if single is not None:
-        return [single]
-    index = cached_file(source, SAFE_WEIGHTS_INDEX_NAME, **options)
-    if index is None:
-        raise ValueError(f"{source} has no safetensors; other weights are not read: use a checkpoint that has them.")
-    return get_checkpoint_shard_files(source, index, revision=revision)[0]
-
-
-def _tensors(files: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Keys and tensors of safetensors files, one tensor in memory at a time."""
-    for file in files:
-        with safe_open(file, framework="pt") as shard:
-            for key in logging.tqdm(shard.keys(), desc="comparing weights", unit="tensor", leave=False):
-                yield key, shard.get_tensor(key)
-
-
-def _check_taken(state: Mapping[str, torch.Tensor], name: str, key: str, read: torch.Tensor, source: str) -> None:
-    if name not in state:
-        raise ValueError(
-            f"{source} has {key}, for which the model has no {name}; its configuration is of another model."
-        )
-    if not _same_bits(state[name], read.to(state[name].dtype)):
-        raise ValueError(f"after loading, {name} differs from {key} in the files of {source}: do not use this model.")
-
-
 def compare_with_files(
     model: nn.Module,
     files: dict[str, list[str]],
@@ -188,23 +144,23 @@ def compare_with_files(
     """
     checkpoint, *others = files
     state = model.state_dict()
-    for key, tensor in _tensors(files[checkpoint]):
+    for key, tensor in tensors_of(files[checkpoint]):
         name = _destination(key)
         if reason := _reason_unused(name, concat, layers_read):
             report.unused[key] = reason
             continue
-        _check_taken(state, name, key, tensor, checkpoint)
+        check_taken(state, name, key, tensor, checkpoint)
         report.used[key] = name
     tower = "vision_tower." if report.one_tower else "embedding_tower."
     for embedding_vision in others:
-        for key, tensor in _tensors(files[embedding_vision]):
+        for key, tensor in tensors_of(files[embedding_vision]):
             # A dual encoder holds its vision part under this prefix, and a tower alone may or may not.
             names = [tower + key, tower + key.removeprefix("vision_model.")]
             name = next((each for each in names if each in state), None)
             if name is None:
                 report.embedding_unused.append(key)
                 continue
-            _check_taken(state, name, key, tensor, embedding_vision)
+            check_taken(state, name, key, tensor, embedding_vision)
             report.embedding_used[key] = name
     taken = {*report.used.values(), *report.embedding_used.values()}
     if model.config.text_config.tie_word_embeddings:
@@ -222,4 +178,4 @@ def compare_with_files(
     report.newly_initialized = [name for name in rest if name not in held]
 
 
-__all__ = ["LlavaOnevisionReport", "compare_towers", "compare_with_files", "lacking_keys", "safetensors_files"]
+__all__ = ["LlavaOnevisionReport", "compare_towers", "compare_with_files", "lacking_keys"]

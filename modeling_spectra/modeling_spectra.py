@@ -16,9 +16,9 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
 from .alignment_head import AlignmentHead
+from .attention_implementation import AttentionImplementationMixin
 from .backbones import build_vision_tower
 from .configuration_spectra import SpectraSumConfig
-from .deep_visual_processor import DeepVisualProcessor
 from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
 from .image_encoding import ImageEncodingMixin
 from .outputs_spectra import SpectraSumOutput
@@ -27,10 +27,10 @@ from .outputs_spectra import SpectraSumOutput
 from .pipeline_spectra import MultimodalSummarizationPipeline
 from .pooling_attention import replace_pooling_attention
 from .pretrained_parts import PretrainedPartsMixin
-from .vision_grid import has_attention
+from .qformer_sampler import QFormerSampler
 from .vision_sampler import VisionSampler
 from .visual_generation import VisualGenerationMixin
-from .visual_layers import ScaledLinear, VisualAttention
+from .visual_layers import ScaledLinear
 from .visual_path import ConcatProjector, VisualPath, attendable, insert_visual_tokens
 
 
@@ -49,6 +49,7 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
     _no_split_modules = [
         "VisionSampler",
         "VisionSamplerBlock",
+        "QFormerSampler",
         "DeepVisualProcessorBlock",
         "GatedCrossAttention",
         "ConcatProjector",
@@ -56,12 +57,13 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
         "AlignmentHead",
     ]
     _skip_keys_device_placement = ["past_key_values"]
-    # Relevance predictor, norms, the gates' α and τ stay in float32 where the rest is in half precision: rankings live on
-    # small differences, and steps on α, τ and norms around 1 are lost in bfloat16's 8 bits. Not "gate" and "norm", which
-    # are in every gate_proj and in the norms of tower and language model, too. transformers reads * as a glob.
+    # Relevance predictor, norms (but a Q-Former's own), the gates' α and τ stay in float32 where the rest is in half
+    # precision: rankings live on small differences, and steps on α, τ and norms around 1 are lost in bfloat16's 8 bits. Not
+    # "gate" and "norm", which are in every gate_proj and in the norms of tower and language model, too. transformers reads *
+    # as a glob.
     _keep_in_fp32_modules_strict = [
         r"visual_path\.relevance_predictor\.",
-        r"visual_path\..+norm\.weight$",
+        r"visual_path\.(?!sampler\.former\.).+norm\.weight$",
         r"gate\.alpha$",
         r"\.log_temperature$",
     ]
@@ -96,6 +98,8 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
             init.constant_(module.alpha, module.init_value)
         elif isinstance(module, VisionSampler):
             init.normal_(module.latents, mean=0.0, std=std)
+        elif isinstance(module, QFormerSampler):
+            init.normal_(module.query_tokens, mean=0.0, std=std)
         elif isinstance(module, AlignmentHead):
             init.constant_(module.log_temperature, math.log(module.init_temperature))
         elif isinstance(module, ConcatProjector):
@@ -105,7 +109,11 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
 
 
 class SpectraSumForConditionalGeneration(
-    PretrainedPartsMixin, ImageEncodingMixin, SpectraSumPreTrainedModel, VisualGenerationMixin
+    PretrainedPartsMixin,
+    ImageEncodingMixin,
+    AttentionImplementationMixin,
+    SpectraSumPreTrainedModel,
+    VisualGenerationMixin,
 ):
     """Multimodal summarization: text and images in, a summary and a ranking of the images out.
 
@@ -136,6 +144,8 @@ class SpectraSumForConditionalGeneration(
         if self.embedding_tower is not None:
             config.embedding_vision_config = self.embedding_tower.config
         self.visual_path = VisualPath(config)
+        if config.has_sampler and config.sampler_type == "qformer":
+            config.qformer_config = self.visual_path.sampler.former.config
         replace_pooling_attention(self)
         if config.fusion != "concat":
             register_injection(self.language_model.get_decoder().layers)
@@ -164,56 +174,14 @@ class SpectraSumForConditionalGeneration(
         return self.language_model.get_decoder()
 
     def train(self, mode: bool = True) -> "SpectraSumForConditionalGeneration":
-        """As in every module, but a frozen tower stays in evaluation mode: batch norms would take the statistics of the
-        batches over, and dropout would blur features that nobody trains.
+        """As in every module, but a frozen tower or sampler stays in evaluation mode: batch norms would take the statistics of
+        the batches over, and dropout would blur features that nobody trains.
         """
         super().train(mode)
-        for tower in (self.vision_tower, self.embedding_tower):
+        for tower in (self.vision_tower, self.embedding_tower, self.visual_path.sampler):
             if tower is not None and not any(parameter.requires_grad for parameter in tower.parameters()):
                 tower.eval()
         return self
-
-    def attn_implementations(self) -> dict[str, str]:
-        """Of the visual path (`""`) and of each part, as [`set_attn_implementation`] takes them."""
-        parts = {name: getattr(self.config, name) for name in self.config.sub_configs}
-        return {"": self.config._attn_implementation} | {
-            name: "eager"
-            if name in self._convolutional_parts()
-            else part._attn_implementation or self.config._attn_implementation
-            for name, part in parts.items()
-            if part is not None
-        }
-
-    def _convolutional_parts(self) -> list[str]:
-        """The towers that have no attention, and refuse implementations of it."""
-        towers = {name: getattr(self.config, name) for name in ("vision_config", "embedding_vision_config")}
-        return [name for name, tower in towers.items() if tower is not None and not has_attention(tower)]
-
-    def set_attn_implementation(self, attn_implementation: str | dict, *args: Any, **kwargs: Any) -> None:
-        """As in every model of transformers: one implementation for all, or a dictionary by part.
-
-        Args:
-            attn_implementation (`str` or `dict`): `"sdpa"`, `"eager"`, …, or {part: implementation} with the parts
-                `"text_config"`, `"vision_config"`, `"embedding_vision_config"` and `""`, the visual path; the others
-                stay as they are, as does a tower of convolutions.
-
-        Raises:
-            ValueError: for a part that there is not.
-        """
-        if isinstance(attn_implementation, dict):
-            parts = ["", *self.config.sub_configs]
-            if unknown := sorted(set(attn_implementation) - set(parts)):
-                raise ValueError(f"the model has no parts {unknown}: attn_implementation takes {parts}.")
-        elif convolutional := self._convolutional_parts():
-            super().set_attn_implementation({"": attn_implementation}, *args, **kwargs)
-            # Its name of the implementation may be another one than the one that was asked for.
-            attending = set(self.config.sub_configs) - set(convolutional)
-            attn_implementation = dict.fromkeys(attending, self.config._attn_implementation)
-        super().set_attn_implementation(attn_implementation, *args, **kwargs)
-        for module in self.visual_path.modules():
-            if isinstance(module, VisualAttention | DeepVisualProcessor):
-                # A copied module carries a copy of the configuration, which nobody else would change.
-                module.config = self.config
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As in every model of transformers; a ValueError for what could not be loaded again: a visual path in 4 bits, and
@@ -270,6 +238,8 @@ class SpectraSumForConditionalGeneration(
         article_mask: torch.Tensor | None = None,
         image_text_ids: torch.LongTensor | None = None,
         image_text_mask: torch.Tensor | None = None,
+        qformer_input_ids: torch.LongTensor | None = None,
+        qformer_attention_mask: torch.Tensor | None = None,
         image_embeds: torch.Tensor | None = None,
         patches: torch.Tensor | None = None,
         visual_key_values: VisualKeyValues | None = None,
@@ -299,6 +269,8 @@ class SpectraSumForConditionalGeneration(
             article_mask: (B, up to T), true on the article's own tokens, for a relevance predictor with context.
             image_text_ids, image_text_mask: (B, N, S), tokens of each image's caption, for a relevance predictor with
                 `vrp_image_texts`; an image without them has no caption.
+            qformer_input_ids, qformer_attention_mask: (B, S), the prompt's text in tokens of the Q-Former, for one with
+                `qformer_text`.
             image_embeds: (B, N, d_img), and
             patches: (B, N, P, d_v), of the frozen towers, where they were computed before; see [`encode_images`].
             visual_key_values: Output of an earlier call on the same articles; takes the place of `pixel_values`.
@@ -347,6 +319,8 @@ class SpectraSumForConditionalGeneration(
                 image_embeds,
                 patches,
                 image_text_embeds=self.image_text_embeddings(image_text_ids, image_text_mask),
+                qformer_input_ids=qformer_input_ids,
+                qformer_attention_mask=qformer_attention_mask,
             )
             visual_key_values, visual_tokens = encoded.visual_key_values, encoded.visual_tokens
             summarizer_images = encoded.summarizer_images

@@ -1,4 +1,4 @@
-"""A model from pretrained parts: a vision tower and a language model, or a LLaVA-OneVision checkpoint."""
+"""A model from pretrained parts: a vision tower and a language model, or a LLaVA-OneVision or InstructBLIP checkpoint."""
 
 from dataclasses import fields
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 
 from .backbones import generation_settings, load_backbones
 from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
+from .instructblip import load_instructblip
 from .llava_onevision import Source, load_llava_onevision
 from .processing_spectra import SpectraSumProcessor
 
@@ -112,6 +113,43 @@ class PretrainedPartsMixin:
         source = Source(llava_onevision, revision)
         embedding_source = None if embedding_vision is None else Source(embedding_vision, embedding_vision_revision)
         loaded = load_llava_onevision(cls, source, embedding_source, dtype=dtype, **config)
+        return loaded if output_loading_info else loaded[:2]
+
+    @classmethod
+    def from_instructblip(
+        cls,
+        instructblip: str,
+        *,
+        dtype: torch.dtype | None = None,
+        revision: str = "main",
+        output_loading_info: bool = False,
+        **config: Any,
+    ) -> tuple[Any, ...]:
+        """A model on an InstructBLIP checkpoint, and its processor (§9).
+
+        Vision tower, Q-Former with its queries, projection and language model are the checkpoint's. Without `image_guidance`
+        the logits on one image are those of `InstructBlipForConditionalGeneration`; several images stand one after the
+        other before the prompt. Relevance predictor, alignment head and guidance are new. Of the checkpoint's generation
+        settings the special tokens are kept, as in [`from_backbones`].
+
+        Args:
+            instructblip (`str`): Folder or Hub id of an InstructBLIP model on a decoder (as Vicuna), in safetensors.
+            dtype (`torch.dtype`, *optional*): Of the whole model; the checkpoint's own by default.
+            revision (`str`, *optional*, defaults to `"main"`): On the Hub.
+            output_loading_info (`bool`, *optional*, defaults to `False`): Also return the [`InstructBlipReport`].
+            config: Fields of [`SpectraSumConfig`], and `prompt_template` for the processor; `"{title}{body}"` is a prompt of
+                an instruction alone, as InstructBLIP's.
+
+        Returns:
+            Model and processor, and the report if it is asked for.
+
+        Raises:
+            ValueError: when the checkpoint lacks tensors, has others after loading than in its files, or its architecture is
+                not supported.
+            TypeError: for a field that the configuration does not have, or that comes from the checkpoint.
+            StrictDataclassError: for fields that contradict each other, see [`SpectraSumConfig`].
+        """
+        loaded = load_instructblip(cls, Source(instructblip, revision), dtype=dtype, **config)
         return loaded if output_loading_info else loaded[:2]
 
 

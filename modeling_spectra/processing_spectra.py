@@ -17,11 +17,12 @@ from .article_prompt import CHAT_PROMPT, PLAIN_PROMPT, ArticlePromptMixin, check
 from .image_inputs import FETCH_TIMEOUT, to_rgb
 from .image_texts import image_text_tensors
 from .prompt_options import PromptOptions
+from .query_text import QueryTextMixin
 
 logger = logging.get_logger(__name__)
 
 
-class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
+class SpectraSumProcessor(QueryTextMixin, ArticlePromptMixin, ProcessorMixin):
     r"""Image processor and tokenizer of SPeCTrA-Sum.
 
     Args:
@@ -50,6 +51,11 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
             caption, `"none"` does not.
         image_text_length (`int`, *optional*, defaults to `0`):
             Most tokens of an image's caption that a relevance predictor with `vrp_image_texts` reads; 0 for other predictors.
+        images_before_start (`bool`, *optional*, defaults to `False`):
+            Put the placeholders before the whole prompt and its start token, as InstructBLIP does.
+        qformer_tokenizer (`PreTrainedTokenizerBase`, *optional*):
+            Of a Q-Former that reads the prompt's text, saved in a folder of this name beside the processor's files.
+        qformer_text_length (`int`, *optional*, defaults to `0`): Most tokens of that text; 0 for other samplers.
     """
 
     default_image_token = "<image>"
@@ -69,6 +75,9 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         images_first: bool = False,
         captions: Literal["none", "prompt"] = "none",
         image_text_length: int = 0,
+        images_before_start: bool = False,
+        qformer_tokenizer: PreTrainedTokenizerBase | None = None,
+        qformer_text_length: int = 0,
     ):
         self.prompt_template = prompt_template or (CHAT_PROMPT if chat_template else PLAIN_PROMPT)
         check_prompt_template(self.prompt_template)
@@ -90,12 +99,16 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         self.images_first = images_first
         self.captions = captions
         self.image_text_length = image_text_length
+        self.images_before_start = images_before_start
+        self.qformer_tokenizer = qformer_tokenizer
+        self.qformer_text_length = qformer_text_length
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @property
     def model_input_names(self) -> list[str]:
         texts = ["image_text_ids", "image_text_mask"] if self.image_text_length else []
-        return ["input_ids", "attention_mask", "article_mask", "pixel_values", "image_mask", *texts]
+        query = ["qformer_input_ids", "qformer_attention_mask"] if self.qformer_text_length else []
+        return ["input_ids", "attention_mask", "article_mask", "pixel_values", "image_mask", *texts, *query]
 
     @property
     def reads_captions(self) -> bool:
@@ -150,8 +163,9 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         Returns:
             `input_ids`, `attention_mask` and `article_mask` (B, T), the last one true on title and body, not on caption lines;
             with images `pixel_values` (B, N, 3, H, W) and `image_mask` (B, N), and where the relevance predictor reads captions
-            and there are any, `image_text_ids` and `image_text_mask` (B, N, S); with summaries `labels` (B, T), −100 except on
-            the summary and its end token. Prompts are padded on the left, prompts with a summary on the right.
+            and there are any, `image_text_ids` and `image_text_mask` (B, N, S); for a Q-Former that reads text
+            `qformer_input_ids` and `qformer_attention_mask` (B, S); with summaries `labels` (B, T), −100 except on the summary
+            and its end token. Prompts are padded on the left, prompts with a summary on the right.
 
         Raises:
             ValueError: for an entry that is missing or of another kind, lists of different lengths, unreadable images, a
@@ -195,6 +209,7 @@ class SpectraSumProcessor(ArticlePromptMixin, ProcessorMixin):
         data = self._padded(rows, widths, pad_left=summary is None)
         if summary is None:
             del data["labels"]
+        data.update(self.query_inputs(text, title))
         if any(kept):
             pixel_values, image_mask = self._pixels(kept, FETCH_TIMEOUT if fetch_images else None)
             data["pixel_values"] = pixel_values

@@ -10,10 +10,16 @@ from transformers.modeling_outputs import ModelOutput
 
 
 class Grid(NamedTuple):
-    """`side` × `side` patches of `width` channels."""
+    """`side` × `side` patches of `width` channels, behind `class_tokens` tokens that are read as patches, too."""
 
     side: int
     width: int
+    class_tokens: int = 0
+
+    @property
+    def num_patches(self) -> int:
+        """P, the class tokens included."""
+        return self.side**2 + self.class_tokens
 
 
 class TowerType(NamedTuple):
@@ -43,6 +49,11 @@ def has_pooling_layer(tower: PreTrainedConfig) -> bool:
 def _token_grids(tower: PreTrainedConfig, side: int) -> list[Grid]:
     """Of a transformer over patches: the embeddings, and each layer's output."""
     return [Grid(side // _one_side(tower.patch_size), tower.hidden_size)] * (tower.num_hidden_layers + 1)
+
+
+def _instructblip_grids(tower: PreTrainedConfig, side: int) -> list[Grid]:
+    """The last hidden state, after the tower's norm: the Q-Former was trained on it, with its class token."""
+    return [Grid(side // _one_side(tower.patch_size), tower.hidden_size, class_tokens=1)]
 
 
 def _convnext_grids(tower: PreTrainedConfig, side: int) -> list[Grid]:
@@ -93,6 +104,7 @@ TOWER_TYPES = {
     "deit": TowerType(_token_grids, _class_token_width),
     "dinov2": TowerType(_token_grids, _width, any_size=True),
     "dinov2_with_registers": TowerType(_token_grids, _width, any_size=True),
+    "instructblip_vision_model": TowerType(_instructblip_grids, _width, last_alone=True),
     "convnext": TowerType(_convnext_grids, _last_width, any_size=True, has_attention=False),
     "convnextv2": TowerType(_convnext_grids, _last_width, any_size=True, has_attention=False),
     "resnet": TowerType(_resnet_grids, _last_width, any_size=True, has_attention=False),
@@ -131,7 +143,7 @@ def check_tower(tower: PreTrainedConfig, name: str, image_size: int | None) -> N
             f"{name} has model_type {tower.model_type!r}, of which no grid of patches can be read; use the configuration of "
             f"a vision tower of one of these types: {', '.join(TOWER_TYPES)}."
         )
-    if tower.num_channels != 3:
+    if getattr(tower, "num_channels", 3) != 3:
         raise ValueError(f"{name} reads images of {tower.num_channels} channels; use a tower for RGB images.")
     if _one_side(getattr(tower, "patch_size", 1)) is None:
         raise ValueError(f"{name} has patches of {tower.patch_size} pixels; use a tower with square patches.")
@@ -195,7 +207,7 @@ def patches_of(outputs: ModelOutput, tower: PreTrainedConfig, layer: int, num_pa
         outputs (`ModelOutput`): Of a forward pass with [`reading_arguments`].
         tower (`PreTrainedConfig`): The tower's configuration.
         layer (`int`): The hidden state.
-        num_patches (`int`): P; class and register tokens stand in front of them.
+        num_patches (`int`): P; class and register tokens that are not read stand in front of them.
     """
     if TOWER_TYPES[tower.model_type].last_alone:
         states = outputs.last_hidden_state

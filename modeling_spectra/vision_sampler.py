@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from .configuration_spectra import SpectraSumConfig
+from .image_guidance import ImageContext, ImageGuidance
 from .visual_layers import FeedForward, VisualAttention, VisualRMSNorm
 
 
@@ -47,17 +48,32 @@ class VisionSampler(nn.Module):
         self.norm = VisualRMSNorm(size, config.norm_eps)
         self.pooled_proj = nn.Linear(config.image_embedding_size, size) if config.add_pooled_embedding else None
 
-    def forward(self, patches: torch.Tensor, image_embeds: torch.Tensor | None) -> torch.Tensor:
-        """Patches (B·N, P, d_v) and, with `add_pooled_embedding`, L2-normalised embeddings (B·N, d_img) → latents (B·N, M, d)."""
-        patches = self.patch_proj(patches)
-        if self.position_embedding is not None:
-            # By a call, not by its weight: hooks of accelerate load what is offloaded when a module is called.
-            positions = torch.arange(patches.shape[1], device=patches.device)
-            patches = patches + self.position_embedding(positions)
+    def forward(
+        self,
+        patches: torch.Tensor,
+        image_embeds: torch.Tensor | None,
+        guidance: ImageGuidance | None = None,
+        context: ImageContext | None = None,
+    ) -> torch.Tensor:
+        """Patches (B·N, P, d_v) and, with `add_pooled_embedding`, L2-normalised embeddings (B·N, d_img) → latents (B·N, M, d).
+
+        `guidance` and `context` are of the other images, see [`ImageGuidance`].
+        """
+        read = self._read(patches)
         latents = self.latents.expand(patches.shape[0], -1, -1)
-        for block in self.blocks:
-            latents = block(latents, patches)
+        if guidance is None:
+            for block in self.blocks:
+                latents = block(latents, read)
+        else:
+            latents = guidance(self.blocks, latents, read, context, self._read)
         latents = self.norm(latents)
         if self.pooled_proj is not None:
             latents = latents + self.pooled_proj(image_embeds)[:, None]
         return latents
+
+    def _read(self, patches: torch.Tensor) -> torch.Tensor:
+        patches = self.patch_proj(patches)
+        if self.position_embedding is None:
+            return patches
+        # By a call, not by its weight: hooks of accelerate load what is offloaded when a module is called.
+        return patches + self.position_embedding(torch.arange(patches.shape[1], device=patches.device))

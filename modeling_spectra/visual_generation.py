@@ -34,6 +34,7 @@ class VisualGenerationMixin(GenerationMixin):
         }
         article_mask = model_kwargs.pop("article_mask", None)
         texts = [model_kwargs.pop(name, None) for name in ("image_text_ids", "image_text_mask")]
+        query = {name: model_kwargs.pop(name, None) for name in ("qformer_input_ids", "qformer_attention_mask")}
         key_values = model_kwargs.pop("visual_key_values", None)
         has_images = any(images[name] is not None for name in ("pixel_values", "image_embeds", "patches"))
         if key_values is None and has_images:
@@ -44,6 +45,7 @@ class VisualGenerationMixin(GenerationMixin):
                 article_embeds = self.article_embeddings(input_ids, model_kwargs.get("attention_mask"), article_mask)
             encoded = self.encode_images(
                 **images,
+                **query,
                 article_embeds=article_embeds,
                 rank_images=False,
                 image_text_embeds=self.image_text_embeddings(*texts),

@@ -8,6 +8,8 @@ from .alignment_head import AlignmentHead
 from .configuration_spectra import SpectraSumConfig
 from .deep_visual_processor import DeepVisualProcessor
 from .gated_cross_attention import GatedCrossAttention, VisualKeyValues
+from .image_guidance import ImageGuidance
+from .qformer_sampler import QFormerSampler, QueryText
 from .vision_sampler import VisionSampler
 from .visual_relevance_predictor import VisualRelevancePredictor
 
@@ -61,18 +63,27 @@ def insert_visual_tokens(
 class VisualPath(nn.Module):
     """All that SPeCTrA-Sum adds to a vision tower and a language model.
 
-    `fusion` decides what is built: a projector (`"concat"`), or the Vision Sampler, for `"dvp"` the Deep Visual
-    Processor, and one gated cross-attention per gate layer. Relevance predictor and alignment head are always there.
+    `fusion` decides what is built: for `"concat"` with patches a projector, otherwise a sampler, and with `image_guidance` what
+    it is guided by; for the gated variants one cross-attention per gate layer, and for `"dvp"` the Deep Visual Processor.
+    Relevance predictor and alignment head are always there.
     """
 
     def __init__(self, config: SpectraSumConfig):
         super().__init__()
         self.gate_layers = list(config.gate_layers)
-        self.projector = self.sampler = self.deep_visual_processor = self.cross_attentions = None
-        if config.fusion == "concat":
-            self.projector = ConcatProjector(config)
+        self.projector = self.sampler = self.image_guidance = self.latent_projection = None
+        self.deep_visual_processor = self.cross_attentions = None
+        if config.has_sampler:
+            qformer = config.sampler_type == "qformer"
+            self.sampler = QFormerSampler(config) if qformer else VisionSampler(config)
+            if config.image_guidance != "none":
+                self.image_guidance = ImageGuidance(config)
+            # The Vision Sampler's latents have the text's width, and gates project what they read themselves.
+            if qformer or config.fusion == "concat":
+                self.latent_projection = nn.Linear(config.sampler_width, config.text_config.hidden_size)
         else:
-            self.sampler = VisionSampler(config)
+            self.projector = ConcatProjector(config)
+        if config.fusion != "concat":
             self.cross_attentions = nn.ModuleDict(
                 {str(layer): GatedCrossAttention(config) for layer in self.gate_layers}
             )
@@ -90,8 +101,51 @@ class VisualPath(nn.Module):
         """The gated cross-attention in front of the language model's layer `layer` (from 1), None where there is none."""
         return self.cross_attentions[str(layer)] if layer in self.gate_layers else None
 
+    def latents(
+        self,
+        patches: torch.Tensor,
+        image_embeds: torch.Tensor | None,
+        image_mask: torch.Tensor,
+        query_text: QueryText | None = None,
+    ) -> torch.Tensor:
+        """The sampler's latents (B, N, M, d) of an article's images, of the text's width (§1, §9).
+
+        Arguments as of [`forward`].
+        """
+        guided = (
+            ()
+            if self.image_guidance is None
+            else (self.image_guidance, self.image_guidance.merge(patches, image_mask))
+        )
+        pooled = None if image_embeds is None else image_embeds.flatten(0, 1)
+        options = {}
+        if query_text is not None:
+            # Each image is read with the whole query.
+            repeated = (part.repeat_interleave(image_mask.shape[1], dim=0) for part in query_text)
+            options["query_text"] = QueryText(*repeated)
+        latents = self.sampler(patches.flatten(0, 1), pooled, *guided, **options)
+        if self.latent_projection is not None:
+            latents = self.latent_projection(latents)
+        return latents.unflatten(0, image_mask.shape)
+
+    def visual_tokens(
+        self,
+        patches: torch.Tensor,
+        image_embeds: torch.Tensor | None,
+        image_mask: torch.Tensor,
+        query_text: QueryText | None = None,
+    ) -> torch.Tensor:
+        """The visual tokens (B, N, S, d) of an article's images for the prompt (§7, `"concat"`); arguments as of [`forward`]."""
+        if self.projector is not None:
+            return self.projector(patches)
+        return self.latents(patches, image_embeds, image_mask, query_text)
+
     def forward(
-        self, patches: torch.Tensor, image_embeds: torch.Tensor | None, image_mask: torch.Tensor
+        self,
+        patches: torch.Tensor,
+        image_embeds: torch.Tensor | None,
+        image_mask: torch.Tensor,
+        query_text: QueryText | None = None,
     ) -> VisualKeyValues:
         """From an article's images to what its gates read (§1, §2, and the keys and values of §3).
 
@@ -99,9 +153,9 @@ class VisualPath(nn.Module):
             patches: (B, N, P, d_v), N at most `max_images`.
             image_embeds: (B, N, d_img), L2-normalised; not needed unless they are read.
             image_mask: (B, N), true on real images.
+            query_text: Of the articles (B, S), for a Q-Former that reads text.
         """
-        pooled = None if image_embeds is None else image_embeds.flatten(0, 1)
-        latents = self.sampler(patches.flatten(0, 1), pooled).unflatten(0, image_mask.shape)
+        latents = self.latents(patches, image_embeds, image_mask, query_text)
         mask = image_mask.repeat_interleave(latents.shape[2], dim=1)
         if self.deep_visual_processor is None:
             states = dict.fromkeys(self.gate_layers, latents.flatten(1, 2))

@@ -32,6 +32,7 @@ ArchitectureArguments = dataclasses.make_dataclass(
     namespace={"__doc__": SpectraSumConfig.__doc__},
 )
 FINAL_EVALUATIONS = ("none", "validation", "test")
+TRAINED_PARTS = ("visual_path", "guidance")
 
 
 @dataclass
@@ -59,6 +60,9 @@ class DataArguments:
         llava_onevision (`str`, *optional*): Folder or Hub id of a LLaVA-OneVision model: language model and patches (for
             `fusion: concat` the projector, too) are its own, image embeddings those of `vision_backbone`, the SigLIP that
             its tower was made from. Takes the place of `text_backbone`.
+        instructblip (`str`, *optional*): Folder or Hub id of an InstructBLIP model on a decoder (as Vicuna): vision tower,
+            Q-Former, projection and language model are its own. Takes the place of both backbones; its tower is no teacher:
+            set `align_weight` and `distill_weight` to 0, or `align_weight` alone with `teacher`.
         random_vision (`bool`, *optional*, defaults to `False`): Without a `vision_backbone`: a small SigLIP tower with
             random weights, for machines that have no pretrained one. It is no teacher.
         closed_world_backbones (`str`, *optional*): Folder of the closed world's own small backbones; they are trained
@@ -100,6 +104,7 @@ class DataArguments:
     vision_backbone: str | None = None
     text_backbone: str | None = None
     llava_onevision: str | None = None
+    instructblip: str | None = None
     random_vision: bool = False
     closed_world_backbones: str | None = None
     teacher: str | None = field(default=None, metadata={"choices": [DEFAULT_DUAL_ENCODER]})
@@ -142,6 +147,8 @@ class SpectraTrainingArguments(TrainingArguments):
             visual path.
         gate_learning_rate_factor (`float`, *optional*, defaults to `10.0`): Factor on the visual path's rate for the
             gates' α.
+        train (`str`, *optional*, defaults to `"visual_path"`): `"guidance"` trains of the visual path the guidance between
+            images and the projection of the latents alone, as SAM does (§9), and nothing beside it.
         freeze_language_model (`bool`, *optional*, defaults to `True`): Train the visual path alone; with `use_peft`
             LoRA adapters are trained beside it, with false the whole language model.
         predict_with_generate (`bool`, *optional*, defaults to `True`): Evaluation also writes summaries, selects images
@@ -161,6 +168,7 @@ class SpectraTrainingArguments(TrainingArguments):
 
     visual_path_learning_rate_factor: float = 1.0
     gate_learning_rate_factor: float = 10.0
+    train: str = field(default="visual_path", metadata={"choices": list(TRAINED_PARTS)})
     freeze_language_model: bool = True
     predict_with_generate: bool = True
     generation_max_new_tokens: int = 128

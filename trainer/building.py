@@ -45,7 +45,7 @@ from trainer.objectives.default_teacher import check_default_teacher, load_defau
 from trainer.objectives.dpp_teacher import DPPTeacher, SummaryTeacher, process_numbers
 from trainer.quantization import quantize_language_model
 from trainer.spectra_trainer import SpectraTrainer
-from trainer.trainable import lora_config, set_trainable
+from trainer.trainable import lora_config, set_guidance_trainable, set_trainable
 
 logger = logging.get_logger(__name__)
 
@@ -76,8 +76,10 @@ def told_in_one_line(what: str) -> Iterator[None]:
 
 def prepare_backbones(data_args: DataArguments, records: DatasetDict, output: Path) -> tuple[str, str]:
     """Folders or ids of the vision and text backbones (the latter a causal language model, or the `llava_onevision`
-    model); the closed world's are trained if they are missing.
+    model; an `instructblip` model is both); the closed world's are trained if they are missing.
     """
+    if data_args.instructblip:
+        return data_args.instructblip, data_args.instructblip
     vision, text = data_args.vision_backbone, data_args.llava_onevision or data_args.text_backbone
     with PartialState().main_process_first():
         if data_args.closed_world_backbones and not (vision and text):
@@ -127,7 +129,8 @@ def build_model(
         dtype = torch.float32 if args.bf16 or args.fp16 else None
     else:
         dtype = getattr(torch, model_args.dtype)
-    with told_in_one_line(model_args.model_name_or_path if backbones is None else " and ".join(backbones)):
+    named = [model_args.model_name_or_path] if backbones is None else dict.fromkeys(backbones)
+    with told_in_one_line(" and ".join(named)):
         if backbones is None:
             path = model_args.model_name_or_path
             register_auto_classes()
@@ -135,6 +138,10 @@ def build_model(
             processor = SpectraSumProcessor.from_pretrained(path)
             for name, value in model.config.processor_options().items():
                 setattr(processor, name, value)
+        elif data_args.instructblip:
+            model, processor = SpectraSumForConditionalGeneration.from_instructblip(
+                data_args.instructblip, dtype=dtype, **fields
+            )
         elif data_args.llava_onevision:
             vision, llava_onevision = backbones
             model, processor = SpectraSumForConditionalGeneration.from_llava_onevision(
@@ -248,7 +255,10 @@ def make_trainable(
         keep_base (`bool`, *optional*, defaults to `True`): Save the base that an adapter needs into the output folder;
             a model that will not be saved itself can go without.
     """
-    set_trainable(model, train_language_model=not args.freeze_language_model)
+    if args.train == "guidance":
+        set_guidance_trainable(model)
+    else:
+        set_trainable(model, train_language_model=not args.freeze_language_model)
     if not data_args.use_images:
         # Nothing would train it, and DDP would wait for its gradients.
         model.visual_path.requires_grad_(False)

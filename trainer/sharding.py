@@ -17,6 +17,7 @@ from spectra_sum.errors import SpectraSumError
 NOT_SHARDED_ALONE = {
     "GatedCrossAttention",
     "VisionSampler",
+    "QFormerSampler",
     "ConcatProjector",
     "VisualRelevancePredictor",
     "AlignmentHead",

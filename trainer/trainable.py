@@ -9,6 +9,7 @@ from torch import nn
 from trl import ModelConfig
 
 from modeling_spectra import SpectraSumForConditionalGeneration
+from spectra_sum.errors import SpectraSumError
 from trainer.arguments import SpectraTrainingArguments
 
 LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -31,6 +32,25 @@ def set_trainable(model: SpectraSumForConditionalGeneration, *, train_language_m
         model.visual_path.relevance_predictor.requires_grad_(False)
     if model.config.align_weight == 0:
         model.visual_path.alignment_head.requires_grad_(False)
+
+
+def set_guidance_trainable(model: SpectraSumForConditionalGeneration) -> None:
+    """Freeze everything but the guidance between images and the projection of the latents (§9).
+
+    Raises:
+        SpectraSumError: The model has no guidance, or a loss would train nothing of it.
+    """
+    path, config = model.visual_path, model.config
+    if path.image_guidance is None:
+        raise SpectraSumError("train guidance: this model has none; set image_guidance to bidirectional.")
+    if config.align_weight or config.distill_weight:
+        raise SpectraSumError(
+            "train guidance: alignment head and relevance predictor are frozen; set align_weight and distill_weight to 0."
+        )
+    model.requires_grad_(False)
+    for part in (path.image_guidance, path.latent_projection):
+        if part is not None:
+            part.requires_grad_(True)
 
 
 def lora_config(model_args: ModelConfig, *, train_visual_path: bool = True) -> LoraConfig:

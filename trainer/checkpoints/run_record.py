@@ -151,9 +151,9 @@ def _backbones(data_args: DataArguments, model_args: ModelConfig) -> dict[str, A
     own = {"name": "closed_world", "source": "closed_world"} if data_args.closed_world_backbones else None
     random = {"name": "random", "source": "random"}
     return {
-        "vision": _source(data_args.vision_backbone) or own or random,
+        "vision": _source(data_args.instructblip or data_args.vision_backbone) or own or random,
         # A LLaVA-OneVision model is where the language model comes from, and the tower that reads the patches.
-        "text": _source(data_args.llava_onevision or data_args.text_backbone) or own,
+        "text": _source(data_args.instructblip or data_args.llava_onevision or data_args.text_backbone) or own,
     }
 
 

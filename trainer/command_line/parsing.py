@@ -32,8 +32,8 @@ UNUSED_MODEL_ARGUMENTS = (
 # transformers does not look whether these are there.
 UNDETECTED_REPORTS = {"azure_ml", "flyte"}
 OWN_DATACLASSES = (DataArguments, ArchitectureArguments, SpectraTrainingArguments, SpectraModelConfig)
-MODEL_ARGUMENTS = ("model_name_or_path", "vision_backbone", "text_backbone", "llava_onevision", "random_vision")
-MODEL_ARGUMENTS += ("closed_world_backbones", "dtype", "attn_implementation")
+MODEL_ARGUMENTS = ("model_name_or_path", "vision_backbone", "text_backbone", "llava_onevision", "instructblip")
+MODEL_ARGUMENTS += ("random_vision", "closed_world_backbones", "dtype", "attn_implementation")
 # Of the data's arguments: which teacher it is; its numbers are the model's.
 TEACHER_ARGUMENTS = ("teacher",)
 LOSS_PREFIXES = ("align_", "alignment_", "distill_", "negative_queue_", "teacher_")
@@ -99,6 +99,20 @@ def check_llava_onevision(
         )
 
 
+def check_instructblip(data_args: DataArguments, model_args: ModelConfig) -> None:
+    """Check what goes with `instructblip`.
+
+    Raises:
+        SpectraSumError: naming the arguments that contradict it.
+    """
+    if data_args.instructblip is None:
+        return
+    others = ("vision_backbone", "text_backbone", "llava_onevision", "closed_world_backbones", "random_vision")
+    given = {"model_name_or_path": model_args.model_name_or_path} | {name: getattr(data_args, name) for name in others}
+    if names := [name for name, value in given.items() if value not in (None, False)]:
+        raise SpectraSumError(f"instructblip takes the place of {', '.join(names)}: leave one or the other out.")
+
+
 def parse_arguments(
     argv: Sequence[str] | None = None, program: str = "train.py"
 ) -> tuple[DataArguments, ArchitectureArguments, SpectraTrainingArguments, ModelConfig]:
@@ -112,6 +126,7 @@ def parse_arguments(
         SpectraSumError: for what cannot be parsed, and for combinations that cannot be trained; the message names the arguments.
     """
     data_args, architecture, args, model_args = build_parser(program).parse(argv)
+    check_instructblip(data_args, model_args)
     check_llava_onevision(data_args, architecture, model_args)
     check_teacher_arguments(data_args, architecture, model_args)
     check_cache_arguments(data_args)
@@ -149,16 +164,21 @@ def parse_arguments(
         )
     if model_args.use_peft and not args.freeze_language_model:
         raise SpectraSumError("use_peft trains adapters on a frozen language model: leave freeze_language_model true.")
+    if args.train == "guidance" and (model_args.use_peft or not args.freeze_language_model):
+        raise SpectraSumError(
+            "train guidance trains nothing beside it: leave use_peft out and freeze_language_model true."
+        )
     if data_args.closed_world_backbones and data_args.dataset != CLOSED_WORLD:
         raise SpectraSumError(
             "closed_world_backbones belongs to dataset: closed_world; pass vision_ and text_backbone."
         )
-    has_text = data_args.closed_world_backbones or model_args.model_name_or_path or data_args.text_backbone
-    if not has_text and not data_args.llava_onevision:
+    whole = data_args.closed_world_backbones or model_args.model_name_or_path or data_args.instructblip
+    if not whole and not data_args.text_backbone and not data_args.llava_onevision:
         raise SpectraSumError(
-            "no language model: pass text_backbone, llava_onevision, model_name_or_path or closed_world_backbones."
+            "no language model: pass text_backbone, llava_onevision, instructblip, model_name_or_path or "
+            "closed_world_backbones."
         )
-    has_vision = data_args.closed_world_backbones or model_args.model_name_or_path or data_args.vision_backbone
+    has_vision = whole or data_args.vision_backbone
     if not has_vision and not data_args.random_vision:
         raise SpectraSumError(
             "no vision tower: pass vision_backbone, or random_vision to train without a pretrained one."
