@@ -288,7 +288,6 @@ class SpectraSumConfig(PreTrainedConfig):
                 f"dvp_num_layers (K) is {self.dvp_num_layers}, but the language model has only {depth} layers; "
                 f"set dvp_num_layers to at most {depth}."
             )
-        check_sampler(self)
         deepest = self.dvp_num_layers if self.fusion == "dvp" else depth
         outside = [layer for layer in self.gate_layers if not 1 <= layer <= deepest]
         if self.fusion != "concat" and (outside or not self.gate_layers):
@@ -313,6 +312,7 @@ class SpectraSumConfig(PreTrainedConfig):
         for name in (*positive, "vrp_image_text_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        check_sampler(self)
         if self.max_candidate_images < max(self.max_images, self.max_selected_images):
             raise ValueError(
                 f"max_candidate_images is {self.max_candidate_images}; it must be at least max_images "

@@ -16,6 +16,7 @@ import modeling_spectra
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumProcessor
 from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder
+from tests.tiny_instructblip import save_instructblip_folder
 
 PACKAGE = Path(modeling_spectra.__file__).parent
 VARIANTS = {
@@ -114,22 +115,32 @@ def run_as_a_user(folders, images, root):
     return json.loads(line.removeprefix("RESULT"))
 
 
+def build(name, root):
+    if name == "instructblip":
+        folder = save_instructblip_folder(root / "instructblip_checkpoint")
+        return SpectraSumForConditionalGeneration.from_instructblip(str(folder), image_guidance="bidirectional")
+    vision, text, fields = VARIANTS[name]
+    return SpectraSumForConditionalGeneration.from_backbones(
+        str(save_vision_folder(root / f"{name}_{vision}", vision)),
+        str(save_text_folder(root / f"{name}_{text}", text, chat=name == "dvp")),
+        **fields,
+    )
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The folders of two models, the pictures, and what the project itself makes of them."""
+    """The folders of three models, the pictures, and what the project itself makes of them."""
     root = tmp_path_factory.mktemp("remote")
     images = []
     for index in range(2):
         picture(index).save(root / f"{index}.png")
         images.append(str(root / f"{index}.png"))
     folders, expected = {}, {}
-    for name, (vision, text, fields) in VARIANTS.items():
-        model, processor = SpectraSumForConditionalGeneration.from_backbones(
-            str(save_vision_folder(root / f"{name}_{vision}", vision)),
-            str(save_text_folder(root / f"{name}_{text}", text, chat=name == "dvp")),
-            **fields,
-        )
+    for name in ("instructblip", *VARIANTS):
+        model, processor = build(name, root)
         with torch.no_grad():
+            if model.visual_path.image_guidance is not None:
+                model.visual_path.image_guidance.context_proj.weight.normal_(std=0.5)
             for module in (model.visual_path.cross_attentions or {}).values():
                 module.gate.alpha.fill_(0.7)
         folders[name] = root / name

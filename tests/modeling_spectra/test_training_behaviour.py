@@ -446,7 +446,8 @@ def test_a_training_step_under_autocast(fusion):
 
 def test_declared_flags_are_true():
     model = tiny_model("dvp")
-    classes = {type(module).__name__ for fusion in FUSIONS for module in tiny_model(fusion).modules()}
+    models = [*map(tiny_model, FUSIONS), tiny_model("sampler", sampler_type="qformer")]
+    classes = {type(module).__name__ for each in models for module in each.modules()}
     assert set(SpectraSumPreTrainedModel._no_split_modules) <= classes
     assert {"Qwen2DecoderLayer", "SiglipEncoderLayer"} <= set(model._no_split_modules)
     assert SpectraSumPreTrainedModel._supports_sdpa and SpectraSumPreTrainedModel.supports_gradient_checkpointing

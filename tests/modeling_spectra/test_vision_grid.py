@@ -63,9 +63,9 @@ def open_gates(model):
 
 
 def test_every_type_is_tested():
-    assert {tower.config.model_type for tower in tiny_towers().values()} == {
-        name for name in TOWER_TYPES if name not in ("siglip_vision_model", "clip_vision_model")
-    }
+    # SigLIP and CLIP are in most tests; InstructBLIP's tower comes with its whole checkpoint alone.
+    elsewhere = {"siglip_vision_model", "clip_vision_model", "instructblip_vision_model"}
+    assert {tower.config.model_type for tower in tiny_towers().values()} == TOWER_TYPES.keys() - elsewhere
 
 
 @torch.no_grad()
