@@ -26,8 +26,11 @@ if __name__ == "__main__":
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
+from modeling_spectra import SpectraSumProcessor
 from modeling_spectra.summarization import generate_summaries
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
@@ -129,8 +132,26 @@ def train_run(options: argparse.Namespace, variant: Variant) -> Path:
 
 
 @torch.no_grad()
-def answers(run: Path, pairs: Mapping[str, Sequence[Mapping[str, Any]]], batch_size: int) -> dict[str, list[str]]:
-    """What a trained model answers to each pair, greedily."""
+def kept_features(
+    file: Path, records: Sequence[Mapping[str, Any]], model: PreTrainedModel, processor: SpectraSumProcessor
+) -> dict[str, torch.Tensor]:
+    """What the frozen tower, the same in every run, makes of the pairs: `patches` (pairs, 2, P, d_v) and `image_embeds`
+    (pairs, 2, d_img)."""
+    if not file.is_file():
+        rows = []
+        for record in tqdm(records, desc=file.stem, unit="pair"):
+            images = [Image.open(record["folder"] / image["file"]) for image in record["images"]]
+            inputs = processor(text="", images=images)
+            rows.append(model.image_features(inputs["pixel_values"], inputs["image_mask"]))
+        save_file({name: torch.cat([row[name] for row in rows]) for name in rows[0]}, file)
+    return load_file(file)
+
+
+@torch.no_grad()
+def answers(
+    run: Path, pairs: Mapping[str, Sequence[Mapping[str, Any]]], features: Path, batch_size: int
+) -> dict[str, list[str]]:
+    """What a trained model answers to each pair, greedily; the tower's features are kept in the folder `features`."""
     file = run / ANSWERS
     asked = {name: [record["id"] for record in records] for name, records in pairs.items()}
     if file.is_file():
@@ -141,12 +162,18 @@ def answers(run: Path, pairs: Mapping[str, Sequence[Mapping[str, Any]]], batch_s
     model, processor = loaded.model.eval(), loaded.processor
     found: dict[str, list[str]] = {}
     for name, records in pairs.items():
+        seen = kept_features(
+            features / f"{name.replace(' ', '_')}_{len(records)}.safetensors", records, model, processor
+        )
         found[name] = []
         for start in tqdm(range(0, len(records), batch_size), desc=f"{run.name}, {name}", unit="batch"):
             batch = records[start : start + batch_size]
-            images = [[Image.open(record["folder"] / image["file"]) for image in record["images"]] for record in batch]
-            inputs = processor(text=[record["instruction"] for record in batch], images=images)
-            summaries = generate_summaries(model, processor.tokenizer, inputs, MAX_NEW_TOKENS)
+            own = {key: values[start : start + batch_size] for key, values in seen.items()}
+            # Blank images stand for the placeholders of each pair's.
+            blank = [[Image.new("RGB", (1, 1))] * len(record["images"]) for record in batch]
+            inputs = processor(text=[record["instruction"] for record in batch], images=blank)
+            del inputs["pixel_values"]
+            summaries = generate_summaries(model, processor.tokenizer, inputs | own, MAX_NEW_TOKENS)
             found[name] += [summary.text for summary in summaries]
     write_text_atomically(file, json.dumps({"pairs": asked, "answers": found}) + "\n")
     return found
@@ -243,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     plain: dict[int, dict[str, list[str]]] = {}
     for variant in variants(options.seeds):
         run = train_run(options, variant)
-        given = answers(run, pairs, options.batch_size)
+        given = answers(run, pairs, options.output, options.batch_size)
         outcomes = {name: [outcome(*pair) for pair in zip(given[name], pairs[name], strict=True)] for name in SETS}
         if variant.guidance == "none":
             plain[variant.seed] = outcomes
