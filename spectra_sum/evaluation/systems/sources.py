@@ -125,9 +125,9 @@ def _text_alone(identifier: str, summary: str) -> dict[str, Any]:
     return {"id": identifier, "summary": summary, "selected": [], "probabilities": []}
 
 
-def from_file(path: Path, records: datasets.Dataset) -> SystemOutput:
-    """Another system's predictions, checked against the records."""
-    predictions = read_predictions(path, records)
+def from_file(path: Path, records: datasets.Dataset, *, selects: bool = True) -> SystemOutput:
+    """Another system's predictions, checked against the records; without `selects` they need not say which images they select."""
+    predictions = read_predictions(path, records, selects=selects)
     notes = dict.fromkeys(note for prediction in predictions for note in prediction.pop("notes", ()))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return SystemOutput(predictions, SELECTED_IMAGES, settings={"sha256": digest}, notes=list(notes))
