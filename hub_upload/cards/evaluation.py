@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult
 
-from spectra_sum.models.quantization_choices import LANGUAGE_MODEL, NEW_MODULES
 from spectra_sum.evaluation.choices import NO_SELECTION
+from spectra_sum.models.quantization_choices import LANGUAGE_MODEL, NEW_MODULES
 from spectra_sum.tables import Evaluation, Table, build_tables, build_task_tables, load_published, render_markdown
 from spectra_sum.tables.layouts import is_comparable
 from spectra_sum.tasks.task import INSTRUCTED, SUMMARIZATION, TASKS
