@@ -350,6 +350,10 @@ def trainer_parts(
     if data_args.cache != "none":
         features = cached_features(data_args, args, model, processor, records, dual_encoder)
     excess = {name: count_excess_images(split, config.max_candidate_images) for name, split in records.items()}
+    if TASKS[data_args.task].has_instructions:
+        unseen = {name: count_excess_images(split, config.max_images) for name, split in records.items()}
+        if any(unseen.values()):
+            logger.warning(f"images beyond max_images={config.max_images} of a record, which are not seen: {unseen}")
     trained_on = type(records)({name: records[name] for name in ("train", "validation")})
     records = fit_to_length(trained_on, processor, data_args)
     if any(excess.values()):

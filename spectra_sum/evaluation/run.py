@@ -43,7 +43,7 @@ from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.models.default_dual_encoder import DefaultDualEncoder, load_default_dual_encoder
 from spectra_sum.models.dual_encoder import load_dual_encoder
-from spectra_sum.models.kinds import CAUSAL
+from spectra_sum.models.kinds import CAUSAL, SPECTRA_SUM
 from spectra_sum.models.loading import LoadedModel, load_any, load_model, weight_digests
 from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER
 from spectra_sum.msmo.builder import stored_damage
@@ -276,7 +276,8 @@ def _predict(
     generation = options.generation
     if loaded.kind == CAUSAL:
         generation = replace(generation, text_only=True)
-    output = from_model(loaded, identity, records, options.output / "batches", generation, options.seed)
+    batches, selects = options.output / "batches", not options.task.has_instructions
+    output = from_model(loaded, identity, records, batches, generation, options.seed, select_images=selects)
     if options.task.has_instructions:
         output.notes = _task_notes(loaded, options.task, records)
     return output, weights
@@ -284,8 +285,10 @@ def _predict(
 
 def _task_notes(loaded: LoadedModel, task: Task, records: datasets.Dataset) -> list[str]:
     """What must be known of a model's answers: a prompt for something else, and images that it does not see."""
-    notes = [loaded.notice] if loaded.notice else []
-    processor = loaded.processor
+    notes, processor = [], loaded.processor
+    if loaded.kind != SPECTRA_SUM:
+        blind = ", and sees no images: it reads the instruction alone" if loaded.kind == CAUSAL else ""
+        notes.append(f"a pretrained model that was not trained for {task.name} here{blind}")
     if processor.prompt_template != task.prompt_template:
         notes.append(
             f"the model's own prompt stands around the instruction, {processor.prompt_template!r}: it was not trained for "

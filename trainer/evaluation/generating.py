@@ -231,6 +231,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
                 self.processing_class,
                 prompts,
                 [reference["id"] for reference in references],
+                select_images=not self.task.has_instructions,
                 max_new_tokens=self.args.generation_max_new_tokens,
                 num_beams=self.args.generation_num_beams,
                 synced_gpus=False,

@@ -15,6 +15,7 @@ from spectra_sum.tables import read_evaluation
 from spectra_sum.tasks.task import GROUP_CAPTIONING, INSTRUCTION_PROMPT, SUMMARIZATION
 from tests import tiny
 from tests.tasks import sam_records, write_sam
+from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
 
 ANSWERS = [
     "Both pictures show a red boat, number 0.",
@@ -108,13 +109,25 @@ def test_a_model_answers_and_a_summarizer_is_told_apart(data, tmp_path, model_fo
     )
 
 
-def test_a_text_model_answers_without_the_images(data, tmp_path):
-    folder = tiny.save_text_folder(tmp_path / "text")
+@pytest.mark.parametrize("kind", ["causal", "llava-onevision"])
+def test_pretrained_models_answer_too(data, tmp_path, kind):
+    """By the instruction alone, and LLaVA-OneVision by its images, too."""
+    folder = tmp_path / "model"
+    if kind == "causal":
+        tiny.save_text_folder(folder)
+    else:
+        save_llava_onevision_folder(folder, save_siglip_folder(tmp_path / "siglip"))
+        (data.parent / "photos" / "1_a.png").unlink()
     output = tmp_path / "scores"
-    assert evaluate("--model", folder, "--data", data, "--limit", 2, "--max-new-tokens", 4, "--output", output) == 0
+    short = ("--limit", 2, "--max-length", 100, "--max-new-tokens", 4)
+    assert evaluate("--model", folder, "--data", data, *short, "--output", output) == 0
     metrics = json.loads((output / "metrics.json").read_text())
-    assert metrics["settings"]["text_only"] is True and metrics["weights"] is None
-    assert any("sees no images" in note for note in metrics["notes"])
+    assert metrics["settings"]["text_only"] is (kind == "causal") and metrics["weights"] is None
+    note, *others = metrics["notes"]
+    assert note.startswith("a pretrained model that was not trained for group-captioning here")
+    # A tower without embeddings ranks no image, and none is asked of it; a missing file is counted.
+    assert len(others) == metrics["dropped"].get("broken_images", 0) == (kind == "llava-onevision")
+    assert ("sees no images" in note) == (kind == "causal")
 
 
 @pytest.mark.parametrize(
