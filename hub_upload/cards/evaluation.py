@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from huggingface_hub import EvalResult
 
 from spectra_sum.evaluation.choices import NO_SELECTION
+from spectra_sum.evaluation.corpus_bleu import BLEU4
 from spectra_sum.models.quantization_choices import LANGUAGE_MODEL, NEW_MODULES
 from spectra_sum.tables import Evaluation, Table, build_tables, build_task_tables, load_published, render_markdown
 from spectra_sum.tables.layouts import is_comparable
@@ -170,6 +171,7 @@ def _result(
     name: str, value: float, data: str, split: str, articles: int | None, dataset_id: str | None, args: dict | None
 ) -> EvalResult:
     family = name.partition("_")[0] if name.startswith("bertscore") else "rouge" if name.startswith("rouge") else name
+    family = "bleu" if name == BLEU4 else family
     count = f", {articles} articles" if articles else ""
     return EvalResult(
         task_type=TASK,
