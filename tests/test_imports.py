@@ -16,6 +16,8 @@ ARROWS: dict[str, set[str]] = {
     # Read before torch is there, and published without the project.
     "spectra_sum.msmo": {"spectra_sum.documents"},
     "spectra_sum.metrics": set(),
+    # Data alone, which every command line reads.
+    "spectra_sum.tasks": set(),
     "spectra_sum.openstax": {f"spectra_sum.{part}" for part in ("atomic_write", "documents", "errors", "msmo")},
     "spectra_sum.openstax.cnxml": set(),
     "spectra_sum.linked_pairs": {
@@ -25,7 +27,10 @@ ARROWS: dict[str, set[str]] = {
     # What a name of data stands for is known before anything is read; whoever reads articles comes later.
     "spectra_sum.own_data": {
         "modeling_spectra",
-        *(f"spectra_sum.{part}" for part in ("documents", "errors", "models", "msmo", "records", "sentences")),
+        *(
+            f"spectra_sum.{part}"
+            for part in ("documents", "errors", "models", "msmo", "records", "sentences", "tasks")
+        ),
     },
     "hub_upload": {"modeling_spectra", "spectra_sum"},
     "trainer": {"hub_upload", "modeling_spectra", "spectra_sum"},

@@ -12,6 +12,7 @@ from modeling_spectra.configuration_spectra import DERIVED_FIELDS
 from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER, DEFAULT_TEXT_ENCODER
 from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
 from spectra_sum.msmo.layout import VERIFY_CHOICES
+from spectra_sum.tasks.task import SUMMARIZATION, TASKS
 
 
 def _optional(annotation: object) -> object:
@@ -47,6 +48,10 @@ class DataArguments:
             images=figures summary=highlights title=… captions=… alt_texts=… gold_images=… id=…`. Usual names are found
             without it, and what was found is printed.
         dataset_config (`str`, *optional*): Configuration of a Hub dataset that has several.
+        task (`str`, *optional*, defaults to `"summarization"`): What is learned: `"summarization"`, or `"group-captioning"`,
+            `"storytelling"` or `"change-captioning"`, of which a record is an instruction about its images and an answer. The
+            prompt of a new model is then the instruction alone, columns may also be named `instruction=… answer=…`, and
+            evaluation reports ROUGE, CIDEr and BLEU-4.
         streaming (`bool`, *optional*, defaults to `False`): Read a file or Hub dataset as a stream, article by article and in its
             order, instead of all of it first. Needs `max_steps`.
         validation_share (`float`, *optional*): Share of the articles that is parted off for validation where there is no
@@ -99,6 +104,7 @@ class DataArguments:
     dataset: str
     columns: list[str] | None = None
     dataset_config: str | None = None
+    task: str = field(default=SUMMARIZATION.name, metadata={"choices": list(TASKS)})
     streaming: bool = False
     validation_share: float | None = None
     vision_backbone: str | None = None

@@ -26,6 +26,7 @@ from spectra_sum.errors import SpectraSumError
 from spectra_sum.models.efficientnet_lite import save_efficientnet_lite0
 from spectra_sum.models.loading import save_random_vision
 from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER, EFFICIENTNET_LITE0, ModelError, find_smollm2
+from spectra_sum.tasks.task import TASKS, Task
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraTrainingArguments
 from trainer.checkpoints.resuming import resuming_is_asked_for
 from trainer.checkpoints.run_record import write_base_record
@@ -116,12 +117,15 @@ def build_model(
     model_args: ModelConfig,
     backbones: tuple[str, str] | None,
 ) -> tuple[SpectraSumForConditionalGeneration, SpectraSumProcessor]:
-    """The model to train and its processor: new on `backbones`, or the one of `model_name_or_path`.
+    """The model to train and its processor: new on `backbones`, with the prompt of the `task`, or the one of
+    `model_name_or_path`, whose prompt stays.
 
     Raises:
         ModelError: when they cannot be loaded, or cannot be built as the arguments say.
     """
     fields = {name: value for name, value in vars(architecture).items() if value is not None}
+    task = TASKS[data_args.task]
+    prompt = {"prompt_template": task.prompt_template} if task.prompt_template else {}
     if model_args.dtype is None:
         # Mixed precision keeps the trained weights in float32; under QLoRA bf16 means the weights, too.
         dtype = torch.bfloat16 if model_args.load_in_4bit and args.bf16 else torch.float32
@@ -138,20 +142,31 @@ def build_model(
             processor = SpectraSumProcessor.from_pretrained(path)
             for name, value in model.config.processor_options().items():
                 setattr(processor, name, value)
+            _warn_of_other_prompt(path, processor, task)
         elif data_args.instructblip:
             model, processor = SpectraSumForConditionalGeneration.from_instructblip(
-                data_args.instructblip, dtype=dtype, **fields
+                data_args.instructblip, dtype=dtype, **prompt, **fields
             )
         elif data_args.llava_onevision:
             vision, llava_onevision = backbones
             model, processor = SpectraSumForConditionalGeneration.from_llava_onevision(
-                llava_onevision, vision, dtype=dtype, **fields
+                llava_onevision, vision, dtype=dtype, **prompt, **fields
             )
         else:
-            model, processor = SpectraSumForConditionalGeneration.from_backbones(*backbones, dtype=dtype, **fields)
+            model, processor = SpectraSumForConditionalGeneration.from_backbones(
+                *backbones, dtype=dtype, **prompt, **fields
+            )
         if model_args.attn_implementation:
             model.set_attn_implementation(model_args.attn_implementation)
     return model, processor
+
+
+def _warn_of_other_prompt(model: str, processor: SpectraSumProcessor, task: Task) -> None:
+    if task.prompt_template not in (None, processor.prompt_template) and PartialState().is_main_process:
+        logger.warning(
+            f"{model} keeps its own prompt, {processor.prompt_template!r}, in which an instruction of {task.name} takes the "
+            "body's place; a new model's prompt is the instruction alone."
+        )
 
 
 def build_teacher(vision: str, config: SpectraSumConfig, device: torch.device) -> DPPTeacher:
@@ -335,6 +350,10 @@ def trainer_parts(
     if data_args.cache != "none":
         features = cached_features(data_args, args, model, processor, records, dual_encoder)
     excess = {name: count_excess_images(split, config.max_candidate_images) for name, split in records.items()}
+    if TASKS[data_args.task].has_instructions:
+        unseen = {name: count_excess_images(split, config.max_images) for name, split in records.items()}
+        if any(unseen.values()):
+            logger.warning(f"images beyond max_images={config.max_images} of a record, which are not seen: {unseen}")
     trained_on = type(records)({name: records[name] for name in ("train", "validation")})
     records = fit_to_length(trained_on, processor, data_args)
     if any(excess.values()):
@@ -350,6 +369,7 @@ def trainer_parts(
         "cached_teacher": features is not None and dual_encoder is not None,
         "eval_max_length": data_args.max_length,
         "use_images": data_args.use_images,
+        "task": TASKS[data_args.task],
         "broken_images": features.broken_images if features is not None else (),
         "data_collator": SummarizationCollator(
             processor,

@@ -13,9 +13,11 @@ from modeling_spectra import SpectraSumProcessor
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.msmo import load_msmo
 from spectra_sum.msmo.closed_world import closed_world_dataset
-from spectra_sum.own_data.formats import CLOSED_WORLD, OwnDataError, Source, find_source, is_prepared
-from spectra_sum.own_data.loading import load_splits
+from spectra_sum.own_data.formats import CLOSED_WORLD, OwnDataError, Source, check_task, find_source, is_prepared
+from spectra_sum.own_data.loading import check_split, load_splits
 from spectra_sum.own_data.parting import VALIDATION_SHARE, part_off_validation, part_stream
+from spectra_sum.own_data.prepared import for_task
+from spectra_sum.tasks.task import TASKS
 from trainer.arguments import DataArguments
 from trainer.features.extracts import select_bodies
 
@@ -32,6 +34,8 @@ def load_records(args: DataArguments) -> DatasetDict | IterableDatasetDict:
         source = find_source(args.dataset)
     except OwnDataError as error:
         raise SpectraSumError(f"dataset {error}") from None
+    task = TASKS[args.task]
+    check_task(source, task)
     if source.kind == CLOSED_WORLD:
         count = args.closed_world_eval_articles
         splits = closed_world_dataset(
@@ -45,6 +49,14 @@ def load_records(args: DataArguments) -> DatasetDict | IterableDatasetDict:
         except (OSError, ValueError) as error:
             # What the layout's reader finds missing or out of place.
             raise SpectraSumError(f"dataset {args.dataset}: {' '.join(str(error).split())}") from error
+        if task.has_instructions:
+            report = print if PartialState().is_main_process else None
+            splits = DatasetDict(
+                {name: for_task(args.dataset, name, split, task, report) for name, split in splits.items()}
+            )
+            for name, split in splits.items():
+                if len(split):
+                    check_split(args.dataset, name, split, task=task)
     else:
         splits = _own_splits(source, args)
     for name in ("train", "validation"):
@@ -70,6 +82,7 @@ def _own_splits(source: Source, args: DataArguments) -> DatasetDict | IterableDa
             num_proc=args.num_proc,
             verify=args.verify,
             report=print if PartialState().is_main_process else None,
+            task=TASKS[args.task],
         )
     if "" in splits:
         splits["train"] = splits.pop("")

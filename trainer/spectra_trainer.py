@@ -20,6 +20,7 @@ from transformers.utils import logging
 from modeling_spectra import SpectraSumForConditionalGeneration, SpectraSumOutput
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.records.article_images import BrokenImage, UndecodedArticles
+from spectra_sum.tasks.task import SUMMARIZATION, Task
 from trainer.arguments import SpectraTrainingArguments
 from trainer.broken_images import BrokenImages
 from trainer.checkpoints.adapter_card import AdapterRun
@@ -83,6 +84,7 @@ class SpectraTrainer(GeneratingTrainer):
             batch, so that no teacher is needed.
         eval_max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt in evaluation.
         use_images (`bool`, *optional*, defaults to `True`): False evaluates without images.
+        task (`Task`, *optional*, defaults to `SUMMARIZATION`): What the articles are for, which says what is scored.
         broken_images (`Sequence[BrokenImage]`, *optional*): Images that are known to be broken. Those that are met later are
             added to the attribute of this name, a [`BrokenImages`]: they are left out, and training goes on.
         compute_metrics (`Callable`, *optional*): Gets an `EvalPrediction` of all articles of an evaluation, on generated
@@ -112,6 +114,7 @@ class SpectraTrainer(GeneratingTrainer):
         cached_teacher: bool = False,
         eval_max_length: int = 2048,
         use_images: bool = True,
+        task: Task = SUMMARIZATION,
         broken_images: Sequence[BrokenImage] = (),
         **kwargs: Any,
     ):
@@ -145,6 +148,7 @@ class SpectraTrainer(GeneratingTrainer):
         self.teacher = teacher
         self.eval_max_length = eval_max_length
         self.use_images = use_images
+        self.task = task
         self.negative_queue = NegativeQueue(
             config.negative_queue_size, config.image_embedding_size, device=self.args.device
         )

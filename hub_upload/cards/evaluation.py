@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult
 
+from spectra_sum.evaluation.choices import NO_SELECTION
+from spectra_sum.evaluation.corpus_bleu import BLEU4
 from spectra_sum.models.quantization_choices import LANGUAGE_MODEL, NEW_MODULES
-from spectra_sum.tables import Evaluation, build_tables, load_published, render_markdown
+from spectra_sum.tables import Evaluation, Table, build_tables, build_task_tables, load_published, render_markdown
 from spectra_sum.tables.layouts import is_comparable
+from spectra_sum.tasks.task import INSTRUCTED, SUMMARIZATION, TASKS
 
 from .run_facts import EvaluationFacts, RunFacts
 from .text import markdown, markdown_table, public_name, public_text
@@ -19,6 +22,8 @@ NAMES = {
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
     "rougeLsum": "ROUGE-Lsum",
+    "cider": "CIDEr-D (in [0, 10])",
+    "bleu4": "BLEU-4",
     "bertscore_precision": "BERTScore precision",
     "bertscore_recall": "BERTScore recall",
     "bertscore_f1": "BERTScore F1",
@@ -141,6 +146,13 @@ def evaluation_section(
     parts = [_measured(evaluation, trained_selection) for evaluation in evaluations]
     published = load_published()
     scores = [_earned(evaluation.scores, trained_selection) for evaluation in evaluations]
+    for task in (TASKS[name] for name in INSTRUCTED):
+        if own := [evaluation for evaluation in scores if evaluation.task == task.name]:
+            parts.append(f"### Published rows of {task.name.replace('-', ' ')}")
+            parts.append(_as_section(build_task_tables(own, published, task)))
+    scores = [evaluation for evaluation in scores if evaluation.task == SUMMARIZATION.name]
+    if not scores:
+        return "\n\n".join(parts)
     same_data = all(is_comparable(evaluation, published) for evaluation in scores)
     if same_data:
         parts.append("### Beside the published rows")
@@ -159,6 +171,7 @@ def _result(
     name: str, value: float, data: str, split: str, articles: int | None, dataset_id: str | None, args: dict | None
 ) -> EvalResult:
     family = name.partition("_")[0] if name.startswith("bertscore") else "rouge" if name.startswith("rouge") else name
+    family = "bleu" if name == BLEU4 else family
     count = f", {articles} articles" if articles else ""
     return EvalResult(
         task_type=TASK,
@@ -201,6 +214,8 @@ def _measured(evaluation: EvaluationFacts, trained_selection: bool | None) -> st
     scores, settings = evaluation.scores, evaluation.settings
     own_selection = scores.selection == "vrp" and trained_selection
     how = [f"Images selected by {markdown(_selected_by(scores, trained_selection))}."]
+    if scores.selection == NO_SELECTION:
+        how = [f"Answers to instructions ({scores.task.replace('-', ' ')}), which select no images."]
     if not own_selection and SELECTION_SCORES & scores.scores.keys():
         how.append(f"Scores marked {FOREIGN} are of that selection, and say nothing of this model.")
     if not evaluation.same_weights:
@@ -261,7 +276,11 @@ def _beside_published(scores: Sequence[Evaluation]) -> str:
     tables = build_tables(scores, load_published())
     objectives = {"multi": "multi_objective", "lm": "lm_only"}
     wanted = {"comparison", *(objectives[item.objective] for item in scores if item.objective)}
-    text = render_markdown([table for table in tables if table.name in wanted])
+    return _as_section([table for table in tables if table.name in wanted])
+
+
+def _as_section(tables: Sequence[Table]) -> str:
+    text = render_markdown(tables)
     return re.sub(r"^## ", "#### ", text, flags=re.MULTILINE).strip()
 
 

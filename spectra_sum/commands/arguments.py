@@ -20,6 +20,7 @@ from ..summaries.options import (
     OptionsError,
     SummaryOptions,
 )
+from ..tasks.task import INSTRUCTED, SUMMARIZATION, TASKS
 
 
 class UsageError(SpectraSumError):
@@ -201,9 +202,20 @@ def add_own_data_arguments(parser: argparse._ActionsContainer) -> None:
         default=[],
         metavar="OURS=THEIRS",
         help="columns of files, folders and Hub datasets: text=article images=figures summary=highlights title=… captions=… "
-        "alt_texts=… gold_images=… id=…; usual names are found without it",
+        "alt_texts=… gold_images=… id=…, or for another --task instruction=… answer=…; usual names are found without it",
     )
     parser.add_argument("--data-config", metavar="NAME", help="configuration of a Hub dataset that has several")
+
+
+def add_task_argument(parser: argparse._ActionsContainer) -> None:
+    """Adds `--task`."""
+    parser.add_argument(
+        "--task",
+        choices=tuple(TASKS),
+        default=SUMMARIZATION.name,
+        help=f"what the data are for; of {', '.join(INSTRUCTED)} a record is an instruction about its images and an answer "
+        "(default: %(default)s)",
+    )
 
 
 def check_quantize_argument(quantize: str | None, model: str | None) -> None:

@@ -12,22 +12,25 @@ from ..evaluation.choices import (
     DIFFICULTIES,
     EXTRACTS,
     NEED_SIMILARITY,
+    NO_SELECTION,
     OWN_SELECTION,
     ROUGE_TOKENIZERS,
     SELECTIONS,
     WORD_BASELINES,
 )
-from ..models.kinds import SPECTRA_SUM, check_any
+from ..models.kinds import DEFAULT, SPECTRA_SUM, check_any
 from ..models.sources import DEFAULT_DUAL_ENCODER, DEFAULT_TEXT_ENCODER, check_text_encoder, find_default_dual_encoder
 from ..own_data.columns import parse_columns
-from ..own_data.formats import find_source
+from ..own_data.formats import check_task, find_source
 from ..summaries.options import OptionsError, SummaryOptions
+from ..tasks.task import TASKS, Task
 from .arguments import (
     UsageError,
     add_model_arguments,
     add_own_data_arguments,
     add_quantize_argument,
     add_summary_arguments,
+    add_task_argument,
     add_verify_argument,
     check_quantize_argument,
     named_model,
@@ -68,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "save_to_disk, or an imagefolder), or a Hub dataset's id",
     )
     add_own_data_arguments(data)
+    add_task_argument(data)
     data.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
     data.add_argument("--limit", type=positive, help="only the first articles (default: all)")
     data.add_argument("--closed-world-seed", type=natural, default=0, help="default: 0")
@@ -133,15 +137,22 @@ def run(arguments: argparse.Namespace) -> int:
         0; bad input is raised.
     """
     kind, source = _source(arguments)
+    task = TASKS[arguments.task]
+    if task.has_instructions:
+        _check_task(arguments, kind, source, task)
     pretrained = kind == "model" and _is_pretrained(arguments, source)
     own = OWN_SELECTION["pretrained" if pretrained else source if kind == "baseline" else kind]
+    if task.has_instructions:
+        own = NO_SELECTION
     selection = arguments.selection or own
-    _check(arguments, kind, pretrained, selection)
+    # With instructions every model writes as a trained one does.
+    summarizes = pretrained and not task.has_instructions
+    _check(arguments, kind, summarizes, selection)
     # Of the scores; sampling has the option of its own.
     seed = arguments.seed or 0
     if not arguments.do_sample:
         arguments.seed = None
-    options = summary_options(arguments) if pretrained else SummaryOptions(select=arguments.select)
+    options = summary_options(arguments) if summarizes else SummaryOptions(select=arguments.select)
     # These imports take seconds: a wrong argument is told at once.
     import torch
     from accelerate import PartialState
@@ -185,6 +196,7 @@ def run(arguments: argparse.Namespace) -> int:
             rouge_tokenizer=arguments.rouge_tokenizer,
             seed=seed,
             verify=arguments.verify,
+            task=task,
         )
         arguments.output.mkdir(parents=True, exist_ok=True)
         data = {"name": arguments.data_name or find_source(arguments.data).title, "split": arguments.split}
@@ -231,6 +243,22 @@ def _source(arguments: argparse.Namespace) -> tuple[str, str]:
     if arguments.predictions:
         return "predictions", str(arguments.predictions)
     return "model", named_model(arguments)
+
+
+def _check_task(arguments: argparse.Namespace, kind: str, source: str, task: Task) -> None:
+    """An answer selects no image, and is no part of its instruction."""
+    if kind == "baseline":
+        raise UsageError(
+            f"--baseline takes sentences of an article, and {task.name} has none; pass --model or --predictions."
+        )
+    if kind == "model" and source == DEFAULT:
+        raise UsageError(f"--task {task.name}: the default model writes summaries; pass --model or --predictions.")
+    for name in ("selection", "selection_count", "similarity_model", "select", "vision"):
+        if getattr(arguments, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} is about selected images, and answers of {task.name} select none; leave it out."
+            )
 
 
 def _is_pretrained(arguments: argparse.Namespace, model: str) -> bool:
@@ -282,8 +310,8 @@ def _check(arguments: argparse.Namespace, kind: str, pretrained: bool, selection
     if kind != "model":
         check_quantize_argument(arguments.quantize, None)
     _check_summary_options(arguments, kind, pretrained, selection)
-    find_source(arguments.data)
-    parse_columns(arguments.columns)
+    check_task(find_source(arguments.data), TASKS[arguments.task])
+    parse_columns(arguments.columns, TASKS[arguments.task])
     if kind == "predictions" and not arguments.predictions.is_file():
         raise UsageError(f"{arguments.predictions}: there is no such file; pass a .jsonl file of predictions.")
     if arguments.text_only and kind != "model":
@@ -324,6 +352,7 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
         closed_world_articles=arguments.closed_world_articles,
         closed_world_difficulty=arguments.closed_world_difficulty,
         report=partial(print, file=sys.stderr) if PartialState().is_main_process else None,
+        task=TASKS[arguments.task],
     )
     return records.select(range(min(arguments.limit or len(records), len(records))))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..atomic_write import write_text_atomically
 from ..documents.parts import printable
+from ..tasks.task import SUMMARIZATION, TASKS
 from .arguments import UsageError
 
 FORMATS = {"markdown": "tables.md", "latex": "tables.tex", "html": "tables.html"}
@@ -15,11 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describes the command, and adds its arguments to its parser."""
     parser.description = (
         "Prints the paper's tables with the systems that `spectra-sum evaluate` scored: comparison with "
-        "published systems, variants, language-modelling loss alone, and relevance against diversity."
+        "published systems, variants, language-modelling loss alone, and relevance against diversity. Of --layout another task "
+        "its own table."
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help="a folder that `spectra-sum evaluate` wrote")
     parser.add_argument(
         "--format", choices=[*FORMATS, "all"], default="markdown", help="format of the tables (default: markdown)"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=tuple(TASKS),
+        default=SUMMARIZATION.name,
+        help="the tables of a task: that of the folders' evaluate --task (default: %(default)s)",
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write files to this folder, do not print")
     parser.add_argument(
@@ -46,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..tables import (
         EvaluationError,
         build_tables,
+        build_task_tables,
         load_published,
         read_evaluations,
         render_html,
@@ -55,7 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     renderers = {"markdown": render_markdown, "latex": render_latex, "html": render_html}
     try:
-        tables = build_tables(read_evaluations(arguments.folders), load_published(), arguments.reference_system)
+        evaluations, published, task = read_evaluations(arguments.folders), load_published(), TASKS[arguments.layout]
+        if task.has_instructions:
+            tables = build_task_tables(evaluations, published, task, arguments.reference_system)
+        else:
+            tables = build_tables(evaluations, published, arguments.reference_system)
     except EvaluationError as error:
         raise UsageError(str(error)) from None
 

@@ -14,6 +14,9 @@ NEED_SIMILARITY = ("teacher", "dpp-map", "mmr", "clip")
 AFTER_SUMMARY = "after-summary"
 """By the finished summary and the images' texts, as `spectra-sum summarize` does it; with `--vision` also by their pixels."""
 
+NO_SELECTION = "none"
+"""Of tasks whose answers select no image; it cannot be chosen."""
+
 SELECTIONS = ("vrp", AFTER_SUMMARY, "given", "gold", "random", *NEED_SIMILARITY)
 
 OWN_SELECTION = {

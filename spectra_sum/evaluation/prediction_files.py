@@ -25,7 +25,7 @@ def write_predictions(path: Path, predictions: Sequence[dict[str, Any]], *, note
     write_text_atomically(path, "\n".join([*lines, ""]))
 
 
-def read_predictions(path: Path, records: datasets.Dataset) -> list[dict[str, Any]]:
+def read_predictions(path: Path, records: datasets.Dataset, *, selects: bool = True) -> list[dict[str, Any]]:
     """
     Reads predictions and checks them against the articles they belong to.
 
@@ -33,6 +33,11 @@ def read_predictions(path: Path, records: datasets.Dataset) -> list[dict[str, An
     selected images, best first, and, if the system has them, a probability for each of the article's first images (null
     for one that it did not score). Lines may stand in any order; `notes`, a list of remarks, is kept, other keys are left
     out.
+
+    Args:
+        path (`Path`): The file.
+        records (`Dataset`): The articles.
+        selects (`bool`, *optional*, defaults to `True`): False: a line without `selected` selects no image.
 
     Returns:
         `list[dict]`: one prediction per record, in the records' order; `probabilities` is empty where there are none.
@@ -49,7 +54,7 @@ def read_predictions(path: Path, records: datasets.Dataset) -> list[dict[str, An
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             place = f"{path}, line {number}"
-            prediction = _checked(line, place, images)
+            prediction = _checked(line, place, images, selects)
             if prediction["id"] in found:
                 raise ValueError(
                     f"{place}: the id {prediction['id']!r} stands in the file twice; keep one line per id."
@@ -66,13 +71,15 @@ def read_predictions(path: Path, records: datasets.Dataset) -> list[dict[str, An
     return [found[name] for name in images]
 
 
-def _checked(line: str, place: str, images: dict[str, int]) -> dict[str, Any]:
+def _checked(line: str, place: str, images: dict[str, int], selects: bool) -> dict[str, Any]:
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place}: this is no JSON ({error}); write one JSON object per line.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{place}: this is no JSON object; write {{'id', 'summary', 'selected'}}.")
+    if not selects:
+        content.setdefault("selected", [])
     lacking = [name for name in ("id", "summary", "selected") if name not in content]
     if lacking:
         raise ValueError(f"{place}: the prediction has no {' and no '.join(map(repr, lacking))}; add it.")

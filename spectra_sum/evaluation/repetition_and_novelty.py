@@ -15,20 +15,20 @@ def novelty(summary: str, body: str) -> float | None:
     return sum(phrase not in known for phrase in own) / len(own)
 
 
-def text_statistics(summaries: Sequence[str], bodies: Sequence[str]) -> ArticleScores:
+def text_statistics(summaries: Sequence[str], bodies: Sequence[str] | None) -> ArticleScores:
     """
     Figures of summaries that need no reference.
 
     Args:
-        summaries, bodies (`Sequence[str]`): Of the same articles.
+        summaries, bodies (`Sequence[str]`): Of the same articles; no bodies where the texts are no summaries.
 
     Returns:
-        `words` (how many a summary has), `repeats_itself` (0 or 1) and `novelty` of every article.
+        `words` (how many a summary has), `repeats_itself` (0 or 1) and, with bodies, `novelty` of every article.
     """
-    return ArticleScores(
-        {
-            "words": [float(len(WORD.findall(summary))) for summary in summaries],
-            "repeats_itself": [float(repeats_itself(summary)) for summary in summaries],
-            "novelty": [novelty(summary, body) for summary, body in zip(summaries, bodies, strict=True)],
-        }
-    )
+    values: dict[str, list[float | None]] = {
+        "words": [float(len(WORD.findall(summary))) for summary in summaries],
+        "repeats_itself": [float(repeats_itself(summary)) for summary in summaries],
+    }
+    if bodies is not None:
+        values["novelty"] = [novelty(summary, body) for summary, body in zip(summaries, bodies, strict=True)]
+    return ArticleScores(values)

@@ -9,6 +9,7 @@ import numpy as np
 
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.evaluation.bootstrap import mean_interval
+from spectra_sum.evaluation.corpus_bleu import BLEU4, bleu_of, statistics_table
 from spectra_sum.evaluation.scores import MMAE_PARTS, ArticleScores
 from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.mmae.mmae import mmae_of
@@ -18,7 +19,8 @@ CONFIDENCE = 0.95
 
 
 def interval_scores(scores: ArticleScores, *, seed: int) -> dict[str, dict[str, float | int]]:
-    """Every score's mean with its percentile-bootstrap interval over the articles, and MMAE where its parts exist.
+    """Every score's mean with its percentile-bootstrap interval over the articles, and where there is what they are made of MMAE
+    and BLEU-4, which is computed from each resample's counts.
 
     Args:
         scores (`ArticleScores`): The scores; a score that no article has is left out, with its reason.
@@ -38,7 +40,16 @@ def interval_scores(scores: ArticleScores, *, seed: int) -> dict[str, dict[str, 
         results[name] = {"value": mean, "low": low, "high": high, "articles": len(values)}
     if all(name in results for name in MMAE_PARTS):
         results["mmae"] = _mmae({name: scores.values[name] for name in MMAE_PARTS}, seed)
+    if scores.statistics:
+        results[BLEU4] = _bleu(statistics_table(scores.statistics), seed)
     return results
+
+
+def _bleu(table: np.ndarray, seed: int) -> dict[str, float | int]:
+    generator, articles = np.random.default_rng(seed), len(table)
+    drawn = [table[generator.integers(articles, size=articles)].sum(axis=0) for _ in range(RESAMPLES)]
+    low, high = np.percentile(bleu_of(np.array(drawn)), [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]).tolist()
+    return {"value": float(bleu_of(table.sum(axis=0))), "low": low, "high": high, "articles": articles}
 
 
 def _mmae(parts: dict[str, list[float | None]], seed: int) -> dict[str, float | int]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_commit, describe_hardware, describe_versions
 from spectra_sum.evaluation.after_summary import select_after_summary
-from spectra_sum.evaluation.choices import AFTER_SUMMARY
+from spectra_sum.evaluation.choices import AFTER_SUMMARY, NO_SELECTION
 from spectra_sum.evaluation.evaluation_report import read_article, write_evaluation_report
 from spectra_sum.evaluation.prediction_files import write_predictions
 from spectra_sum.evaluation.readable_articles import ReadableArticles, find_broken_images
@@ -43,16 +43,18 @@ from spectra_sum.metrics import load_metric
 from spectra_sum.metrics.dual_encoder import DualEncoder
 from spectra_sum.models.default_dual_encoder import DefaultDualEncoder, load_default_dual_encoder
 from spectra_sum.models.dual_encoder import load_dual_encoder
-from spectra_sum.models.loading import load_any, load_model, weight_digests
+from spectra_sum.models.kinds import CAUSAL, SPECTRA_SUM
+from spectra_sum.models.loading import LoadedModel, load_any, load_model, weight_digests
 from spectra_sum.models.sources import DEFAULT_DUAL_ENCODER
 from spectra_sum.msmo.builder import stored_damage
-from spectra_sum.msmo.sources import articles_digest
+from spectra_sum.msmo.sources import articles_digest, image_counts
 from spectra_sum.records.article_images import BrokenImage
 from spectra_sum.selection.after_summary import ImageRanker
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 from spectra_sum.sentences import reference_sentences
 from spectra_sum.summaries.encoder_on_demand import EncoderOnDemand
 from spectra_sum.summaries.prediction import met_broken_images
+from spectra_sum.tasks.task import SUMMARIZATION, Task
 
 PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "evaluate", "rouge_score", "bert_score"),
@@ -76,6 +78,7 @@ class EvaluationOptions:
         bertscore: Arguments of the metric `summary_bertscore`; None computes none.
         rouge_tokenizer: Of the metric `summary_rouge`.
         verify: "full" decodes every image before any work; otherwise a broken one is found when it is read.
+        task: What the articles are for; answers to instructions select no image, and `selection` is `choices.NO_SELECTION`.
     """
 
     kind: str
@@ -97,6 +100,7 @@ class EvaluationOptions:
     seed: int = 0
     report_articles: int = 8
     verify: str = "header"
+    task: Task = SUMMARIZATION
 
 
 def evaluate_system(
@@ -120,6 +124,8 @@ def evaluate_system(
     started = time.perf_counter()
     # Before hours of generation, not after them.
     system = {"name": options.name, "kind": options.kind, "source": options.source, "selection": options.selection}
+    if options.task.has_instructions:
+        system["task"] = options.task.name
     articles = articles_digest(records)
     keep_to_settings(options.output / "system.json", {**system, "articles_sha256": articles})
     encoder = _similarity_encoder(options.similarity_model)
@@ -141,7 +147,7 @@ def evaluate_system(
     readable = ReadableArticles(records, [*broken, *(image for article in shown for image in article.broken)])
     lost = readable.counts(output.predictions)
     # Of the predictor, if it is what selects; what is said of a pretrained model holds for all that it does.
-    notes = output.notes if options.pretrained or options.selection in ("vrp", "given") else []
+    notes = output.notes if options.pretrained or options.selection in ("vrp", "given", NO_SELECTION) else []
     output.predictions = readable.remaining(output.predictions)
     predictions, embeddings, compared = _select(options, output, readable, encoder, found)
     write_predictions(options.output / "predictions.jsonl", readable.stored(predictions), notes=notes)
@@ -156,9 +162,11 @@ def evaluate_system(
         without_choice=without_choice,
         bertscore=options.bertscore,
         rouge_tokenizer=options.rouge_tokenizer,
+        task=options.task,
     )
     intervals = interval_scores(scores, seed=options.seed)
-    statistics = text_statistics([prediction["summary"] for prediction in predictions], readable["article"])
+    bodies = None if options.task.has_instructions else readable["article"]
+    statistics = text_statistics([prediction["summary"] for prediction in predictions], bodies)
     dropped = {**output.dropped, **scores.counts, **lost}
     comparison = {}
     if encoder is not None:
@@ -182,6 +190,7 @@ def evaluate_system(
     damage = {"damage": found_damage} if found_damage else {}
     metrics = {
         "system": options.name,
+        **({"task": options.task.name} if options.task.has_instructions else {}),
         "source": {"kind": options.kind, "name": options.source, "text_only": options.generation.text_only},
         "variant": output.variant,
         "weights": weights,
@@ -194,7 +203,10 @@ def evaluate_system(
         "dropped": dropped,
         "broken_images": readable.named(),
         "notes": [*notes, *readable.notes()],
-        "settings": _settings(options, output, bertscore, _called(options.similarity_model, encoder)),
+        "settings": {
+            **_settings(options, output, bertscore, _called(options.similarity_model, encoder)),
+            **scores.signatures,
+        },
         "versions": describe_versions((*PACKAGES, "bitsandbytes") if options.generation.quantize else PACKAGES),
     }
     run = {
@@ -207,7 +219,7 @@ def evaluate_system(
     }
     # What differs from run to run of the same evaluation stands apart.
     write_text_atomically(options.output / "run.json", json.dumps(run, indent=2) + "\n")
-    write_results(options.output, metrics, records["id"], scores.values)
+    write_results(options.output, metrics, records["id"], {**scores.values, **scores.statistics})
     write_evaluation_report(options.output / "report.html", metrics, predictions, readable, shown=shown)
     return metrics
 
@@ -233,8 +245,8 @@ def _predict(
         where = {"folder": options.output / "batches", "articles_sha256": articles}
         return from_baseline(options.source, records, words=words, text_encoder=text_encoder, **where), None
     if options.kind == "predictions":
-        return from_file(Path(options.source), records), None
-    if options.pretrained:
+        return from_file(Path(options.source), records, selects=not options.task.has_instructions), None
+    if options.pretrained and not options.task.has_instructions:
         loaded = load_any(options.source, quantize=options.generation.quantize)
         output = from_summarizer(
             loaded,
@@ -248,15 +260,47 @@ def _predict(
             articles_sha256=articles,
         )
         return output, None
-    loaded = load_model(options.source, quantize=options.generation.quantize)
+    if options.pretrained:
+        # As a trained model writes answers; its own prompts ask for summaries.
+        loaded = load_any(options.source, quantize=options.generation.quantize)
+        loaded.processor.prompt_template = options.task.prompt_template
+    else:
+        loaded = load_model(options.source, quantize=options.generation.quantize)
     limit = loaded.model.config.max_selected_images
     if options.selection == "vrp" and (options.selection_count or 0) > limit:
         raise ValueError(f"this model's predictor selects at most {limit} images; lower --selection-count.")
     identity = {**model_identity(options.source, loaded), "articles_sha256": articles}
     # While they are those that were loaded: a training run may go on in the folder.
-    weights = weight_digests(options.source) if PartialState().is_main_process else None
-    output = from_model(loaded, identity, records, options.output / "batches", options.generation, options.seed)
+    digests = PartialState().is_main_process and not options.pretrained
+    weights = weight_digests(options.source) if digests else None
+    generation = options.generation
+    if loaded.kind == CAUSAL:
+        generation = replace(generation, text_only=True)
+    batches, selects = options.output / "batches", not options.task.has_instructions
+    output = from_model(loaded, identity, records, batches, generation, options.seed, select_images=selects)
+    if options.task.has_instructions:
+        output.notes = _task_notes(loaded, options.task, records)
     return output, weights
+
+
+def _task_notes(loaded: LoadedModel, task: Task, records: datasets.Dataset) -> list[str]:
+    """What must be known of a model's answers: a prompt for something else, and images that it does not see."""
+    notes, processor = [], loaded.processor
+    if loaded.kind != SPECTRA_SUM:
+        blind = ", and sees no images: it reads the instruction alone" if loaded.kind == CAUSAL else ""
+        notes.append(f"a pretrained model that was not trained for {task.name} here{blind}")
+    if processor.prompt_template != task.prompt_template:
+        notes.append(
+            f"the model's own prompt stands around the instruction, {processor.prompt_template!r}: it was not trained for "
+            f"{task.name}"
+        )
+    unseen = sum(count > processor.max_images for count in image_counts(records))
+    if unseen:
+        notes.append(
+            f"{unseen} of {len(records)} records have more than the {processor.max_images} images that the model sees "
+            "(max_images)"
+        )
+    return notes
 
 
 def _ranker(options: EvaluationOptions, output: SystemOutput) -> ImageRanker:
@@ -285,7 +329,9 @@ def _select(
         if options.selection_text == "reference":
             references = [reference_sentences(summary) for summary in records["summary"]]
             compared = ArticleEmbeddings(embed_texts(encoder, references), embeddings.images)
-    if method == "gold":
+    if method == NO_SELECTION:
+        predictions = [{**prediction, "selected": [], "probabilities": []} for prediction in predictions]
+    elif method == "gold":
         gold = records["gold_images"]
         predictions = [
             {**prediction, "selected": list(chosen), "probabilities": []}

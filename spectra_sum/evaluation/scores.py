@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from spectra_sum.evaluation.corpus_bleu import BLEU4, STATISTICS, bleu_of, statistics_table
 from spectra_sum.metrics import load_metric
 from spectra_sum.sentences import reference_sentences, split_sentences
+from spectra_sum.tasks.task import BLEU, CIDER, FACTS, IMAGE_PRECISION, SUMMARIZATION, Task
 
 MMAE_PARTS = ("rougeL", "max_sim", "image_precision")
 _ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -29,15 +31,23 @@ class ArticleScores:
         values: By the score's name one number per article, None where the score is undefined for it.
         counts: What the metrics left out or found empty, by its name.
         not_computed: By the score's name the reason why there is none.
+        statistics: By the names in [`corpus_bleu.STATISTICS`] one number per article, None for one without a reference; empty
+            without BLEU.
+        signatures: How a metric was set, by its name.
     """
 
     values: dict[str, list[float | None]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     not_computed: dict[str, str] = field(default_factory=dict)
+    statistics: dict[str, list[float | None]] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
-        """The mean of each score over the articles for which it is defined."""
-        return {name: sum(defined) / len(defined) for name in self.values if (defined := self.defined(name))}
+        """The mean of each score over the articles for which it is defined, and BLEU-4 of all of them."""
+        means = {name: sum(defined) / len(defined) for name in self.values if (defined := self.defined(name))}
+        if self.statistics:
+            means[BLEU4] = float(bleu_of(statistics_table(self.statistics).sum(axis=0)))
+        return means
 
     def defined(self, name: str) -> list[float]:
         """A score's values without the articles for which it is undefined."""
@@ -45,9 +55,8 @@ class ArticleScores:
 
     def merge(self, other: "ArticleScores") -> None:
         """Take over everything of other scores of the same articles."""
-        for own, new in ((self.values, other.values), (self.counts, other.counts)):
-            own.update(new)
-        self.not_computed.update(other.not_computed)
+        for name in ("values", "counts", "not_computed", "statistics", "signatures"):
+            getattr(self, name).update(getattr(other, name))
 
     def add(self, result: dict[str, Any], names: Sequence[str], counts: Mapping[str, str]) -> None:
         """Take scores from a metric's result, and its counts under the names that `counts` gives them, if not zero."""
@@ -99,8 +108,10 @@ def score_articles(
     without_choice: Collection[int] = (),
     bertscore: dict[str, Any] | None = None,
     rouge_tokenizer: str = "default",
+    task: Task = SUMMARIZATION,
 ) -> ArticleScores:
-    """ROUGE, and as far as records and arguments allow it, the scores of images, similarity and facts.
+    """ROUGE, and as far as records and arguments allow it, what the task is measured by: the scores of images, similarity and
+    facts, or CIDEr and BLEU-4.
 
     Args:
         predictions: From [`predict_summaries`] or a file, in the order of the records.
@@ -112,6 +123,7 @@ def score_articles(
             as gold images are no choice where none are annotated: MaxSim, CLIPScore and distances leave them out.
         bertscore (`dict`, *optional*): Arguments of the metric `summary_bertscore`.
         rouge_tokenizer (`str`, *optional*, defaults to `"default"`): Of the metric `summary_rouge`.
+        task (`Task`, *optional*, defaults to `SUMMARIZATION`): Which metrics are computed.
     """
     scores = ArticleScores()
     summaries = [prediction["summary"] for prediction in predictions]
@@ -143,24 +155,60 @@ def score_articles(
             **bertscore,
         )
         scores.add(result, _BERTSCORE, {name: f"bertscore_{name}" for name in _BERTSCORE_CUTS})
-    scores.merge(
-        score_images(
-            selected,
-            gold,
-            embeddings=embeddings,
-            relevance_threshold=relevance_threshold,
-            without_choice=without_choice,
+    if CIDER in task.metrics and BLEU in task.metrics:
+        scores.merge(score_answers(summaries, [" ".join(lines) for lines in references]))
+    if IMAGE_PRECISION in task.metrics:
+        scores.merge(
+            score_images(
+                selected,
+                gold,
+                embeddings=embeddings,
+                relevance_threshold=relevance_threshold,
+                without_choice=without_choice,
+            )
         )
-    )
-    if any(name not in scores.values for name in MMAE_PARTS):
-        scores.not_computed["mmae"] = "it needs ROUGE-L, MaxSim and image precision"
-    if "facts" in records.column_names:
+        if any(name not in scores.values for name in MMAE_PARTS):
+            scores.not_computed["mmae"] = "it needs ROUGE-L, MaxSim and image precision"
+    if FACTS in task.metrics and "facts" in records.column_names:
         result = load_metric("visual_facts").compute(
             predictions=summaries, references=list(records["facts"]), per_example=True
         )
         scores.add(result, list(result["per_example"]), {"articles_without_facts": "articles_without_facts"})
         if "captions" in records.column_names:
             scores.values["coverage"] = coverage_by_article(selected, list(records["captions"]), gold)
+    return scores
+
+
+def score_answers(answers: Sequence[str], references: Sequence[str]) -> ArticleScores:
+    """
+    CIDEr-D of every answer, in [0, 10], with the IDF of these references, and the counts of BLEU-4 of all of them.
+
+    Args:
+        answers, references (`Sequence[str]`): Of the same records; a reference may be empty, and the record is then left out.
+    """
+    scores = ArticleScores()
+    try:
+        result = load_metric(CIDER).compute(predictions=answers, references=references, per_example=True)
+    except ValueError as error:
+        scores.not_computed[CIDER] = str(error)
+    else:
+        if result["articles"] == 1:
+            scores.not_computed[CIDER] = "the IDF of one reference alone is 0"
+        else:
+            scores.add(result, (CIDER,), {"articles_without_reference": "records_without_reference_for_cider"})
+    try:
+        result = load_metric(BLEU).compute(predictions=answers, references=references, statistics=True)
+    except ValueError as error:
+        scores.not_computed[BLEU4] = str(error)
+    else:
+        blank = [None] * len(STATISTICS)
+        columns = zip(*(row or blank for row in result["statistics"]), strict=True)
+        scores.statistics = {
+            name: [_number(value) for value in column] for name, column in zip(STATISTICS, columns, strict=True)
+        }
+        scores.signatures[BLEU] = result["signature"]
+        if result["articles_without_reference"]:
+            scores.counts["records_without_reference_for_bleu"] = result["articles_without_reference"]
     return scores
 
 
@@ -223,14 +271,17 @@ def score_images(
     return scores
 
 
-def score_predictions(predictions: Sequence[dict[str, Any]], records: Any) -> dict[str, float]:
+def score_predictions(
+    predictions: Sequence[dict[str, Any]], records: Any, task: Task = SUMMARIZATION
+) -> dict[str, float]:
     """The means of [`score_articles`] without a similarity model: what a training run logs.
 
     Returns:
         `rouge1`, `rouge2`, `rougeL`, `rougeLsum`; `image_precision` when an article has gold images and images were
-        scored; in the closed world also `coverage`, `text_facts` and `visual_facts_KIND`. All in [0, 1].
+        scored; in the closed world also `coverage`, `text_facts` and `visual_facts_KIND`. All in [0, 1]. Of a task with
+        instructions `cider`, in [0, 10], and `bleu4` beside ROUGE.
     """
-    means = score_articles(predictions, records).means()
+    means = score_articles(predictions, records, task=task).means()
     if not any(prediction["probabilities"] for prediction in predictions):
         for name in (*_IMAGE, "coverage"):
             means.pop(name, None)

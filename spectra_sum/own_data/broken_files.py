@@ -1,6 +1,7 @@
 """Images of a dataset that cannot be read, found before any work; readers leave them out wherever they meet them."""
 
 import warnings
+from collections.abc import Sequence
 
 import pyarrow
 from datasets import Dataset
@@ -8,9 +9,12 @@ from PIL import Image
 
 from modeling_spectra.rgb_images import DECODING_ERRORS
 
+from ..msmo.sources import image_counts
 from ..records.article_images import BrokenImage, UndecodedArticles, read_images
+from .formats import OwnDataError
 
 _BATCH = 256
+_TOLD = 5
 
 
 def find_broken(records: Dataset, verify: str = "header") -> list[BrokenImage]:
@@ -36,6 +40,28 @@ def find_broken(records: Dataset, verify: str = "header") -> list[BrokenImage]:
                 if named and (damage := _damage(path)):
                     broken.append(BrokenImage(identifier, index, count, path, damage))
     return broken
+
+
+def broken_lines(where: str, records: Dataset, broken: Sequence[BrokenImage]) -> list[str]:
+    """
+    What is told of broken images.
+
+    Raises:
+        OwnDataError: No image of any article can be read, which is more than damage.
+    """
+    if not broken:
+        return []
+    total = sum(image_counts(records))
+    if len(broken) == total:
+        first = broken[0]
+        raise OwnDataError(
+            f"{where}: none of its {total} images can be read; {first.file or f'the first one of {first.article!r}'}: "
+            f"{first.damage}. Paths count from the folder of the data file."
+        )
+    named = [f"  {image}" for image in broken[:_TOLD]]
+    more = [f"  … and {len(broken) - _TOLD} more"] if len(broken) > _TOLD else []
+    lost = f"{where}: {len(broken)} of {total} images are broken or missing, and are left out where they are read:"
+    return [lost, *named, *more]
 
 
 def _paths(images: pyarrow.ListArray) -> list[str | None]:

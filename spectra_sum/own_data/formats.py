@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..errors import SpectraSumError
 from ..models.sources import is_hub_id
+from ..tasks.task import Task
 
 CLOSED_WORLD = "closed_world"
 # The reader of `datasets` by a file's ending.
@@ -153,3 +154,17 @@ def check_no_own_options(source: Source, columns: Sequence[str], config: str | N
         raise OwnDataError(f"columns: those of {source.name} are known; leave it out.")
     if config is not None and source.kind != "hub":
         raise OwnDataError(f"{source.name} is no dataset of the Hub, and has no configurations; leave {config!r} out.")
+
+
+def check_task(source: Source, task: Task) -> None:
+    """
+    Checks that data can have instructions where the task needs them.
+
+    Raises:
+        OwnDataError: They are the closed world's articles.
+    """
+    if task.has_instructions and source.kind == CLOSED_WORLD:
+        raise OwnDataError(
+            f"{CLOSED_WORLD} holds articles, and {task.name} reads instructions with images; make some by spectra-sum data "
+            "linked-pairs --closed-world, and pass their folder."
+        )

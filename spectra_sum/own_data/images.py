@@ -10,6 +10,7 @@ from typing import Any
 
 from ..msmo.layout import is_inside
 from .formats import OwnDataError
+from .image_folders import ImageFolders
 
 # No system has a longer path; text of an encoded image is.
 _LONGEST_PATH = 4096
@@ -31,11 +32,13 @@ class ImagePlace:
         roots (`tuple[str, ...]`, *optional*): Folders in which the library itself has put or found image files: absolute paths
             that lie there are its own.
         address (`str`, *optional*): What an image of a stream on the Hub begins with; such an image is fetched.
+        beside (`ImageFolders`, *optional*): What lies in `folder`: a file that is only named is looked for in folders there, too.
     """
 
     folder: str | None = None
     roots: tuple[str, ...] = ()
     address: str = ""
+    beside: ImageFolders | None = None
 
     def stored(self, value: Any) -> dict[str, Any]:
         """
@@ -80,7 +83,7 @@ class ImagePlace:
             raise OwnDataError(
                 f"the image {_shown(path)} may lie outside of the data's folder; give its path from {self.folder}."
             )
-        place = os.path.join(self.folder, path)
+        place = os.path.join(self.folder, path if self.beside is None else self.beside.find(path))
         if not is_inside(place, self.folder):
             raise OwnDataError(f"the image {_shown(path)} is a link that leads out of {self.folder}; copy it there.")
         return place

@@ -1,7 +1,7 @@
 """Opening a user's data with `datasets`: rows by split, in the columns that they have."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,11 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, Da
 from huggingface_hub import constants
 from pyarrow import ArrowException
 
+from ..tasks.task import STORYTELLING, SUMMARIZATION, Task
 from .formats import FORMATS, OwnDataError, Source, split_named
+from .image_folders import ImageFolders
 from .images import ImagePlace
+from .stories import COLUMNS, read_stories, story_content
 
 # Of `datasets`, `pandas`, Arrow and the Hub.
 _READING_ERRORS = (DatasetsError, OSError, ValueError, NotImplementedError, ArrowException, StopIteration)
@@ -24,14 +27,24 @@ _OTHER_SEPARATORS = ";\t|"
 
 
 class Rows(NamedTuple):
-    """Rows of one split, or of a part of it, and where their images may lie."""
+    """
+    Rows of one split, or of a part of it, and where their images may lie; in a layout that is known the data's columns by the
+    record's, and remarks on what was left out.
+    """
 
     records: Dataset | IterableDataset
     place: ImagePlace
+    columns: Mapping[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_source(
-    source: Source, *, config: str | None = None, streaming: bool = False, num_proc: int | None = None
+    source: Source,
+    *,
+    config: str | None = None,
+    streaming: bool = False,
+    num_proc: int | None = None,
+    task: Task = SUMMARIZATION,
 ) -> dict[str, list[Rows]]:
     """
     Opens data of a kind that `datasets` reads.
@@ -42,6 +55,8 @@ def open_source(
         config (`str`, *optional*): A Hub dataset's configuration, where it has several.
         streaming (`bool`, *optional*, defaults to `False`): Streams, of which nothing is read yet. Not of `save_to_disk`.
         num_proc (`int`, *optional*): Processes that read.
+        task (`Task`, *optional*, defaults to `SUMMARIZATION`): What the data are for. Of one with instructions an image may be
+            named without its folder, and of storytelling JSON files may have the layout of VIST.
 
     Returns:
         `dict[str, list[Rows]]`: The parts of each split by its name; of data without splits by `""`.
@@ -57,11 +72,34 @@ def open_source(
             return _open_saved(source.name)
         return {
             split: [
-                Rows(_load([str(file) for file in files], options), ImagePlace(folder=str(folder)))
+                rows
                 for folder, files in _by_folder(source.files[split]).items()
+                for rows in _open_files(source, folder, files, options, task)
             ]
             for split in source.files
         }
+
+
+def _open_files(source: Source, folder: Path, files: list[Path], options: dict[str, Any], task: Task) -> list[Rows]:
+    """The rows of files of one folder: together, but for those in the layout of VIST."""
+    if not task.has_instructions:
+        return [Rows(_load([str(file) for file in files], options), ImagePlace(folder=str(folder)))]
+    beside = ImageFolders.of(folder)
+    place = ImagePlace(folder=str(folder), beside=beside)
+    parts = []
+    if task == STORYTELLING and source.kind == "json":
+        for file in list(files):
+            content = story_content(file)
+            if content is None:
+                continue
+            if options["streaming"]:
+                raise OwnDataError(f"{file}: stories in VIST's layout are read whole; leave streaming out.")
+            stories = read_stories(file, content, beside)
+            parts.append(Rows(stories.rows, place, COLUMNS, stories.notes))
+            files = [other for other in files if other != file]
+    if files:
+        parts.append(Rows(_load([str(file) for file in files], options), place))
+    return parts
 
 
 @contextmanager

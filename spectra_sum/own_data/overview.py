@@ -15,6 +15,7 @@ from ..msmo.builder import stored_damage
 from ..msmo.integrity import DAMAGE_KINDS
 from ..msmo.sources import image_counts
 from ..records.article_images import BrokenImage, UndecodedArticles
+from ..tasks.task import SUMMARIZATION, Task
 from .broken_files import find_broken
 from .formats import OwnDataError
 from .loading import check_split, without_summary
@@ -62,6 +63,7 @@ class Overview:
         records (`Dataset`): Its articles.
         counts (`dict[str, str]`): What there is, by a word.
         problems (`list[str]`): What training and evaluation refuse.
+        task (`Task`): What the articles are for.
         broken (`list[BrokenImage]`): Images that will be left out.
     """
 
@@ -70,6 +72,7 @@ class Overview:
     counts: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     broken: list[BrokenImage] = field(default_factory=list)
+    task: Task = SUMMARIZATION
 
     @classmethod
     def of(
@@ -79,6 +82,7 @@ class Overview:
         tokenizer: tuple[str, PreTrainedTokenizerBase] | None = None,
         *,
         verify: str = "header",
+        task: Task = SUMMARIZATION,
     ) -> "Overview":
         """
         Looks at a split.
@@ -88,8 +92,9 @@ class Overview:
             records (`Dataset`): Its articles.
             tokenizer (`tuple`, *optional*): Of [`load_tokenizer`].
             verify (`str`, *optional*, defaults to `"header"`): As of [`find_broken`].
+            task (`Task`, *optional*, defaults to `SUMMARIZATION`): What the articles are for.
         """
-        overview = cls(split, records)
+        overview = cls(split, records, task=task)
         if len(records):
             overview._count(tokenizer)
             overview.broken = find_broken(records, verify)
@@ -108,19 +113,24 @@ class Overview:
         for name, word in (("captions", "captions"), ("alt_texts", "alternative texts")):
             rows = records[name] if name in records.column_names else []
             self.counts[word] = f"{sum(bool(text) for row in rows for text in row or ()):,}"
-        gold = [row for row in records["gold_images"] if row]
-        self.counts["gold images"] = f"{sum(map(len, gold)):,} in {len(gold):,} articles"
-        self.counts["summaries"] = f"{len(records) - len(without_summary(records)):,}"
+        if not self.task.has_instructions:
+            gold = [row for row in records["gold_images"] if row]
+            self.counts["gold images"] = f"{sum(map(len, gold)):,} in {len(gold):,} articles"
+        self.counts["answers" if self.task.has_instructions else "summaries"] = (
+            f"{len(records) - len(without_summary(records)):,}"
+        )
         bodies, summaries = records["article"], _joined(records["summary"])
-        self.counts["words"] = _lengths({"body": bodies, "summary": summaries}, lambda text: len(text.split()))
+        read, written = ("instruction", "answer") if self.task.has_instructions else ("body", "summary")
+        self.counts["words"] = _lengths({read: bodies, written: summaries}, lambda text: len(text.split()))
         if tokenizer is None:
             return
         name, encode = tokenizer
         first = records.select(range(min(len(records), TOKENIZED)))
         titles, summaries = first["title"], _joined(first["summary"])
+        whole = [f"{title}\n{summary}" for title, summary in zip(titles, summaries, strict=True)]
         texts = {
-            "body": first["article"],
-            "title and summary": [f"{title}\n{summary}" for title, summary in zip(titles, summaries, strict=True)],
+            read: first["article"],
+            **({written: summaries} if self.task.has_instructions else {"title and summary": whole}),
         }
         of = "" if len(first) == len(records) else f", of the first {len(first):,} articles"
         # As the processor does, which reads the spelling of a special token as plain text.
@@ -132,10 +142,11 @@ class Overview:
         lacking = without_summary(self.records)
         if lacking:
             self.problems.append(
-                f"{len(lacking)} articles have no summary, {lacking[0]!r} among them: training and evaluation need one of each"
+                f"{len(lacking)} articles have no {self.task.word('summary')}, {lacking[0]!r} among them: training and "
+                "evaluation need one of each"
             )
         try:
-            check_split("the data", self.split, self.records, need_summaries=False)
+            check_split("the data", self.split, self.records, need_summaries=False, task=self.task)
         except OwnDataError as error:
             self.problems.append(str(error))
 
@@ -154,7 +165,7 @@ class Overview:
             lines += ["    …"] if len(self.broken) > _NAMED_IMAGES else []
         articles = UndecodedArticles(self.records)
         for index in range(min(shown, len(articles))):
-            lines += _shown_article(articles[index])
+            lines += _shown_article(articles[index], self.task)
         return lines
 
 
@@ -171,7 +182,7 @@ def _lengths(texts: dict[str, Iterable[str]], length: Callable[[str], int]) -> s
     return ", ".join(parts) + " (least / median / most)"
 
 
-def _shown_article(article: dict[str, Any]) -> list[str]:
+def _shown_article(article: dict[str, Any], task: Task) -> list[str]:
     images = article["images"] or []
     names = [
         Path(image["path"]).name if image["bytes"] is None else f"{len(image['bytes']):,} bytes" for image in images
@@ -188,7 +199,7 @@ def _shown_article(article: dict[str, Any]) -> list[str]:
     return [
         f"  {printable(article['id'])}",
         *(
-            f"    {name:<11} {shortened(printable(' '.join(text.split())), _SHOWN)}"
+            f"    {task.word(name):<11} {shortened(printable(' '.join(text.split())), _SHOWN)}"
             for name, text in rows.items()
             if text
         ),

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 
 from ..sentences import split_sentences
+from ..tasks.task import SUMMARIZATION, Task
 from .formats import OwnDataError
 from .images import ImagePlace, image_values, text_list
 
@@ -53,13 +54,24 @@ class RowReader:
         place (`ImagePlace`): Where the images may lie.
         stream (`bool`, *optional*, defaults to `False`): Nobody sees all articles: one without a body is told here, and one
             without a summary raises.
+        task (`Task`, *optional*, defaults to `SUMMARIZATION`): What the articles are for; where it has an instruction, a row
+            without one gets it.
     """
 
     # Belongs to the name of what `datasets` keeps: raised when the same rows would give other articles.
     VERSION = 2
 
-    def __init__(self, where: str, columns: Mapping[str, str], place: ImagePlace, *, stream: bool = False):
+    def __init__(
+        self,
+        where: str,
+        columns: Mapping[str, str],
+        place: ImagePlace,
+        *,
+        stream: bool = False,
+        task: Task = SUMMARIZATION,
+    ):
         self.where = where
+        self.task = task
         self.columns = dict(columns)
         self.place = place
         self.stream = stream
@@ -83,17 +95,19 @@ class RowReader:
             identifier = _identifier(row.get("id"))
             place = f"{self.where}: article {identifier}" if identifier else self.where
             title = " ".join(_text(row.get("title"), "title", " ").split())
-            body = _text(row["article"], "article", "\n\n").replace("\r\n", "\n").strip()
+            body = _text(row.get("article"), "article", "\n\n").replace("\r\n", "\n").strip()
+            body = body or self.task.instruction or ""
             summary = _summary(row.get("summary"))
             if not identifier:
-                identifier = _content_id(title, body, summary)
+                identifier = self._own_identifier(title, body, summary, row.get("images"))
                 place = f"{self.where}: the article that begins with {body[:40]!r}"
             if not body:
                 if self.stream:
                     logger.warning("%s has no body and is left out", place)
                 return None
             if not summary and self.stream:
-                raise _ColumnError("summary", "it has no summary; training needs one of every article.")
+                word = self.task.word("summary")
+                raise _ColumnError("summary", f"it has no {word}; training needs one of every article.")
             named = image_values(row.get("images"))
             images = [self.place.stored(value) for value in named]
             texts = {name: _texts(row.get(name), name, len(images)) for name in ("captions", "alt_texts")}
@@ -110,6 +124,19 @@ class RowReader:
             **texts,
             "gold_images": gold,
         }
+
+    def _own_identifier(self, title: str, body: str, summary: Sequence[str], images: Any) -> str:
+        if not self.task.has_instructions:
+            return _content_id(title, body, summary)
+        # Many records ask the same and are answered alike.
+        shown = [
+            one.get("path") or one.get("bytes") if isinstance(one, Mapping) else one for one in image_values(images)
+        ]
+        digests = [
+            hashlib.sha256(one if isinstance(one, bytes) else str(one).encode("utf-8", "surrogatepass")).hexdigest()
+            for one in shown
+        ]
+        return _content_id(title, body, [*summary, *digests])
 
 
 def _is_nothing(value: Any) -> bool:

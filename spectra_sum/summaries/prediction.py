@@ -30,6 +30,7 @@ def predict_batch(
     processor: ProcessorMixin,
     inputs: Mapping[str, torch.Tensor],
     article_ids: Sequence[str],
+    select_images: bool = True,
     **generation: Any,
 ) -> BatchPredictions:
     """Write the summaries and select the images of one batch.
@@ -39,12 +40,17 @@ def predict_batch(
         processor (`SpectraSumProcessor`): The model's own.
         inputs (`Mapping`): What the processor makes of B articles without summaries, on any device.
         article_ids (`Sequence[str]`): Their ids.
+        select_images (`bool`, *optional*, defaults to `True`): False: no image is ranked, which not every vision tower can.
         generation: Arguments of `generate`; greedy search unless they say otherwise.
     """
     inputs = with_image_features(model, BatchFeature(dict(inputs)).to(model.device))
     sequences = model.generate(**inputs, **{"do_sample": False, **generation})
     length = inputs["input_ids"].shape[1]
     summaries = processor.decode_summaries(sequences, length)
+    if not select_images:
+        bare = {"selected": [], "probabilities": []}
+        rows = zip(article_ids, summaries, strict=True)
+        return BatchPredictions([{"id": name, "summary": text, **bare} for name, text in rows], sequences[:, length:])
     selection = model.select_images(**inputs)
     predictions = []
     for index, article_id in enumerate(article_ids):
@@ -69,6 +75,7 @@ def predict_summaries(
     max_length: int = 2048,
     use_images: bool = True,
     progress: bool = True,
+    select_images: bool = True,
     **generation: Any,
 ) -> list[dict[str, Any]]:
     """Write a summary and select images for every record.
@@ -82,6 +89,7 @@ def predict_summaries(
         max_length (`int`, *optional*, defaults to `2048`): Most text tokens of a prompt.
         use_images (`bool`, *optional*, defaults to `True`): False withholds all images.
         progress (`bool`, *optional*, defaults to `True`): Show a progress bar.
+        select_images (`bool`, *optional*, defaults to `True`): As of [`predict_batch`].
         generation: Arguments of `generate`; greedy search unless they say otherwise.
 
     Returns:
@@ -104,7 +112,8 @@ def predict_summaries(
             captions=captions_for(processor, batch, read),
             max_length=max_length,
         )
-        written = predict_batch(model, processor, inputs, [record["id"] for record in batch], **generation).predictions
+        names = [record["id"] for record in batch]
+        written = predict_batch(model, processor, inputs, names, select_images, **generation).predictions
         predictions += written if read is None else map(with_broken_images, written, read)
         bar.update(len(batch))
     bar.close()
@@ -122,11 +131,12 @@ def with_broken_images(prediction: dict[str, Any], read: ReadImages) -> dict[str
     """
     if not read.broken:
         return prediction
-    scores = dict(zip(read.indices, prediction["probabilities"], strict=True))
+    probabilities = prediction["probabilities"]
+    scores = dict(zip(read.indices, probabilities, strict=True)) if probabilities else {}
     return {
         **prediction,
         "selected": [read.indices[place] for place in prediction["selected"]],
-        "probabilities": [scores.get(index) for index in range(len(read.indices) + len(read.broken))],
+        "probabilities": [scores.get(index) for index in range(len(read.indices) + len(read.broken)) if scores],
         "broken_images": list(map(list, read.broken)),
     }
 

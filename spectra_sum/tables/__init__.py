@@ -7,6 +7,7 @@ from .layouts import build_tables
 from .markdown import render_markdown
 from .published import load_published
 from .table import Cell, Row, Table
+from .task_layouts import build_task_tables
 
 __all__ = [
     "Cell",
@@ -16,6 +17,7 @@ __all__ = [
     "Score",
     "Table",
     "build_tables",
+    "build_task_tables",
     "load_published",
     "read_evaluation",
     "read_evaluations",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..documents.parts import printable
+from ..tasks.task import SUMMARIZATION
 
 
 class EvaluationError(ValueError):
@@ -57,6 +58,8 @@ class Evaluation:
         dropped (`Mapping[str, int]`): What was left out, with its count.
         notes (`Sequence[str]`): Remarks on the results, such as that the selecting predictor was not trained.
         per_article (`Mapping[str, Mapping[str, float | None]]`): Scores by name, by the article's id.
+        task (`str`, *optional*, defaults to `"summarization"`): What was evaluated.
+        bleu (`str`, *optional*): The library's signature of BLEU-4.
     """
 
     system: str
@@ -77,6 +80,8 @@ class Evaluation:
     dropped: Mapping[str, int]
     notes: Sequence[str]
     per_article: Mapping[str, Mapping[str, float | None]]
+    task: str = SUMMARIZATION.name
+    bleu: str | None = None
 
 
 def read_evaluations(folders: Sequence[str | Path]) -> list[Evaluation]:
@@ -161,6 +166,9 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         # Older evaluations have none.
         notes=[str(note) for note in _entry({"notes": [], **metrics}, "notes", list, shown)],
         per_article=per_article,
+        # Summaries, and older results, do not name it.
+        task=_entry({"task": SUMMARIZATION.name, **metrics}, "task", str, shown),
+        bleu=_optional({"bleu": None, **settings}, "bleu", str, f"{shown}, settings"),
     )
 
 

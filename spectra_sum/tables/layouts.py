@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..evaluation.bootstrap import PairedDifference
+from ..evaluation.choices import NO_SELECTION
+from ..evaluation.corpus_bleu import BLEU4
+from ..tasks.task import SUMMARIZATION, Task
 from .columns import COMPARISON_COLUMNS, LM_COLUMNS, PAIRED_COLUMNS, RELEVANCE_COLUMNS, VARIANT_COLUMNS, ScoreColumn
-from .evaluation import Evaluation
+from .evaluation import Evaluation, EvaluationError
 from .measurement import MODEL_BASED, USUAL, measured_by
+from .published import implied_rouge_l_note
 from .significance import RESAMPLES, Comparisons, compare_with, find_reference, significant
 from .table import DASH, OWN_MARK, Cell, Row, Table
 
@@ -32,12 +36,13 @@ def build_tables(
         systems on the same articles, `paired_differences`.
 
     Raises:
-        EvaluationError: No system is named `reference`.
+        EvaluationError: No system is named `reference`, or one was evaluated for another task.
     """
+    check_layout(evaluations, SUMMARIZATION)
     reference_system = find_reference(evaluations, reference)
     keys = list(dict.fromkeys(column.key for column in (*COMPARISON_COLUMNS, *VARIANT_COLUMNS, *PAIRED_COLUMNS)))
     comparisons = compare_with(reference_system, evaluations, keys)
-    builder = _Builder(published, reference_system, comparisons)
+    builder = TableBuilder(published, reference_system, comparisons, published["data"])
     tables = [
         builder.comparison(evaluations),
         builder.variants(
@@ -74,32 +79,60 @@ def is_comparable(evaluation: Evaluation, published: Mapping[str, Any]) -> bool:
     )
 
 
+def check_layout(evaluations: Sequence[Evaluation], task: Task) -> None:
+    """
+    Checks that all systems were evaluated for a task.
+
+    Raises:
+        EvaluationError: One was not.
+    """
+    for evaluation in evaluations:
+        if evaluation.task != task.name:
+            raise EvaluationError(
+                f"{evaluation.system!r} was evaluated for {evaluation.task}, which stands in other tables than {task.name}; "
+                f"pass --layout {evaluation.task} with the folders of that task alone."
+            )
+
+
 @dataclass(frozen=True)
-class _Builder:
+class TableBuilder:
+    """
+    Fills tables: published rows, and the evaluated systems below.
+
+    Args:
+        published (`Mapping[str, Any]`): From [`load_published`].
+        reference (`Evaluation`): The system that the others are compared with.
+        comparisons (`Comparisons`): What [`compare_with`] found.
+        data (`Mapping`, *optional*): What the published rows were measured on; None where that is not to be had.
+        paired_columns (`Sequence[ScoreColumn]`, *optional*): What systems are compared on.
+    """
+
     published: Mapping[str, Any]
     reference: Evaluation
     comparisons: Comparisons
+    data: Mapping[str, Any] | None = None
+    paired_columns: Sequence[ScoreColumn] = PAIRED_COLUMNS
 
     def comparison(self, evaluations: Sequence[Evaluation]) -> Table:
-        table = _empty("comparison", "Comparison with published systems", ("System",), COMPARISON_COLUMNS)
+        table = empty_table("comparison", "Comparison with published systems", ("System",), COMPARISON_COLUMNS)
         part = self.published["comparison"]
-        self._fill(table, COMPARISON_COLUMNS, part, part["rows"], evaluations)
-        table.note(_implied_rouge_l(part["rows"], self._citation(self.published["mmae"])))
+        self.fill(table, COMPARISON_COLUMNS, part, part["rows"], evaluations)
+        table.note(implied_rouge_l_note(part["rows"], self._citation(self.published["mmae"])))
         return table
 
     def variants(
         self, name: str, title: str, columns: Sequence[ScoreColumn], evaluations: Sequence[Evaluation]
     ) -> Table:
-        table = _empty(name, title, ("System",), columns)
+        table = empty_table(name, title, ("System",), columns)
         part = self.published[name]
-        self._fill(table, columns, part, part["rows"], evaluations)
+        self.fill(table, columns, part, part["rows"], evaluations)
         if not evaluations:
             table.note("No evaluated system was trained with this objective.")
         return table
 
     def relevance_diversity(self, evaluations: Sequence[Evaluation]) -> Table:
         title = "Relevance against diversity of the selected images"
-        table = _empty("relevance_diversity", title, ("System", "Selection"), RELEVANCE_COLUMNS)
+        table = empty_table("relevance_diversity", title, ("System", "Selection"), RELEVANCE_COLUMNS)
         part = self.published["multi_objective"]
         compared = {row["system"]: row for row in self.published["comparison"]["rows"]}
         rows = [
@@ -107,7 +140,7 @@ class _Builder:
             {"max_sim": compared.get(row["system"], {}).get("max_sim"), **row}
             for row in part["rows"]
         ]
-        self._fill(table, RELEVANCE_COLUMNS, part, rows, evaluations, selection=True)
+        self.fill(table, RELEVANCE_COLUMNS, part, rows, evaluations, selection=True)
         table.note(
             "IP, MaxSim and CLIPScore measure relevance; PCD, the pairwise cosine distance among the selected images, "
             "measures diversity, filtered: among those relevant to the summary. A published MaxSim is that of the "
@@ -118,19 +151,24 @@ class _Builder:
     def paired_differences(self, evaluations: Sequence[Evaluation]) -> Table:
         others = [evaluation for evaluation in evaluations if evaluation.system != self.reference.system]
         tested = {key for (_, key), comparison in self.comparisons.items() if isinstance(comparison, PairedDifference)}
-        columns = [column for column in PAIRED_COLUMNS if column.key in tested]
-        table = _empty("paired_differences", f"Paired differences to {self.reference.system}", ("System",), columns)
+        columns = [column for column in self.paired_columns if column.key in tested]
+        table = empty_table(
+            "paired_differences", f"Paired differences to {self.reference.system}", ("System",), columns
+        )
         for evaluation in others:
             found = [self.comparisons.get((evaluation.system, column.key)) for column in columns]
             if evaluation.articles_sha256 != self.reference.articles_sha256:
                 table.note(self._other_articles(evaluation))
                 continue
-            notes = self._note_not_compared(table, evaluation, PAIRED_COLUMNS)
+            notes = self._note_not_compared(table, evaluation, self.paired_columns)
             table.rows += self._paired_rows(table, evaluation, columns, found, notes)
+        whole = "MMAE is computed from each resample's means, each over the articles where it is defined."
+        if any(column.key == BLEU4 for column in columns):
+            whole = "BLEU-4 is computed from the counts of each resample's articles."
         table.note(
             "Mean difference to the reference system on the articles that both scored, with its 95 % interval and p-value "
             f"(paired percentile bootstrap, {RESAMPLES} resamples of articles; p-values are two-sided and not corrected for the "
-            "number of comparisons). MMAE is computed from each resample's means, each over the articles where it is defined."
+            f"number of comparisons). {whole}"
         )
         return table
 
@@ -167,7 +205,7 @@ class _Builder:
             Row("detail", (Cell("articles"), *articles)),
         ]
 
-    def _fill(
+    def fill(
         self,
         table: Table,
         columns: Sequence[ScoreColumn],
@@ -176,6 +214,7 @@ class _Builder:
         evaluations: Sequence[Evaluation],
         selection: bool = False,
     ) -> None:
+        """Writes the published rows of a part, and those of the systems, with the notes that they need."""
         citation = table.note(f"Published, {part['where']}: {self._citation(part)}")
         best = {
             column.key: max(row[column.key] for row in published_rows if row.get(column.key) is not None)
@@ -191,6 +230,9 @@ class _Builder:
             table.rows += self._own_rows(table, columns, evaluation, best, selection)
         if evaluations:
             self._explain(table, columns, evaluations)
+
+    def _is_comparable(self, evaluation: Evaluation) -> bool:
+        return self.data is not None and is_comparable(evaluation, self.published)
 
     def _citation(self, part: Mapping[str, Any]) -> str:
         source = self.published["sources"][part["source"]]
@@ -235,25 +277,32 @@ class _Builder:
         rows = [Row("own", (head, *texts, *values))]
         if any(cell.text for cell in intervals):
             rows.append(Row("detail", (Cell("interval"), *blank, *intervals)))
-        if is_comparable(evaluation, self.published):
+        if self._is_comparable(evaluation):
             rows.append(Row("detail", (Cell("to best published"), *blank, *differences)))
         if selection:
             rows += _other_selections(table, columns, evaluation)
         return rows
 
     def _explain(self, table: Table, columns: Sequence[ScoreColumn], evaluations: Sequence[Evaluation]) -> None:
-        elsewhere = [evaluation for evaluation in evaluations if not is_comparable(evaluation, self.published)]
-        if elsewhere:
-            data = self.published["data"]
+        elsewhere = [evaluation for evaluation in evaluations if not self._is_comparable(evaluation)]
+        if elsewhere and self.data is None:
+            where = "; ".join(f"{evaluation.system}: {_data(evaluation)}" for evaluation in elsewhere)
+            table.warnings.append(
+                f"Not comparable with the published rows, which are on the paper's own test sets, with another ROUGE and BLEU: "
+                f"{where}."
+            )
+        elif elsewhere:
+            data = self.data
             where = "; ".join(f"{evaluation.system}: {_data(evaluation)}" for evaluation in elsewhere)
             table.warnings.append(
                 f"Not comparable with the published rows, which are on the whole {data['split']} split of {data['name']} "
                 f"(about {data['articles']:,} articles): {where}. No difference to published rows is given for these."
                 f" Comparable is data named after {data['name']}, split {data['split']}, with that number of articles."
             )
+        to_best = "To best published: own value minus the largest published value of the column, which is set in bold."
         table.note(
             f"{OWN_MARK} evaluated by spectra-sum evaluate; interval: the confidence interval that it gives. "
-            "To best published: own value minus the largest published value of the column, which is set in bold."
+            + (to_best if self.data is not None else "The largest published value of a column is set in bold.")
         )
         others = [evaluation for evaluation in evaluations if evaluation.system != self.reference.system]
         tested = [
@@ -300,11 +349,13 @@ class _Builder:
         models = dict.fromkeys(words for key in computed for words in measured_by(evaluation, key))
         models.pop(USUAL, None)
         dropped = [f"{what.replace('_', ' ')}: {count:,}" for what, count in evaluation.dropped.items() if count]
-        parts = [f"{evaluation.system}: {evaluation.source}", f"images by {evaluation.selection}", _data(evaluation)]
+        images = [] if evaluation.selection == NO_SELECTION else [f"images by {evaluation.selection}"]
+        parts = [f"{evaluation.system}: {evaluation.source}", *images, _data(evaluation)]
         return "; ".join([*parts, *models, *counts, *dropped])
 
 
-def _empty(name: str, title: str, text_columns: tuple[str, ...], columns: Sequence[ScoreColumn]) -> Table:
+def empty_table(name: str, title: str, text_columns: tuple[str, ...], columns: Sequence[ScoreColumn]) -> Table:
+    """A table without rows."""
     headings = (*text_columns, *(column.heading for column in columns))
     return Table(name, title, headings, len(text_columns))
 
@@ -340,24 +391,3 @@ def _other_selections(table: Table, columns: Sequence[ScoreColumn], evaluation: 
         ]
         rows.append(Row("detail", (Cell("same summaries", notes=(note,)), Cell(name), *values)))
     return rows
-
-
-def _implied_rouge_l(rows: Sequence[Mapping[str, Any]], citation: str) -> str:
-    # `evaluate`, which this module needs, takes seconds to import.
-    from ..metrics.mmae.mmae import implied_rouge_l
-
-    # ROUGE-L cannot exceed ROUGE-1: the longest common subsequence is a subset of the common words.
-    shown = []
-    for row in rows:
-        if row["mmae"] is None:
-            continue
-        shares = (row["max_sim"] / 100, row["image_precision"] / 100)
-        # The printed value may be rounded up by half of its last digit.
-        least, rouge_l = (100 * implied_rouge_l(row["mmae"] - rounding, *shares) for rounding in (0.005, 0))
-        impossible = " (above its own ROUGE-1)" if least > row["rouge1"] else ""
-        shown.append(f"{row['system']} {rouge_l:.1f}{impossible}")
-    return (
-        f"ROUGE-L that a published MMAE implies under the weights of its source ({citation}): "
-        + ", ".join(shown)
-        + ". The published MMAE cannot all come from one formula."
-    )

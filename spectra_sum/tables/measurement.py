@@ -1,5 +1,6 @@
 """The models behind a score: its values can be compared only where the same ones measured them."""
 
+from ..evaluation.corpus_bleu import BLEU4
 from .evaluation import Evaluation
 
 FILTERED = ("pcd_mean_filtered", "pcd_max_filtered")
@@ -21,10 +22,13 @@ def measured_by(evaluation: Evaluation, score: str) -> tuple[str, ...]:
 
     Returns:
         The dual encoder of MaxSim, CLIPScore, pairwise cosine distance and (through MaxSim) MMAE, with the threshold of
-        the filtered distances; BERTScore's model, layer and hash code; ROUGE's tokenizer; nothing for other scores.
+        the filtered distances; BERTScore's model, layer and hash code; ROUGE's tokenizer; BLEU's signature; nothing for
+        other scores.
     """
     if score.startswith("rouge"):
         return (f"ROUGE by its {evaluation.rouge_tokenizer} tokenizer",)
+    if score == BLEU4:
+        return (f"BLEU-4 by {evaluation.bleu}",)
     if score == BERTSCORE:
         return (f"BERTScore by {evaluation.bertscore}",)
     if score not in SIMILARITY:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..evaluation.bootstrap import PairedDifference, paired_difference
+from ..evaluation.corpus_bleu import BLEU4, STATISTICS, bleu_of, statistics_table
 from ..evaluation.sign_flip import swap_p_value
 from .evaluation import Evaluation, EvaluationError
 from .measurement import measured_by
@@ -71,6 +72,8 @@ def _compare(system: Evaluation, reference: Evaluation, score: str) -> PairedDif
         return f"measured with {', '.join(apart)}, respectively"
     if score == "mmae":
         return mmae_difference(system, reference)
+    if score == BLEU4:
+        return bleu_difference(system, reference)
     pairs = [
         (values[score], reference.per_article[article][score])
         for article, values in system.per_article.items()
@@ -79,6 +82,48 @@ def _compare(system: Evaluation, reference: Evaluation, score: str) -> PairedDif
     if not pairs:
         return NO_PAIR
     return paired_difference(*zip(*pairs, strict=True), resamples=RESAMPLES)
+
+
+def bleu_difference(
+    system: Evaluation, reference: Evaluation, resamples: int = RESAMPLES, seed: int = 0
+) -> PairedDifference | str:
+    """
+    The difference in BLEU-4, which is no mean over articles: it is computed from the sums of each resample's counts, and for
+    the p-value from those of the articles swapped between the systems (Koehn 2004; Riezler and Maxwell 2005).
+
+    Args:
+        system, reference, resamples, seed: As of [`mmae_difference`].
+
+    Returns:
+        The difference with its 95 % interval, or why there is none.
+    """
+    rows = [
+        (values, other)
+        for article, values in system.per_article.items()
+        if (other := reference.per_article.get(article)) is not None
+        and all(counts.get(name) is not None for counts in (values, other) for name in STATISTICS)
+    ]
+    if not rows:
+        return NO_PAIR
+    own, others = (
+        statistics_table({name: [row[side][name] for row in rows] for name in STATISTICS}) for side in (0, 1)
+    )
+    generator, articles = np.random.default_rng(seed), len(rows)
+    draws = (generator.integers(articles, size=articles) for _ in range(resamples))
+    counts = np.array([np.bincount(drawn, minlength=articles) for drawn in draws])
+    low, high = np.percentile(bleu_of(counts @ own) - bleu_of(counts @ others), [2.5, 97.5])
+    both = np.concatenate([own, others])
+
+    def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return bleu_of(both[first].sum(axis=1)) - bleu_of(both[second].sum(axis=1))
+
+    return PairedDifference(
+        mean=float(bleu_of(own.sum(axis=0)) - bleu_of(others.sum(axis=0))),
+        low=float(low),
+        high=float(high),
+        p_value=swap_p_value(difference, articles, resamples, seed),
+        articles=articles,
+    )
 
 
 def mmae_difference(

@@ -12,7 +12,14 @@ from modeling_spectra import SpectraSumConfig
 from spectra_sum.errors import SpectraSumError
 from spectra_sum.models.sources import check_text_encoder, find_default_dual_encoder
 from spectra_sum.own_data.columns import parse_columns
-from spectra_sum.own_data.formats import OwnDataError, check_no_own_options, find_source, is_prepared
+from spectra_sum.own_data.formats import (
+    OwnDataError,
+    check_no_own_options,
+    check_task,
+    find_source,
+    is_prepared,
+)
+from spectra_sum.tasks.task import TASKS
 from trainer.arguments import ArchitectureArguments, DataArguments, SpectraModelConfig, SpectraTrainingArguments
 from trainer.checkpoints.push import check_hub_arguments
 from trainer.command_line.parser import TrainingParser
@@ -196,7 +203,10 @@ def check_data_arguments(data_args: DataArguments, args: SpectraTrainingArgument
     share = data_args.validation_share
     if share is not None and not 0 < share < 1:
         raise SpectraSumError(f"validation_share is {share}; it is a share between 0 and 1, such as 0.05.")
-    parse_columns(data_args.columns or ())
+    task = TASKS[data_args.task]
+    parse_columns(data_args.columns or (), task)
+    if task.has_instructions and data_args.long_documents != "cut":
+        raise SpectraSumError(f"long_documents: the instructions of {task.name} are no documents; leave it out.")
     try:
         source = find_source(data_args.dataset)
     except OwnDataError as error:
@@ -205,6 +215,7 @@ def check_data_arguments(data_args: DataArguments, args: SpectraTrainingArgument
             return
         raise SpectraSumError(f"dataset {error}") from None
     check_no_own_options(source, data_args.columns or (), data_args.dataset_config)
+    check_task(source, task)
     if share is not None and is_prepared(source):
         raise SpectraSumError(f"validation_share: {data_args.dataset} has splits of its own; leave it out.")
     if not data_args.streaming:

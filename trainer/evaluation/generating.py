@@ -19,6 +19,7 @@ from spectra_sum.evaluation.readable_articles import without_broken
 from spectra_sum.evaluation.scores import score_predictions
 from spectra_sum.records.article_images import BrokenImage, ReadImages
 from spectra_sum.summaries.prediction import met_broken_images, predict_batch, with_broken_images
+from spectra_sum.tasks.task import Task
 from trainer.arguments import SpectraTrainingArguments
 from trainer.broken_images import BrokenImages
 from trainer.checkpoints.writing import WholeCheckpointTrainer
@@ -77,6 +78,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
     args: SpectraTrainingArguments
     eval_max_length: int
     use_images: bool
+    task: Task
     loss_records: dict[str, LossRecords]
     broken_images: BrokenImages
 
@@ -183,7 +185,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
         if written and progress.have_summaries:
             references = [reference for _, _, _, batch in written for reference in batch]
             pairs = [without_broken(*pair) for pair in zip(self._predicted, references, strict=True)]
-            scores = score_predictions([pair[0] for pair in pairs], _scored([pair[1] for pair in pairs]))
+            scores = score_predictions([pair[0] for pair in pairs], _scored([pair[1] for pair in pairs]), self.task)
         scores, losses = (
             {f"{metric_key_prefix}_{name}": value for name, value in values.items()} for values in (scores, losses)
         )
@@ -229,6 +231,7 @@ class GeneratingTrainer(WholeCheckpointTrainer):
                 self.processing_class,
                 prompts,
                 [reference["id"] for reference in references],
+                select_images=not self.task.has_instructions,
                 max_new_tokens=self.args.generation_max_new_tokens,
                 num_beams=self.args.generation_num_beams,
                 synced_gpus=False,

@@ -4,7 +4,8 @@ import argparse
 
 from ...own_data.columns import parse_columns
 from ...own_data.formats import SPLIT_KEYWORDS, check_no_own_options, find_source
-from ..arguments import UsageError, add_own_data_arguments, positive
+from ...tasks.task import TASKS
+from ..arguments import UsageError, add_own_data_arguments, add_task_argument, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "imagefolder), a Hub dataset's id, or closed_world",
     )
     add_own_data_arguments(parser)
+    add_task_argument(parser)
     parser.add_argument("--split", choices=tuple(SPLIT_KEYWORDS), help="only this one (default: all)")
     parser.add_argument(
         "--tokenizer",
@@ -44,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         0, or 1 where something is wrong with the articles; data that cannot be read are raised.
     """
-    source = find_source(arguments.data)
-    parse_columns(arguments.columns)
+    source, task = find_source(arguments.data), TASKS[arguments.task]
+    parse_columns(arguments.columns, task)
     check_no_own_options(source, arguments.columns, arguments.data_config)
     # These imports take seconds: a wrong argument is told at once.
     from ...own_data.loading import load_any
@@ -59,13 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
             config=arguments.data_config,
             split=arguments.split,
             verify=arguments.verify,
+            task=task,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
     print("\n".join(found.lines()))
     wrong = False
     for split, records in found.splits.items():
-        overview = Overview.of(split, records, tokenizer, verify=arguments.verify)
+        overview = Overview.of(split, records, tokenizer, verify=arguments.verify, task=task)
         wrong |= overview.is_wrong
         print("\n".join(["", *overview.lines(arguments.records)]))
     return int(wrong)

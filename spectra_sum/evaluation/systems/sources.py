@@ -125,9 +125,9 @@ def _text_alone(identifier: str, summary: str) -> dict[str, Any]:
     return {"id": identifier, "summary": summary, "selected": [], "probabilities": []}
 
 
-def from_file(path: Path, records: datasets.Dataset) -> SystemOutput:
-    """Another system's predictions, checked against the records."""
-    predictions = read_predictions(path, records)
+def from_file(path: Path, records: datasets.Dataset, *, selects: bool = True) -> SystemOutput:
+    """Another system's predictions, checked against the records; without `selects` they need not say which images they select."""
+    predictions = read_predictions(path, records, selects=selects)
     notes = dict.fromkeys(note for prediction in predictions for note in prediction.pop("notes", ()))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return SystemOutput(predictions, SELECTED_IMAGES, settings={"sha256": digest}, notes=list(notes))
@@ -163,6 +163,8 @@ def from_model(
     folder: Path,
     generation: GenerationSettings,
     seed: int,
+    *,
+    select_images: bool = True,
 ) -> SystemOutput:
     """A model's summaries and selections, resumed from `folder` where a run was interrupted.
 
@@ -173,6 +175,7 @@ def from_model(
         folder (`Path`): Where finished batches are kept.
         generation (`GenerationSettings`): How the model is run.
         seed (`int`): Seed of generation.
+        select_images (`bool`, *optional*, defaults to `True`): As of [`predict_summaries`].
 
     Raises:
         ValueError: when the folder holds predictions of other settings, or a title leaves no room for its body.
@@ -197,6 +200,7 @@ def from_model(
         max_length=max_length,
         use_images=not generation.text_only,
         seed=seed,
+        select_images=select_images,
         max_new_tokens=generation.max_new_tokens,
         num_beams=generation.num_beams,
     )

@@ -45,6 +45,8 @@ Args:
     smooth_method (`str`, *optional*, defaults to `"exp"`): How a precision of 0 is replaced: `"exp"` (by 1/2, 1/4, … of one
         match), `"floor"` (by 0.1 matches), `"add-k"` (one match more for n > 1) or `"none"`, where BLEU then is 0.
     per_example (`bool`, *optional*, defaults to `False`): Whether to return each article's BLEU as well.
+    statistics (`bool`, *optional*, defaults to `False`): Whether to return each article's counts as well, from whose sums over
+        any articles their BLEU follows.
 
 Returns:
     `bleu`: in [0, 1]; `precisions`: of n-grams, n = 1 … 4, in [0, 1], smoothed; 0 where no text has n tokens, and all 0
@@ -53,7 +55,8 @@ Returns:
     out, as none of their references has text; `empty_references`: how many references of the articles read were left out,
     as they have no text; `empty_predictions`: how many of the articles read have no text; `per_example` (on demand): under
     `bleu` one value per article, in [0, 1], None where it was left out. These are over the n-grams up to the longest that
-    the text has (the library's effective order); their mean is not `bleu`.
+    the text has (the library's effective order); their mean is not `bleu`. `statistics` (on demand): one list per article of c,
+    r, the n-grams of the text that the references have, n = 1 … 4, and all of its n-grams, n = 1 … 4; None where it was left out.
 
 Raises:
     ValueError: when a text or a reference is None, an article's list of references is empty, or no article has a reference
@@ -93,6 +96,7 @@ class Bleu(evaluate.Metric):
         lowercase: bool = False,
         smooth_method: str = "exp",
         per_example: bool = False,
+        statistics: bool = False,
     ) -> dict[str, object]:
         for argument, value, known in (
             ("tokenize", tokenize, TOKENIZERS),
@@ -118,11 +122,13 @@ class Bleu(evaluate.Metric):
             "empty_references": read.empty_references,
             "empty_predictions": sum(not text for text in texts),
         }
-        if per_example:
+        if per_example or statistics:
             single = BLEU(**options, effective_order=True)
-            rows = {
-                index: single.sentence_score(text, own).score / 100
-                for index, text, own in zip(read.indices, texts, read.references, strict=True)
-            }
-            result["per_example"] = {"bleu": [rows.get(index) for index in range(len(references))]}
+            scores = [single.sentence_score(text, own) for text, own in zip(texts, read.references, strict=True)]
+            rows = dict(zip(read.indices, scores, strict=True))
+            placed = [rows.get(index) for index in range(len(references))]
+            if per_example:
+                result["per_example"] = {"bleu": [row and row.score / 100 for row in placed]}
+            if statistics:
+                result["statistics"] = [row and [row.sys_len, row.ref_len, *row.counts, *row.totals] for row in placed]
         return result

@@ -185,6 +185,25 @@ def test_msmo_s_test_split_is_told_from_other_data(tmp_path):
     assert "other data" not in text
 
 
+def test_answers_stand_beside_the_published_rows_of_their_task(tmp_path):
+    scores = {
+        name: {"value": value, "low": None, "high": None, "articles": 2}
+        for name, value in {"rougeL": 0.25, "cider": 0.125, "bleu4": 0.0625}.items()
+    }
+    folder = write_evaluation(tmp_path / "answers", task="group-captioning", selection="none", scores=scores)
+    card = make_card(tmp_path, evaluations=[folder])
+    assert "Answers to instructions (group captioning), which select no images." in card.text
+    assert "### Published rows of group captioning" in card.text and "whole test split of MSMO" not in card.text
+    rows = table_rows(card, "Group captioning: comparison with published systems")
+    assert ["20.23", "19.49", "3.22"] in [row[1:] for row in rows]
+    assert next(row for row in rows if row[0].startswith("★"))[1:] == ["25.00", "12.50", "6.25"]
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results} == {
+        "rouge": 0.25,
+        "cider": 0.125,
+        "bleu": 0.0625,
+    }
+
+
 def test_scores_that_the_model_did_not_earn_are_not_its_results(tmp_path):
     random = write_evaluation(tmp_path / "random", selection="random")
     card = make_card(tmp_path, evaluations=[random])

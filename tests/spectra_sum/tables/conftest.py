@@ -27,6 +27,8 @@ def make_evaluation(tmp_path):
         not_computed=None,
         dropped=None,
         notes=None,
+        task=None,
+        bleu=None,
     ):
         path = tmp_path / (folder or system)
         path.mkdir()
@@ -52,10 +54,12 @@ def make_evaluation(tmp_path):
             "not_computed": not_computed or {},
             "dropped": dropped or {},
             **({} if notes is None else {"notes": notes}),
+            **({} if task is None else {"task": task}),
             "settings": {
                 "similarity_model": similarity_model,
                 "relevance_threshold": relevance_threshold,
                 "bertscore": bertscore,
+                **({} if bleu is None else {"bleu": bleu}),
             },
             "versions": {},
         }
