@@ -7,7 +7,7 @@ share one object, each has another one as a distractor, and the model says which
 Each run is `trainer/configs/linked_pairs.yaml` with a guidance and its layers: none, or at the first or the last layer of the
 Q-Former with mean weights, with adaptive ones, and with a linear layer in the place of the W-former (SAM's table 3). The
 language model is the closed world's own small one and is trained, too. Counted is how often the shared object is named,
-and how often a distractor: on new pairs of the objects that were trained on, and on objects that were not. What is finished
+its shape, and a distractor: on new pairs of the objects that were trained on, and on objects that were not. What is finished
 stays in the output folder: interrupt it, and the same command goes on; several processes may train different seeds.
 """
 
@@ -56,7 +56,9 @@ GUIDANCE = {
 }
 LAYERS = ("early", "late")
 SETS = ("known objects", "new objects")
-OUTCOMES = ("right", "distractor")
+# What an answer may name: the shared object, its shape whatever the colour, a distractor.
+COUNTED = ("right", "shape", "distractor")
+COMPARED = ("right", "shape")
 ANSWERS = "answers.json"
 # An answer has some ten tokens.
 MAX_NEW_TOKENS = 24
@@ -123,8 +125,7 @@ def train_run(options: argparse.Namespace, variant: Variant) -> Path:
         argv += ["--output_dir", str(run), "--seed", str(variant.seed), "--sampler_depth", str(options.depth)]
         layer = {"early": 1, "late": options.depth}.get(variant.layers, options.depth)
         argv += ["--guidance_layers", str(layer), str(layer), *GUIDANCE[variant.guidance]]
-        if options.max_steps:
-            argv += ["--max_steps", str(options.max_steps)]
+        argv += ["--max_steps", str(options.max_steps)]
         if any(run.glob("checkpoint-*")):
             argv += ["--resume_from_checkpoint", "latest"]
         train(argv)
@@ -179,25 +180,34 @@ def answers(
     return found
 
 
-def outcome(answer: str, record: Mapping[str, Any]) -> str:
-    """Whether an answer names the shared object alone (`right`), a distractor, or neither (`""`)."""
+def judge(answer: str, record: Mapping[str, Any]) -> dict[str, float]:
+    """Whether an answer names the shared object, its shape, or a distractor, each 0 or 1; what names a distractor is not right."""
     objects = [entry for image in record["images"] for entry in image["objects"] if not entry["shared"]]
-    if any(named(entry["group"]) in answer for entry in objects):
-        return "distractor"
-    return "right" if record["description"] in answer else ""
+    distractor = any(named(entry["group"]) in answer for entry in objects)
+    shape = record["description"].split()[-1]
+    return {
+        "right": float(record["description"] in answer and not distractor),
+        "shape": float(shape in answer.replace(".", " ").split() and not distractor),
+        "distractor": float(distractor),
+    }
 
 
 def run_result(
-    variant: Variant, steps: int, outcomes: Mapping[str, Sequence[str]], plain: Mapping[str, Sequence[str]] | None
+    variant: Variant,
+    steps: int,
+    judged: Mapping[str, Sequence[Mapping[str, float]]],
+    plain: Mapping[str, Sequence[Mapping[str, float]]] | None,
 ) -> dict[str, Any]:
-    """Shares of the outcomes, and how much more often the shared object is named than without guidance, pair by pair."""
+    """Shares of what is counted, and how much more often object and shape are named than without guidance, pair by pair."""
     result: dict[str, Any] = {**variant._asdict(), "steps": steps, "sets": {}}
     for name in SETS:
-        shares = {kind: statistics.fmean(found == kind for found in outcomes[name]) for kind in OUTCOMES}
-        result["sets"][name] = {**shares, "pairs": len(outcomes[name])}
+        values = {kind: [one[kind] for one in judged[name]] for kind in COUNTED}
+        own: dict[str, Any] = {kind: statistics.fmean(values[kind]) for kind in COUNTED}
         if plain is not None:
-            right = ([float(found == "right") for found in each[name]] for each in (outcomes, plain))
-            result["sets"][name]["more than none"] = asdict(paired_difference(*right))
+            own["more than none"] = {
+                kind: asdict(paired_difference(values[kind], [one[kind] for one in plain[name]])) for kind in COMPARED
+            }
+        result["sets"][name] = {**own, "pairs": len(judged[name])}
     return result
 
 
@@ -213,8 +223,8 @@ def render(result: Mapping[str, Any]) -> str:
         lines = [
             f"{name.capitalize()}, {result['runs'][0]['sets'][name]['pairs']} pairs:",
             "",
-            "| guidance | layers | seed | right | a distractor | right − none |",
-            "| --- | --- | ---: | ---: | ---: | ---: |",
+            "| guidance | layers | seed | object | shape | a distractor | object − none | shape − none |",
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for run in result["runs"]:
@@ -222,18 +232,18 @@ def render(result: Mapping[str, Any]) -> str:
         for (guidance, layers), runs in grouped.items():
             for run in runs:
                 own = run["sets"][name]
-                cells = [guidance, layers, str(run["seed"]), *(f"{own[kind]:.1%}" for kind in OUTCOMES), ""]
-                if "more than none" in own:
-                    more = own["more than none"]
-                    cells[-1] = (
-                        f"{more['mean']:+.1%} [{more['low']:+.1%}, {more['high']:+.1%}], p {more['p_value']:.3f}"
-                    )
+                cells = [guidance, layers, str(run["seed"]), *(f"{own[kind]:.1%}" for kind in COUNTED)]
+                for kind in COMPARED:
+                    more = own.get("more than none", {}).get(kind)
+                    shown = more and f"{more['mean']:+.1%} [{more['low']:+.1%}, {more['high']:+.1%}]"
+                    cells.append(shown or "")
                 lines.append("| " + " | ".join(cells) + " |")
             if len(runs) > 1:
-                means = [statistics.fmean(run["sets"][name][kind] for run in runs) for kind in OUTCOMES]
-                cells = [guidance, layers, "mean", *(f"{value:.1%}" for value in means), ""]
-                if all("more than none" in run["sets"][name] for run in runs):
-                    cells[-1] = f"{statistics.fmean(run['sets'][name]['more than none']['mean'] for run in runs):+.1%}"
+                cells = [guidance, layers, "mean"]
+                cells += [f"{statistics.fmean(run['sets'][name][kind] for run in runs):.1%}" for kind in COUNTED]
+                for kind in COMPARED:
+                    more = [run["sets"][name].get("more than none", {}).get(kind) for run in runs]
+                    cells.append(f"{statistics.fmean(one['mean'] for one in more):+.1%}" if all(more) else "")
                 lines.append("| " + " | ".join(f"**{cell}**" if cell else "" for cell in cells) + " |")
         parts.append("\n".join(lines))
     hardware, steps = result["hardware"], sorted({run["steps"] for run in result["runs"]})
@@ -256,7 +266,7 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels (default: 128)")
     parser.add_argument("--depth", type=int, default=4, help="layers of the Q-Former (default: 4)")
     parser.add_argument("--config", type=Path, default=CONFIG, help="of the trainings (default: linked_pairs)")
-    parser.add_argument("--max-steps", type=int, help="of a training (default: the config's)")
+    parser.add_argument("--max-steps", type=int, default=300, help="of a training (default: 300)")
     parser.add_argument("--batch-size", type=int, default=50, help="pairs that are asked at once (default: 50)")
     parser.add_argument("--result", type=Path, help="write the result as JSON")
     return parser.parse_args(argv)
@@ -267,15 +277,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options(argv)
     pairs = test_pairs(options)
     runs: list[dict[str, Any]] = []
-    plain: dict[int, dict[str, list[str]]] = {}
+    plain: dict[int, dict[str, list[dict[str, float]]]] = {}
     for variant in variants(options.seeds):
         run = train_run(options, variant)
         given = answers(run, pairs, options.output, options.batch_size)
-        outcomes = {name: [outcome(*pair) for pair in zip(given[name], pairs[name], strict=True)] for name in SETS}
+        judged = {name: [judge(*pair) for pair in zip(given[name], pairs[name], strict=True)] for name in SETS}
         if variant.guidance == "none":
-            plain[variant.seed] = outcomes
+            plain[variant.seed] = judged
         compared = None if variant.guidance == "none" else plain[variant.seed]
-        runs.append(run_result(variant, steps_of(run), outcomes, compared))
+        runs.append(run_result(variant, steps_of(run), judged, compared))
         result = {
             "runs": sorted(runs, key=lambda one: (list(GUIDANCE).index(one["guidance"]), one["layers"], one["seed"])),
             "pairs": options.pairs,

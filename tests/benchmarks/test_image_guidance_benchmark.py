@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import image_guidance
-from benchmarks.image_guidance import GUIDANCE, LAYERS, SETS, main, outcome, parse_options, run_result, variants
+from benchmarks.image_guidance import GUIDANCE, LAYERS, SETS, judge, main, parse_options, run_result, variants
 from modeling_spectra import SpectraSumConfig
 from tests.tiny import IMAGE_SIZE
 from tests.trainer.training_setup import save_setup
@@ -24,7 +24,6 @@ SETTINGS = {
     "concat_tokens": "latents",
     "sampler_type": "qformer",
     "image_guidance": "bidirectional",
-    "max_steps": 1,
 }
 RECORD = {
     "description": "a red boat",
@@ -36,32 +35,37 @@ RECORD = {
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("answer", "right", "shape", "distractor"),
     [
-        ("Both pictures show a red boat.", "right"),
-        ("Both pictures show a blue key.", "distractor"),
-        ("Both pictures show an orange mug.", "distractor"),
+        ("Both pictures show a red boat.", 1, 1, 0),
+        ("Both pictures show a blue key.", 0, 0, 1),
+        ("Both pictures show an orange mug.", 0, 0, 1),
         # To name everything is no answer.
-        ("Both pictures show a red boat and a blue key.", "distractor"),
-        ("Both pictures show a red key.", ""),
-        ("", ""),
+        ("Both pictures show a red boat and a blue key.", 0, 0, 1),
+        ("Both pictures show a green boat.", 0, 1, 0),
+        ("Both pictures show a red key.", 0, 0, 0),
+        ("", 0, 0, 0),
     ],
 )
-def test_an_answer_names_the_shared_object_a_distractor_or_neither(answer, expected):
-    assert outcome(answer, RECORD) == expected
+def test_an_answer_names_the_shared_object_its_shape_or_a_distractor(answer, right, shape, distractor):
+    assert judge(answer, RECORD) == {"right": right, "shape": shape, "distractor": distractor}
 
 
 def test_a_run_is_compared_with_none_pair_by_pair():
-    plain = dict.fromkeys(SETS, ["right", "distractor", "", "distractor"])
-    guided = {SETS[0]: ["right", "right", "right", "distractor"], SETS[1]: ["distractor", "", "", ""]}
+    right, shape, wrong = (
+        dict(zip(("right", "shape", "distractor"), row, strict=True)) for row in ((1, 1, 0), (0, 1, 0), (0, 0, 1))
+    )
+    plain = dict.fromkeys(SETS, [right, wrong, shape, wrong])
+    guided = {SETS[0]: [right, right, right, wrong], SETS[1]: [wrong, wrong, shape, shape]}
     runs = {run.name: run for run in variants([0, 1])}
     assert len(runs) == 2 * (1 + (len(GUIDANCE) - 1) * len(LAYERS)) and "none-1" in runs
     result = run_result(runs["adaptive-late-1"], 7, guided, plain)
     known, new = (result["sets"][name] for name in SETS)
     assert (result["guidance"], result["layers"], result["seed"], result["steps"]) == ("adaptive", "late", 1, 7)
-    assert (known["right"], known["distractor"], known["pairs"]) == (0.75, 0.25, 4)
-    # Two pairs of four are won; of the new objects one is lost.
-    assert known["more than none"]["mean"] == 0.5 and new["more than none"]["mean"] == -0.25
+    assert (known["right"], known["shape"], known["distractor"], known["pairs"]) == (0.75, 0.75, 0.25, 4)
+    # Of the known objects two are won; of the new ones one is lost, a shape for a shape.
+    assert [known["more than none"][kind]["mean"] for kind in ("right", "shape")] == [0.5, 0.25]
+    assert [new["more than none"][kind]["mean"] for kind in ("right", "shape")] == [-0.25, 0]
     assert "more than none" not in run_result(runs["none-1"], 7, plain, None)["sets"][SETS[0]]
 
 
@@ -71,7 +75,7 @@ def arguments(tmp_path_factory):
     setup = save_setup(folder)
     save_setup(folder, {**SETTINGS, "vision_backbone": str(setup / "vision")})
     options = {"output": folder / "runs", "config": folder / "settings.yaml", "seeds": 0, "pairs": 60, "test-pairs": 3}
-    options |= {"size": 64, "depth": 2}
+    options |= {"size": 64, "depth": 2, "max-steps": 1}
     return setup, [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
