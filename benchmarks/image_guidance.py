@@ -181,7 +181,7 @@ def answers(
 
 
 def judge(answer: str, record: Mapping[str, Any]) -> dict[str, float]:
-    """Whether an answer names the shared object, its shape, or a distractor, each 0 or 1; what names a distractor is not right."""
+    """Whether an answer names the shared object, its shape, or a distractor, 0 or 1; one that names a distractor is not right."""
     objects = [entry for image in record["images"] for entry in image["objects"] if not entry["shared"]]
     distractor = any(named(entry["group"]) in answer for entry in objects)
     shape = record["description"].split()[-1]
