@@ -92,6 +92,7 @@ def variants(seeds: Sequence[int]) -> list[Variant]:
 def write_pairs(folder: Path, count: int, size: int, seed: int) -> Path:
     """The closed world's linked pairs, of all splits."""
     if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
         make_pairs(drawn_groups(), drawn_backgrounds(), folder, count, Settings(size=size, seed=seed), Counts())
     return folder
 
