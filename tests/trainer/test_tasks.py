@@ -18,8 +18,10 @@ from tests.tasks import annotation, write_vist
 from tests.tiny import tiny_model, tiny_processor
 from tests.trainer.training_setup import save_setup, setup_arguments
 from trainer.building import build_model
+from trainer.cache_features import main as cache_features
 from trainer.command_line.parsing import parse_arguments
 from trainer.data import load_records
+from trainer.train import main
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -97,6 +99,16 @@ def test_what_was_trained_is_evaluated_on_both_layouts(trained, pairs, tmp_path,
         assert metrics["scores"][name]["value"] == pytest.approx(own[f"test_{name}"], abs=1e-6), name
     (table, _) = build_task_tables([read_evaluation(output)], load_published(), GROUP_CAPTIONING)
     assert [row.kind for row in table.rows].count("own") == 1
+
+
+def test_features_of_pairs_are_cached(setup, pairs, tmp_path, cache, capsys):
+    options = ("--dataset", str(pairs / "dataset"), "--cache", "patches", "--cache_dir", str(tmp_path / "features"))
+    argv = setup_arguments(setup, tmp_path / "run", *options, "--max_steps", "1", "--max_final_articles", "3")
+    cache_features(argv)
+    assert "the features of 39 articles are in" in capsys.readouterr().out
+    main(argv)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["test_samples"] == 3 and {f"test_{name}" for name in SCORES} <= metrics.keys()
 
 
 def test_stories_are_parted_for_training(setup, tmp_path, cache, capsys):
