@@ -48,7 +48,7 @@ def read_groups(path: Path, counts: Counts, segmenter: Segmenter | None = None) 
     quiet = True if segmenter is None else None
     with tqdm(total=sum(map(len, found.values())), desc="cut-outs", unit="file", disable=quiet) as bar:
         for folder, files in found.items():
-            poses = _read_poses(_shown_one_by_one(files, bar), counts, seen, segmenter)
+            poses = _read_poses(_with_progress(files, bar), counts, seen, segmenter)
             if len(poses) < MIN_POSES:
                 counts.leave_out("groups", "few_poses", shown(folder, root))
             else:
@@ -85,7 +85,7 @@ def _find_files(folder: Path, root: Path, counts: Counts) -> list[CutoutFile]:
     return [CutoutFile(shown(file, root), file, masks.get(file.stem)) for file in images]
 
 
-def _shown_one_by_one(files: Sequence[CutoutFile], bar: tqdm) -> Iterator[CutoutFile]:
+def _with_progress(files: Sequence[CutoutFile], bar: tqdm) -> Iterator[CutoutFile]:
     for file in files:
         yield file
         bar.update()

@@ -132,6 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ...linked_pairs.counts import Counts
     from ...linked_pairs.image_files import named_folder
     from ...linked_pairs.making import make_pairs
+    from ...linked_pairs.models.naming import check_segmentation_model
     from ...linked_pairs.pairs import ANSWER, INSTRUCTIONS, Settings
     from ...linked_pairs.writing import OUTPUT_NAMES, read_pairs
 
@@ -149,6 +150,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_sheet(arguments.sheet, overwrite=arguments.overwrite)
     if arguments.groups is not None:
         named_folder(arguments.groups, "--groups")
+    if arguments.segment is not None:
+        check_segmentation_model(arguments.segment)
     counts, models = Counts(), {}
     scenes = _scenes(arguments, counts, models)
     groups = _groups(arguments, counts, models)

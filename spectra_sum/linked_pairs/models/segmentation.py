@@ -112,7 +112,7 @@ def load_segmentation_model(name: str, least_iou: float = LEAST_IOU) -> Segmenta
     with loading(name):
         config = AutoConfig.from_pretrained(name)
         check_segmenter_type(name, config.model_type)
-        revision = config._commit_hash
+        revision = getattr(config, "_commit_hash", None)
         model = AutoModelForMaskGeneration.from_pretrained(
             name, revision=revision or "main", dtype=torch.float32, use_safetensors=True
         )

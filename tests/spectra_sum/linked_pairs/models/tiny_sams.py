@@ -31,15 +31,15 @@ def image_processor():
 
 
 def random_model(kind="sam"):
-    """With logits so large that masks are stable."""
+    """With weights and logits so large that points matter and masks are stable."""
     torch.manual_seed(0)
+    wide = {"initializer_range": 0.3}
+    parts = {"vision_config": {**_VISION, **wide}, "prompt_encoder_config": _PROMPT}
     if kind == "sam":
-        model = SamModel(SamConfig(vision_config=_VISION, prompt_encoder_config=_PROMPT, mask_decoder_config=_DECODER))
+        model = SamModel(SamConfig(**parts, mask_decoder_config=_DECODER, **wide))
     else:
         decoder = {**_DECODER, "vit_dim": _VISION["hidden_size"]}
-        model = SamHQModel(
-            SamHQConfig(vision_config=_VISION, prompt_encoder_config=_PROMPT, mask_decoder_config=decoder)
-        )
+        model = SamHQModel(SamHQConfig(**parts, mask_decoder_config=decoder, **wide))
     return _with_larger_logits(model.eval(), 1000)
 
 
