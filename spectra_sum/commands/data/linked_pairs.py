@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--segment",
         metavar="MODEL",
-        help="folder or Hub id of a SAM or SAM-HQ, which cuts objects out of photographs in --groups",
+        help="folder or Hub id of a SAM, which cuts objects out of photographs in --groups",
     )
     group.add_argument(
         "--background-descriptions",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ...models.sources import ModelError, is_hub_id
 
-# Of transformers' models that generate masks, those whose image processor works without torchvision.
-SEGMENTERS = ("sam", "sam_hq")
+# Of transformers' models that generate masks, the one whose image processor works without torchvision.
+SEGMENTER = "sam"
 PIPELINE_FILE = "model_index.json"
 
 
@@ -25,12 +25,12 @@ def check_inpainting_model(name: str) -> None:
 
 def check_segmentation_model(name: str) -> None:
     """
-    Checks that `name` can be a SAM or SAM-HQ.
+    Checks that `name` can be a SAM.
 
     Raises:
         ModelError: It is neither the folder of such a model nor a Hub id.
     """
-    if not _check_place(name, "config.json", "a SAM or SAM-HQ"):
+    if not _check_place(name, "config.json", "a SAM"):
         return
     try:
         kind = json.loads((Path(name) / "config.json").read_text(encoding="utf-8")).get("model_type")
@@ -46,8 +46,8 @@ def check_segmenter_type(name: str, kind: object) -> None:
     Raises:
         ModelError: Its masks cannot be generated here.
     """
-    if kind not in SEGMENTERS:
-        raise ModelError(f"{name}: --segment takes no model of type {kind!r}; pass one of {', '.join(SEGMENTERS)}.")
+    if kind != SEGMENTER:
+        raise ModelError(f"{name}: --segment takes no model of type {kind!r}; pass one of type {SEGMENTER!r}.")
 
 
 def _check_place(name: str, file: str, kind: str) -> bool:

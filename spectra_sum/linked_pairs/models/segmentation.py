@@ -1,4 +1,4 @@
-"""Masks of photographs by transformers' mask generation with SAM (Kirillov et al., ICCV 2023) or SAM-HQ."""
+"""Masks of photographs by transformers' mask generation with SAM (Kirillov et al., ICCV 2023)."""
 
 from typing import Any
 
@@ -99,7 +99,7 @@ class SegmentationModel:
 
 def load_segmentation_model(name: str, least_iou: float = LEAST_IOU) -> SegmentationModel:
     """
-    Loads a SAM or SAM-HQ from a folder or the Hub, in float32, on the GPU if there is one. Only safetensors are read.
+    Loads a SAM from a folder or the Hub, in float32, on the GPU if there is one. Only safetensors are read.
 
     Args:
         name (`str`): Folder or Hub id.

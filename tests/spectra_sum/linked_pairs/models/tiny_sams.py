@@ -1,10 +1,10 @@
-"""Tiny SAM and SAM-HQ, with random weights or trained in seconds to find bright objects on dark ground."""
+"""A tiny SAM, with random weights or trained in seconds to find bright objects on dark ground."""
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
-from transformers import SamConfig, SamHQConfig, SamHQModel, SamImageProcessorPil, SamModel
+from transformers import SamConfig, SamImageProcessorPil, SamModel
 
 SIDE = 64
 _VISION = {
@@ -30,17 +30,14 @@ def image_processor():
     )
 
 
-def random_model(kind="sam"):
+def random_model():
     """With weights and logits so large that points matter and masks are stable."""
     torch.manual_seed(0)
     wide = {"initializer_range": 0.3}
-    parts = {"vision_config": {**_VISION, **wide}, "prompt_encoder_config": _PROMPT}
-    if kind == "sam":
-        model = SamModel(SamConfig(**parts, mask_decoder_config=_DECODER, **wide))
-    else:
-        decoder = {**_DECODER, "vit_dim": _VISION["hidden_size"]}
-        model = SamHQModel(SamHQConfig(**parts, mask_decoder_config=decoder, **wide))
-    return _with_larger_logits(model.eval(), 1000)
+    config = SamConfig(
+        vision_config={**_VISION, **wide}, prompt_encoder_config=_PROMPT, mask_decoder_config=_DECODER, **wide
+    )
+    return _with_larger_logits(SamModel(config).eval(), 1000)
 
 
 def draw_photograph(generator, width=SIDE, height=SIDE):
@@ -92,10 +89,8 @@ def save_model(model, folder):
 
 
 def _with_larger_logits(model, factor):
-    decoder = model.mask_decoder
     with torch.no_grad():
-        for network in [*decoder.output_hypernetworks_mlps, getattr(decoder, "hf_mlp", None)]:
-            if network is not None:
-                network.proj_out.weight *= factor
-                network.proj_out.bias *= factor
+        for network in model.mask_decoder.output_hypernetworks_mlps:
+            network.proj_out.weight *= factor
+            network.proj_out.bias *= factor
     return model
