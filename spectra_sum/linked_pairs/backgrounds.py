@@ -70,11 +70,19 @@ def read_backgrounds(path: Path, size: int, counts: Counts, *, photographs: bool
     return found
 
 
-def share_of_a_colour(image: Image.Image) -> float:
-    """The share of an RGB image's pixels that have its most frequent colour, at 5 bits a channel."""
+def share_of_a_colour(image: Image.Image, mask: Image.Image | None = None) -> float:
+    """
+    The share of an RGB image's pixels that have their most frequent colour, at 5 bits a channel; 1 for no pixels.
+
+    Args:
+        image (`Image`): The image.
+        mask (`Image`, *optional*): Mode L, of its size; only pixels where it is white count.
+    """
     levels = np.asarray(image, dtype=np.uint32) >> 3
     codes = (levels[..., 0] << 10 | levels[..., 1] << 5 | levels[..., 2]).ravel()
-    return int(np.bincount(codes).max()) / codes.size
+    if mask is not None:
+        codes = codes[np.asarray(mask).ravel() > 0]
+    return int(np.bincount(codes).max()) / codes.size if codes.size else 1.0
 
 
 def square(size: tuple[int, int], generator: np.random.Generator) -> tuple[int, int, int, int]:

@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
+from spectra_sum.linked_pairs.image_files import LinkedPairsError
+
 # Alpha from which a pixel counts as the object's.
 SOLID = 128
 # How often larger than its file a cut-out or a background may be shown.
@@ -38,3 +40,16 @@ class Group(NamedTuple):
 def solid(cutout: Image.Image) -> Image.Image:
     """The mask (mode L, 0 or 255) of the pixels of an RGBA image that count as the object's."""
     return cutout.getchannel("A").point([255 * (value >= SOLID) for value in range(256)])
+
+
+def loaded(picture: Picture) -> Image.Image:
+    """
+    A picture that was read before.
+
+    Raises:
+        LinkedPairsError: Its file has changed meanwhile.
+    """
+    try:
+        return picture.load()
+    except ValueError as error:
+        raise LinkedPairsError(f"{picture.name}: it has changed since it was read ({error}); start again.") from None

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from spectra_sum.linked_pairs.backgrounds import square
 from spectra_sum.linked_pairs.composition import Limits, compose, draw_placement, measure, placed
-from spectra_sum.linked_pairs.counts import Counts
+from spectra_sum.linked_pairs.counts import PAINTING_REJECTIONS, Counts
 from spectra_sum.linked_pairs.image_files import LinkedPairsError
-from spectra_sum.linked_pairs.objects import Group, Picture
+from spectra_sum.linked_pairs.objects import Group, Picture, loaded
+from spectra_sum.linked_pairs.scenes import Scene
 from spectra_sum.seeds import stable_seed
 
 INSTRUCTIONS = (
@@ -22,6 +22,8 @@ INSTRUCTIONS = (
 )
 OBJECT = "{object}"
 ANSWER = "Both pictures show {object}."
+# A painting takes seconds to minutes: a model that only fails is told early.
+MOST_FAILED_PAINTINGS = 20
 # Cut-outs that are kept decoded: a megabyte each at 512 pixels. A background is seldom used twice.
 _KEPT_CUTOUTS = 256
 
@@ -106,7 +108,7 @@ class PairMaker:
     Args:
         split (`str`): Its name.
         groups (`Sequence[Group]`): Its groups, at least three.
-        backgrounds (`Sequence[Picture]`): At least two.
+        scenes (`Sequence[Scene]`): At least two backgrounds.
         settings (`Settings`): How.
         counts (`Counts`): Counts tries, rejections and pairs.
     """
@@ -115,13 +117,13 @@ class PairMaker:
         self,
         split: str,
         groups: Sequence[Group],
-        backgrounds: Sequence[Picture],
+        scenes: Sequence[Scene],
         settings: Settings,
         counts: Counts,
     ):
         self.split = split
         self.groups = groups
-        self.backgrounds = backgrounds
+        self.scenes = scenes
         self.settings = settings
         self.counts = counts
         self._cutout = lru_cache(maxsize=_KEPT_CUTOUTS)(self._load_cutout)
@@ -144,7 +146,7 @@ class PairMaker:
         rest = [group for group in self.groups if group is not shared]
         others = tuple(rest[index] for index in generator.choice(len(rest), 2, replace=False))
         poses = [shared.poses[index] for index in generator.choice(len(shared.poses), 2, replace=False)]
-        scenes = [self.backgrounds[index] for index in generator.choice(len(self.backgrounds), 2, replace=False)]
+        scenes = [self.scenes[index] for index in generator.choice(len(self.scenes), 2, replace=False)]
         instruction = self.settings.instructions[generator.integers(len(self.settings.instructions))]
         images: list[LinkedImage] = []
         for pose, other, scene in zip(poses, others, scenes, strict=True):
@@ -164,7 +166,7 @@ class PairMaker:
         )
 
     def _image(
-        self, shared: tuple[Group, Picture], other: Group, scene: Picture, generator: np.random.Generator
+        self, shared: tuple[Group, Picture], other: Group, scene: Scene, generator: np.random.Generator
     ) -> LinkedImage | None:
         size = self.settings.size
         for number in range(1, self.settings.tries + 1):
@@ -180,12 +182,14 @@ class PairMaker:
             if rejection:
                 self.counts.rejected[rejection] += 1
                 continue
-            background = _load(scene)
-            crop = square(background.size, generator)
-            canvas = background.resize((size, size), Image.Resampling.LANCZOS, box=crop)
+            background = scene.background(layers, placements, size, generator)
+            if background.picture is None:
+                self._reject_painting(background.rejection, scene)
+                continue
+            self.counts.painted += background.painted
             found = zip(objects, placements, measures.visible, measures.sizes, strict=True)
             record = {
-                "background": {"file": scene.name, "crop": list(crop)},
+                "background": background.record,
                 # From back to front.
                 "objects": [
                     {
@@ -201,21 +205,24 @@ class PairMaker:
                 "overlap": round(measures.overlap, 6),
                 "tries": number,
             }
-            return LinkedImage(compose(canvas, layers, placements), record)
+            return LinkedImage(compose(background.picture, layers, placements), record)
         return None
+
+    def _reject_painting(self, reason: str, scene: Scene) -> None:
+        self.counts.rejected[reason] += 1
+        failed = {name: self.counts.rejected[name] for name in PAINTING_REJECTIONS if self.counts.rejected[name]}
+        if not self.counts.painted and sum(failed.values()) == MOST_FAILED_PAINTINGS:
+            told = ", ".join(f"{number} {PAINTING_REJECTIONS[name]}" for name, number in failed.items())
+            raise LinkedPairsError(
+                f"--inpaint: none of the first {MOST_FAILED_PAINTINGS} paintings can be used ({told}), the last one of "
+                f"{scene.name!r}; choose another model, more --inpaint-steps or other --background-descriptions."
+            )
 
     def _generator(self, *parts: str | int) -> np.random.Generator:
         return np.random.default_rng(stable_seed("linked pairs", self.settings.seed, self.split, *parts))
 
     def _load_cutout(self, pose: Picture) -> Image.Image:
-        cutout = _load(pose)
+        cutout = loaded(pose)
         # None is shown larger than the canvas.
         cutout.thumbnail((self.settings.size, self.settings.size), Image.Resampling.LANCZOS)
         return cutout
-
-
-def _load(picture: Picture) -> Image.Image:
-    try:
-        return picture.load()
-    except ValueError as error:
-        raise LinkedPairsError(f"{picture.name}: it has changed since it was read ({error}); start again.") from None

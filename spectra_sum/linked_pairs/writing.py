@@ -13,15 +13,18 @@ import pyarrow as pa
 from datasets.table import MemoryMappedTable
 from PIL import Image
 
+from spectra_sum.linked_pairs.cutouts import SegmentedPhotograph
 from spectra_sum.linked_pairs.image_files import LinkedPairsError
+from spectra_sum.linked_pairs.objects import Group
 from spectra_sum.linked_pairs.pairs import Pair
 from spectra_sum.msmo.layout import SPLIT_FOLDERS, parse_article
 
 DATASET_FOLDER = "dataset"
+MASKS_FOLDER = "masks"
 PAIRS_FILE = "pairs.jsonl"
 COUNTS_FILE = "counts.json"
 # What a run writes, and a later one may replace.
-OUTPUT_NAMES = (*SPLIT_FOLDERS.values(), DATASET_FOLDER, PAIRS_FILE, COUNTS_FILE)
+OUTPUT_NAMES = (*SPLIT_FOLDERS.values(), DATASET_FOLDER, MASKS_FOLDER, PAIRS_FILE, COUNTS_FILE)
 JPEG_QUALITY = 90
 _ROWS_AT_A_TIME = 64
 
@@ -106,6 +109,22 @@ def write_dataset(folder: Path, splits: Iterable[str]) -> None:
         found.save_to_disk(folder / DATASET_FOLDER)
     for split in found:
         _rows_file(folder, split).unlink()
+
+
+def write_masks(folder: Path, groups: Iterable[Group]) -> None:
+    """
+    Writes the masks that a model has made: of the photograph `boat/1.jpg` the one in `masks/boat/1.jpg.png`.
+
+    Args:
+        folder (`Path`): The folder of the result.
+        groups (`Iterable[Group]`): The objects, of photographs or not.
+    """
+    for group in groups:
+        for pose in group.poses:
+            if isinstance(pose, SegmentedPhotograph):
+                file = folder / MASKS_FOLDER / f"{pose.name}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(pose.mask)
 
 
 def read_pairs(folder: Path) -> Iterator[dict[str, Any]]:

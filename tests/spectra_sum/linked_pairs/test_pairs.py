@@ -12,6 +12,7 @@ from spectra_sum.linked_pairs.counts import Counts
 from spectra_sum.linked_pairs.groups import read_groups
 from spectra_sum.linked_pairs.image_files import LinkedPairsError
 from spectra_sum.linked_pairs.pairs import PairMaker, Settings
+from spectra_sum.linked_pairs.scenes import PictureScene
 from tests.spectra_sum.linked_pairs.cutout_files import write_backgrounds, write_groups
 
 SETTINGS = Settings(size=96, seed=3)
@@ -21,12 +22,13 @@ SETTINGS = Settings(size=96, seed=3)
 def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
     groups = read_groups(write_groups(folder / "groups", 5, poses=3), Counts())
-    return groups, read_backgrounds(write_backgrounds(folder / "scenes", 4), 96, Counts()), folder
+    backgrounds = read_backgrounds(write_backgrounds(folder / "scenes", 4), 96, Counts())
+    return groups, [PictureScene(background) for background in backgrounds], folder
 
 
 def make(sources, count, settings=SETTINGS, counts=None):
-    groups, backgrounds, _ = sources
-    return list(PairMaker("train", groups, backgrounds, settings, counts or Counts()).pairs(count))
+    groups, scenes, _ = sources
+    return list(PairMaker("train", groups, scenes, settings, counts or Counts()).pairs(count))
 
 
 def test_what_a_pair_shares_and_what_differs(sources):
