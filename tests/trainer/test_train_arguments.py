@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import Dataset, DatasetDict
+from transformers import InstructBlipQFormerConfig, InstructBlipVisionConfig
 
 from modeling_spectra import SpectraSumConfig
+from modeling_spectra.instructblip import OWN_FIELDS
 from tests.tiny import save_text_folder, save_vision_folder, tiny_processor
 from trainer.arguments import DERIVED_FIELDS, ArchitectureArguments
 from trainer.building import build_trainer
@@ -24,6 +26,8 @@ MATRIX = FOLDER / "matrix" / "overhead_variants.yaml"
 # Of the language model that each config is for.
 DEPTHS = {
     "closed_world": 3,
+    "linked_pairs": 30,
+    "sam_instructblip_7b": 32,
     "smollm2_lora": 30,
     "openstax_pictures": 30,
     "openstax_smollm2": 30,
@@ -52,8 +56,16 @@ def test_config_opens_with_its_launch_line_and_parses(path, monkeypatch):
         assert fields.keys() <= {"align_weight", "distill_weight"}
         return
     text = {"num_hidden_layers": DEPTHS[path.stem], "hidden_size": 128, "num_attention_heads": 4}
+    if "instructblip" in settings:
+        # What the checkpoint decides.
+        fields |= {
+            **OWN_FIELDS,
+            "vision_config": InstructBlipVisionConfig(),
+            "qformer_config": InstructBlipQFormerConfig(),
+        }
     config = SpectraSumConfig(text_config={"model_type": "qwen2", **text}, **fields)
-    assert config.gate_layers == fields["gate_layers"]
+    assert config.fusion == "concat" or config.gate_layers == fields["gate_layers"]
+    assert config.guidance_span == tuple(fields.get("guidance_layers") or [config.sampler_layers] * 2)
 
 
 def test_the_rows_of_the_overhead_table_are_trained_by_their_launch_lines():

@@ -81,7 +81,10 @@ def test_the_help_shows_choices_and_the_defaults_of_the_configuration(shown):
         _, sentence = (shown["architecture"] | shown["losses and teacher"])[name]
         told = re.search(r"\(default: (.*)\)$", sentence)
         if default is None:
-            without = {"teacher_text_scale": "By default captions do not count."}
+            without = {
+                "teacher_text_scale": "By default captions do not count.",
+                "guidance_layers": "Defaults to the sampler's last layer, twice.",
+            }
             assert told is None
             assert without.get(name, "Defaults to the language model's number of heads.") in sentence
         elif isinstance(default, str):

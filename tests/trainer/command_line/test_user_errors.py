@@ -139,8 +139,8 @@ def test_two_processes_tell_it_once_and_only_the_launcher_has_a_traceback(tmp_pa
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if "error: " in line]
     assert lines == [
-        "train.py: error: no language model: pass text_backbone, llava_onevision, model_name_or_path or "
-        "closed_world_backbones."
+        "train.py: error: no language model: pass text_backbone, llava_onevision, instructblip, "
+        "model_name_or_path or closed_world_backbones."
     ]
     assert done.stderr.count("Traceback") == 1 and f'"{ROOT / "trainer"}' not in done.stderr
     # The root cause that the launcher reports is the main process, with its own exit code.
