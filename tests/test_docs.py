@@ -183,8 +183,30 @@ def test_metrics_are_all_listed():
     assert {re.findall(r"`(\w+)`", row)[0] for row in rows} == folders
 
 
+def write_instructions(folder: Path) -> None:
+    """The instructions about images and the answers of docs/data.md and docs/evaluate.md, with images of one colour."""
+    (annotations,) = [block for block in blocks("json", "docs/data.md") if "img_list" in block]
+    (folder / "annotations.json").write_text(annotations)
+    for name in (name for record in json.loads(annotations) for name in record["img_list"]):
+        Image.new("RGB", (40, 30), (90, 60, 120)).save(folder / name)
+    (answers,) = [block for block in blocks("json", "docs/evaluate.md") if '"summary"' in block]
+    (folder / "answers.jsonl").write_text(answers)
+
+
+def test_instructions_are_read_and_answers_scored_as_the_pages_show(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_instructions(tmp_path)
+    shown = {block.strip() for page in ("docs/data.md", "docs/evaluate.md") for block in blocks("text", page)}
+    for start in (".venv/bin/spectra-sum data check annotations", ".venv/bin/spectra-sum evaluate --predictions answers"):
+        (command,) = commands(start)
+        assert spectra_sum(command[1:]) == 0
+        printed = capsys.readouterr().out.strip()
+        assert printed in shown, printed
+
+
 def test_evaluation_commands_run(checkout, monkeypatch, capsys):
     monkeypatch.chdir(checkout)
+    write_instructions(checkout)
     page = "docs/evaluate.md"
     (of_the_readme,) = commands(".venv/bin/spectra-sum evaluate", "README.md")
     assert spectra_sum(of_the_readme[1:]) == 0
@@ -270,7 +292,7 @@ def test_benchmark_commands_parse(monkeypatch):
         written.add(getattr(options, "result", None) or options.output)
     names = {"closed_world", "overhead_tiny", "overhead_7b", "overhead_0_5b", "training_tiny", "training_7b", "data"}
     names |= {"startup", "paired_test", "default_model", "default_model_no_captions", "figure_selection"}
-    names |= {"long_documents", "dual_encoder", "real_pictures", "picture_summaries"}
+    names |= {"long_documents", "dual_encoder", "real_pictures", "picture_summaries", "image_guidance"}
     assert written == {RESULTS.relative_to(ROOT) / f"{name}.json" for name in names} | {Path("runs/quantization.json")}
 
 
