@@ -142,7 +142,7 @@ def file_digests(files: Iterable[Path]) -> dict[str, str]:
 
 def remove_local_paths(folder: Path) -> None:
     """Takes out of the JSON configurations of a staged folder where their parts lay on this machine."""
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.rglob("*.json")):
         if path.name in VOCABULARIES:
             continue
         before = json.loads(path.read_text(encoding="utf-8"))

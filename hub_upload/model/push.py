@@ -160,7 +160,8 @@ def push_model(
         )
         places = {Path.home(), Path.cwd(), source.absolute(), source.resolve(), Path(tempfile.gettempdir())}
         check_nothing_private(staged, places, _user_name(), get_token())
-        files = {path.relative_to(staged).as_posix(): path.stat().st_size for path in sorted(staged.rglob("*"))}
+        paths = sorted(path for path in staged.rglob("*") if path.is_file())
+        files = {path.relative_to(staged).as_posix(): path.stat().st_size for path in paths}
         replaced = _replaced(folder.path, staged)
         if dry_run is not None:
             write_dry_run(staged, dry_run)
@@ -168,7 +169,11 @@ def push_model(
         else:
             report("uploading")
             push = push_folder(staged, target, message)
-    known = {*files, *folder.resume_files, *(path.name for path in folder.weights)}
+    known = {
+        *(name.partition("/")[0] for name in files),
+        *folder.resume_files,
+        *(path.name for path in folder.weights),
+    }
     left_out = [path for path in sorted(folder.path.iterdir()) if path.name not in known]
     return ModelPush(
         push=push,

@@ -227,6 +227,18 @@ def test_untrained_guidance_changes_nothing_and_learns(sampler, former):
     assert guided.visual_path.image_guidance.context_proj.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("former", ["shared", "linear"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_parameter_gets_a_gradient_also_where_no_image_has_a_context(sampler, former):
+    # Processes that train together wait for the gradients of all.
+    model = guided_model(sampler, guidance_former=former)
+    patches, embeds, mask = images()
+    mask[:, 1:] = False
+    model.visual_path.latents(patches, embeds, mask, query_text(model))[mask].sum().backward()
+    without = [name for name, value in model.visual_path.named_parameters() if value.grad is None]
+    assert all(name.startswith(("relevance_predictor.", "alignment_head.")) for name in without)
+
+
 @pytest.mark.parametrize("fusion", ["concat", "sampler", "dvp"])
 @torch.no_grad()
 def test_guidance_reaches_the_logits_of_each_fusion_and_is_saved(fusion, tmp_path):
