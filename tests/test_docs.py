@@ -197,7 +197,10 @@ def test_instructions_are_read_and_answers_scored_as_the_pages_show(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     write_instructions(tmp_path)
     shown = {block.strip() for page in ("docs/data.md", "docs/evaluate.md") for block in blocks("text", page)}
-    for start in (".venv/bin/spectra-sum data check annotations", ".venv/bin/spectra-sum evaluate --predictions answers"):
+    for start in (
+        ".venv/bin/spectra-sum data check annotations",
+        ".venv/bin/spectra-sum evaluate --predictions answers",
+    ):
         (command,) = commands(start)
         assert spectra_sum(command[1:]) == 0
         printed = capsys.readouterr().out.strip()
