@@ -40,6 +40,7 @@ from spectra_sum.linked_pairs.descriptions import named
 from spectra_sum.linked_pairs.drawn_objects import drawn_backgrounds, drawn_groups
 from spectra_sum.linked_pairs.making import make_pairs
 from spectra_sum.linked_pairs.pairs import Settings
+from spectra_sum.linked_pairs.scenes import PictureScene
 from spectra_sum.linked_pairs.writing import read_pairs
 from spectra_sum.models.loading import load_model
 from spectra_sum.msmo.closed_world import closed_world_dataset
@@ -93,7 +94,8 @@ def write_pairs(folder: Path, count: int, size: int, seed: int) -> Path:
     """The closed world's linked pairs, of all splits."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        make_pairs(drawn_groups(), drawn_backgrounds(), folder, count, Settings(size=size, seed=seed), Counts())
+        scenes = [PictureScene(picture) for picture in drawn_backgrounds()]
+        make_pairs(drawn_groups(), scenes, folder, count, Settings(size=size, seed=seed), Counts(), {})
     return folder
 
 

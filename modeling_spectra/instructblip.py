@@ -14,10 +14,10 @@ from transformers import (
 )
 
 from .backbones import check_complete, generation_settings, processed_side
-from .checkpoint_tensors import check_taken, safetensors_files, tensors_of
 from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
 from .llava_onevision import Source
 from .processing_spectra import SpectraSumProcessor
+from .tensor_files import check_taken, safetensors_files, tensors_of
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 

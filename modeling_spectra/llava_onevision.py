@@ -24,7 +24,6 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import is_torchvision_available, logging
 
 from .backbones import generation_settings, load_vision_tower
-from .checkpoint_tensors import safetensors_files
 from .configuration_spectra import DERIVED_FIELDS, SpectraSumConfig
 from .llava_onevision_weights import (
     LlavaOnevisionReport,
@@ -33,6 +32,7 @@ from .llava_onevision_weights import (
     lacking_keys,
 )
 from .processing_spectra import SpectraSumProcessor
+from .tensor_files import safetensors_files
 
 logger = logging.get_logger(__name__)
 

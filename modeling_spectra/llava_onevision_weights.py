@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import nn
 from transformers import PreTrainedModel
 
-from .checkpoint_tensors import check_taken, same_bits, tensors_of
+from .tensor_files import check_taken, same_bits, tensors_of
 
 # Prefixes of a checkpoint's keys, in the layouts of transformers 4 and 5, and where SPeCTrA-Sum holds the tensors.
 DESTINATIONS = (

@@ -415,6 +415,7 @@ def test_a_dry_run_of_an_adapter_needs_no_network(lora_run, tmp_path):
         "processing_spectra.py",
         "processor_config.json",
         "prompt_options.py",
+        "query_text.py",
         "rgb_images.py",
         "tokenizer.json",
         "tokenizer_config.json",
