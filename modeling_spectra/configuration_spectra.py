@@ -5,8 +5,10 @@ from typing import Any, Literal
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec, strict
 
+from .derived_sizes import DerivedSizesMixin
+from .fusion_settings import check_fusion, default_gate_layers
 from .sampler_settings import check_sampler, fresh_qformer
-from .vision_grid import check_layer, check_tower, declared_image_size, embedding_size_of, grid_of
+from .vision_grid import check_tower, declared_image_size
 
 AUTO_MAP = {
     "AutoConfig": "configuration_spectra.SpectraSumConfig",
@@ -33,7 +35,7 @@ PIPELINE = {"impl": "pipeline_spectra.MultimodalSummarizationPipeline", "pt": ["
 
 
 @strict
-class SpectraSumConfig(PreTrainedConfig):
+class SpectraSumConfig(DerivedSizesMixin, PreTrainedConfig):
     r"""Configuration of [`SpectraSumForConditionalGeneration`].
 
     The sections named below are those of the paper's method (arXiv 2605.11753). d is the width of the language model,
@@ -54,7 +56,8 @@ class SpectraSumConfig(PreTrainedConfig):
             reads the same pixels. By default the one tower gives patches and embeddings.
         fusion (`str`, *optional*, defaults to `"dvp"`):
             §7: `"concat"` puts visual tokens into the prompt (see `concat_tokens`), `"sampler"` lets the gates read the Vision
-            Sampler's latents, `"dvp"` puts the Deep Visual Processor between the two.
+            Sampler's latents, `"dvp"` puts the Deep Visual Processor between the two. §10: `"adapter"` puts an adapter that
+            reads latents or patches into the layers; §11: `"modulation"` changes the layers' norms by what latents say.
         image_size (`int`, *optional*):
             Side of the square images that the towers read, in pixels: what the image processor makes. Defaults to that of
             `vision_config`; ResNet's has none, and DINOv2 and convolutions read other sizes, too.
@@ -62,6 +65,11 @@ class SpectraSumConfig(PreTrainedConfig):
         vision_feature_layer (`int`, *optional*, defaults to `-1`):
             The vision tower's hidden state that is read as patches (before its last norm, as LLaVA does). Of ConvNeXt and
             ResNet the stem is 0 and the stages count from 1; EfficientNet has its last feature map alone.
+        vision_feature_layers (`list[int]`, *optional*):
+            §11, several hidden states in its place, best of different stages; finer grids are averaged to the coarsest one.
+        feature_fusion (`str`, *optional*, defaults to `"concat"`):
+            §11, of `vision_feature_layers`: `"concat"` puts their channels side by side, `"query"` lets the last one, the deep
+            one, query the others.
         max_images (`int`, *optional*, defaults to `5`): Most images of an article that the summarizer sees.
         max_candidate_images (`int`, *optional*, defaults to `20`): Most images that predictor and teacher score.
         max_selected_images (`int`, *optional*, defaults to `3`): Most images in a multimodal summary.
@@ -72,8 +80,8 @@ class SpectraSumConfig(PreTrainedConfig):
             What `fusion="concat"` puts into the prompt for an image: its projected `"patches"` and a newline, or the projected
             `"latents"` of the sampler (§9), which are fewer.
         sampler_type (`str`, *optional*, defaults to `"perceiver"`):
-            What makes an image's latents of its patches: the `"perceiver"` of §1, or a `"qformer"` (§9), transformers' own
-            InstructBLIP Q-Former layers.
+            What makes an image's latents of its patches: the `"perceiver"` of §1, a `"qformer"` (§9), transformers' own
+            InstructBLIP Q-Former layers, or `"kmeans"` (§11), the means of `num_latents` clusters of the patches.
         qformer_config (`dict` or `PreTrainedConfig`, *optional*):
             Of the Q-Former (`instructblip_qformer`). By default it has the language model's width, `sampler_depth` layers of
             `sampler_num_heads` heads, the feed-forwards of `sampler_feed_forward_multiplier`, and no dropout.
@@ -111,8 +119,19 @@ class SpectraSumConfig(PreTrainedConfig):
         dvp_output_init_scale (`float`, *optional*, defaults to `0.05`):
             Factor on the initial standard deviation of what a block adds to its input. With 1 the untrained blocks blur
             the latents, and the gates find the images later than without a Deep Visual Processor.
-        gate_layers (`list[int]`, *optional*, defaults to `[8, 16, 24]`):
-            §3, language-model layers whose input is gated (G), counted from 1.
+        visual_states (`str`, *optional*):
+            What a fusion inside the language model reads: the latents of the `"sampler"`, the states of the `"dvp"`, or (§11)
+            those of the `"tower"`: the layer of G numbered ℓ reads the patches of its hidden state ⌈ℓ · L_v / max G⌉, without a
+            sampler. By default the DVP's for `fusion="dvp"`, and the latents for others.
+        gate_layers (`list[int]`, *optional*, defaults to `[8, 16, 24]`, for `"adapter"` to all):
+            §3, language-model layers whose input is gated (G), counted from 1; those with an adapter, a modulated norm.
+        adapter_reads (`str`, *optional*, defaults to `"latents"`): §10, or the vision tower's `"patches"`, without a sampler.
+        adapter_rank (`int`, *optional*, defaults to `64`): §10, width of an adapter (r).
+        modulation_rank (`int`, *optional*, defaults to `64`): §11, width of the module that a modulation is conditioned by.
+        cross_attention (`str`, *optional*, defaults to `"projected"`):
+            §3, of the gates; or (§11) `"parameter_free"`, attention of hidden states over visual states without projections.
+        keep_share (`float`, *optional*, defaults to `1.0`):
+            §11, share of an article's visual states, the strongest, that a token attends to without parameters.
         gate_init (`float`, *optional*, defaults to `0.0`): §3, initial α; 0 gives the base model's own logits.
         gate_type (`str`, *optional*, defaults to `"scalar"`): §3, `"scalar"` has one α per gate, `"channel"` one per channel.
         gate_feed_forward (`bool`, *optional*, defaults to `False`): A second, gated feed-forward as in Flamingo.
@@ -175,17 +194,19 @@ class SpectraSumConfig(PreTrainedConfig):
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     embedding_vision_config: dict | PreTrainedConfig | None = None
-    fusion: Literal["concat", "sampler", "dvp"] = "dvp"
+    fusion: Literal["concat", "sampler", "dvp", "adapter", "modulation"] = "dvp"
     image_size: int | None = None
     image_token_id: int | None = None
     vision_feature_layer: int = -1
+    vision_feature_layers: list[int] | tuple[int, ...] | None = None
+    feature_fusion: Literal["concat", "query"] = "concat"
     max_images: int = 5
     max_candidate_images: int = 20
     max_selected_images: int = 3
     captions: Literal["none", "prompt"] = "none"
 
     concat_tokens: Literal["patches", "latents"] = "patches"
-    sampler_type: Literal["perceiver", "qformer"] = "perceiver"
+    sampler_type: Literal["perceiver", "qformer", "kmeans"] = "perceiver"
     qformer_config: dict | PreTrainedConfig | None = None
     qformer_text: bool = False
     image_guidance: Literal["none", "bidirectional"] = "none"
@@ -207,7 +228,13 @@ class SpectraSumConfig(PreTrainedConfig):
     dvp_num_heads: int | None = None
     dvp_output_init_scale: float = 0.05
 
-    gate_layers: list[int] | tuple[int, ...] = (8, 16, 24)
+    visual_states: Literal["sampler", "dvp", "tower"] | None = None
+    gate_layers: list[int] | tuple[int, ...] | None = None
+    adapter_reads: Literal["latents", "patches"] = "latents"
+    adapter_rank: int = 64
+    modulation_rank: int = 64
+    cross_attention: Literal["projected", "parameter_free"] = "projected"
+    keep_share: float = 1.0
     gate_init: float = 0.0
     gate_type: Literal["scalar", "channel"] = "scalar"
     gate_feed_forward: bool = False
@@ -244,7 +271,7 @@ class SpectraSumConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         # Literal fields are checked by @strict after this method; sub-configs must be built before they can be read.
         super().__post_init__(**kwargs)
-        self.gate_layers = sorted(self.gate_layers)
+        self.gate_layers = sorted(default_gate_layers(self) if self.gate_layers is None else self.gate_layers)
         if self.image_size is None:
             self.image_size = declared_image_size(self.vision_config)
         heads = self.text_config.num_attention_heads
@@ -270,12 +297,12 @@ class SpectraSumConfig(PreTrainedConfig):
             ValueError: naming the field to change.
         """
         super().validate_architecture()
-        depth, width = self.text_config.num_hidden_layers, self.text_config.hidden_size
+        width = self.text_config.hidden_size
         for name in ("vision_config", "embedding_vision_config"):
             tower = getattr(self, name)
             if tower is not None:
                 check_tower(tower, name, self.image_size)
-        check_layer(self.vision_config, self.vision_feature_layer, self.image_size)
+        check_fusion(self)
         pooling = "vision_config" if self.embedding_vision_config is None else "embedding_vision_config"
         needed = self.fusion != "concat" or self.embedding_vision_config is not None
         if not self.has_image_embeddings and (needed or (self.has_sampler and self.add_pooled_embedding)):
@@ -283,20 +310,6 @@ class SpectraSumConfig(PreTrainedConfig):
                 f"{pooling} has vision_use_head=False; image embeddings come from SigLIP's pooling head: "
                 "use a checkpoint that has it, or give one as embedding_vision_config."
             )
-        if self.fusion == "dvp" and self.dvp_num_layers > depth:
-            raise ValueError(
-                f"dvp_num_layers (K) is {self.dvp_num_layers}, but the language model has only {depth} layers; "
-                f"set dvp_num_layers to at most {depth}."
-            )
-        deepest = self.dvp_num_layers if self.fusion == "dvp" else depth
-        outside = [layer for layer in self.gate_layers if not 1 <= layer <= deepest]
-        if self.fusion != "concat" and (outside or not self.gate_layers):
-            raise ValueError(
-                f"gate_layers is {self.gate_layers}; layers count from 1 and must lie within 1..{deepest} "
-                f"({'dvp_num_layers' if self.fusion == 'dvp' else 'the depth of the language model'})."
-            )
-        if len(set(self.gate_layers)) != len(self.gate_layers):
-            raise ValueError(f"gate_layers names a layer twice: {self.gate_layers}.")
         for name in ("sampler_num_heads", "dvp_num_heads", "cross_attention_num_heads"):
             if width % getattr(self, name):
                 raise ValueError(
@@ -309,7 +322,7 @@ class SpectraSumConfig(PreTrainedConfig):
                 "that compares images with the article and with each other."
             )
         positive = ("max_images", "max_selected_images", "num_latents", "sampler_depth", "dvp_num_layers")
-        for name in (*positive, "vrp_image_text_length"):
+        for name in (*positive, "adapter_rank", "modulation_rank", "vrp_image_text_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         check_sampler(self)
@@ -330,54 +343,6 @@ class SpectraSumConfig(PreTrainedConfig):
                 f"teacher_kappa is {self.teacher_kappa}; it is the number of images that the teacher expects to choose: set "
                 "teacher_kappa to at least 1."
             )
-
-    @property
-    def has_sampler(self) -> bool:
-        """Whether latents are made of an image's patches."""
-        return self.fusion != "concat" or self.concat_tokens == "latents"
-
-    @property
-    def sampler_layers(self) -> int:
-        """Layers of the sampler (n of §9)."""
-        return self.sampler_depth if self.qformer_config is None else self.qformer_config.num_hidden_layers
-
-    @property
-    def sampler_width(self) -> int:
-        """Width of the sampler's states, before they are projected."""
-        config = self.text_config if self.qformer_config is None else self.qformer_config
-        return config.hidden_size
-
-    @property
-    def guidance_span(self) -> tuple[int, int]:
-        """(l, k) of §9: `guidance_layers`, or twice the sampler's last layer."""
-        return tuple(self.guidance_layers or (self.sampler_layers, self.sampler_layers))
-
-    @property
-    def has_image_embeddings(self) -> bool:
-        """Whether a tower gives embeddings to rank images by: all do but a SigLIP without its pooling head."""
-        return getattr(self.embedding_vision_config or self.vision_config, "vision_use_head", True)
-
-    @property
-    def image_embedding_size(self) -> int:
-        """Width of the image embeddings (d_img): CLIP's projection, the pooled output of other towers."""
-        return embedding_size_of(self.embedding_vision_config or self.vision_config)
-
-    @property
-    def num_patches(self) -> int:
-        """Patches per image (P), without class and register tokens, but for InstructBLIP's tower."""
-        return grid_of(self.vision_config, self.vision_feature_layer, self.image_size).num_patches
-
-    @property
-    def patch_embedding_size(self) -> int:
-        """Width of the patches (d_v)."""
-        return grid_of(self.vision_config, self.vision_feature_layer, self.image_size).width
-
-    @property
-    def num_image_tokens(self) -> int:
-        """Placeholders of one image in the prompt: for `"concat"` its patches and a newline, or its latents; otherwise 0."""
-        if self.fusion != "concat":
-            return 0
-        return self.num_latents if self.concat_tokens == "latents" else self.num_patches + 1
 
     def processor_options(self) -> dict[str, Any]:
         """The options of [`SpectraSumProcessor`] that are the model's: what it makes must be what the model reads."""

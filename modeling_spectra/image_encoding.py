@@ -59,7 +59,7 @@ class ImageEncodingMixin:
 
     def _patches_of(self, outputs: ModelOutput, ran: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
         config = self.config
-        features = patches_of(outputs, config.vision_config, config.vision_feature_layer, config.num_patches)
+        features = patches_of(outputs, config.vision_config, config.tower_layers, config.tower_grid)
         # Under autocast a tower's outputs are narrower than its weights.
         return _place(features.to(self.vision_tower.dtype), ran, image_mask)
 
@@ -75,15 +75,15 @@ class ImageEncodingMixin:
             image_mask: (B, N), true on real images.
 
         Returns:
-            Patches (B, N, P, d_v) in the tower's dtype and L2-normalised embeddings (B, N, d_img) in float32, both 0 on
-            padded images. A tower without trainable parameters leaves no graph.
+            Patches (B, N, P, Σ d_v), of all hidden states that are read, in the tower's dtype and L2-normalised embeddings
+            (B, N, d_img) in float32, both 0 on padded images. A tower without trainable parameters leaves no graph.
 
         Raises:
             ValueError: when N is 0 or more than `max_candidate_images`, or images are of another size than `image_size`.
         """
         if self.embedding_tower is not None:
             return self.patch_images(pixel_values, image_mask), self.pool_images(pixel_values, image_mask)
-        reading = reading_arguments(self.config.vision_config, self.config.vision_feature_layer)
+        reading = reading_arguments(self.config.vision_config, self.config.tower_layers)
         outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, **reading)
         return self._patches_of(outputs, ran, image_mask), self._embeddings_of(outputs, ran, image_mask)
 
@@ -103,7 +103,7 @@ class ImageEncodingMixin:
 
     def patch_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
         """The patches of [`embed_images`] alone."""
-        reading = reading_arguments(self.config.vision_config, self.config.vision_feature_layer)
+        reading = reading_arguments(self.config.vision_config, self.config.tower_layers)
         outputs, ran = self._run_tower(self.vision_tower, pixel_values, image_mask, **reading)
         return self._patches_of(outputs, ran, image_mask)
 

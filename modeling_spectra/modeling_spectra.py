@@ -18,8 +18,11 @@ from transformers.utils import can_return_tuple
 from .alignment_head import AlignmentHead
 from .attention_implementation import AttentionImplementationMixin
 from .backbones import build_vision_tower
+from .concat_projector import ConcatProjector, insert_visual_tokens
 from .configuration_spectra import SpectraSumConfig
-from .gated_cross_attention import TanhGate, VisualContext, VisualKeyValues, register_injection
+from .feature_query import FeatureQuery
+from .fusions import FUSIONS
+from .gated_cross_attention import TanhGate
 from .image_encoding import ImageEncodingMixin
 from .outputs_spectra import SpectraSumOutput
 
@@ -29,9 +32,10 @@ from .pooling_attention import replace_pooling_attention
 from .pretrained_parts import PretrainedPartsMixin
 from .qformer_sampler import QFormerSampler
 from .vision_sampler import VisionSampler
+from .visual_context import VisualContext, VisualKeyValues, attendable, register_injection
 from .visual_generation import VisualGenerationMixin
 from .visual_layers import ScaledLinear
-from .visual_path import ConcatProjector, VisualPath, attendable, insert_visual_tokens
+from .visual_path import VisualPath
 
 
 class SpectraSumPreTrainedModel(PreTrainedModel):
@@ -50,8 +54,12 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
         "VisionSampler",
         "VisionSamplerBlock",
         "QFormerSampler",
+        "KMeansSampler",
+        "FeatureQuery",
         "DeepVisualProcessorBlock",
         "GatedCrossAttention",
+        "VisualAdapter",
+        "FeatureModulation",
         "ConcatProjector",
         "VisualRelevancePredictor",
         "AlignmentHead",
@@ -102,6 +110,9 @@ class SpectraSumPreTrainedModel(PreTrainedModel):
             init.normal_(module.query_tokens, mean=0.0, std=std)
         elif isinstance(module, AlignmentHead):
             init.constant_(module.log_temperature, math.log(module.init_temperature))
+        elif isinstance(module, FeatureQuery):
+            init.zeros_(module.cross_scale)
+            init.zeros_(module.self_scale)
         elif isinstance(module, ConcatProjector):
             init.normal_(module.image_newline, mean=0.0, std=std)
         else:
@@ -148,7 +159,8 @@ class SpectraSumForConditionalGeneration(
             config.qformer_config = self.visual_path.sampler.former.config
         replace_pooling_attention(self)
         if config.fusion != "concat":
-            register_injection(self.language_model.get_decoder().layers)
+            changes_norms = FUSIONS[config.fusion].layer.changes_norm
+            register_injection(self.language_model.get_decoder().layers, into_norms=changes_norms)
         # Each variant has its own modules, and names those alone.
         names = [name for name, _ in self.named_parameters()]
         self._keep_in_fp32_modules_strict = [
@@ -201,9 +213,9 @@ class SpectraSumForConditionalGeneration(
         super().save_pretrained(save_directory, *args, **kwargs)
 
     def gate_openings(self) -> dict[int, float]:
-        """{gate layer: mean |tanh α|} (§3); empty for `fusion="concat"`."""
-        cross_attentions = self.visual_path.cross_attentions or {}
-        return {int(layer): module.gate.opening() for layer, module in cross_attentions.items()}
+        """{gate layer: mean |tanh α|} (§3); empty for a fusion without gates."""
+        openings = {int(layer): module.opening() for layer, module in (self.visual_path.fusion_layers or {}).items()}
+        return {layer: opening for layer, opening in openings.items() if opening is not None}
 
     def _visual_context(self, key_values: VisualKeyValues, query: torch.Tensor, record: bool) -> VisualContext | None:
         layers = self.visual_path.gate_layers
@@ -216,7 +228,7 @@ class SpectraSumForConditionalGeneration(
             encoder_hidden_states=key_values.keys[:, 0, 0],
         )
         return VisualContext(
-            cross_attention=self.visual_path.cross_attention,
+            fusion_layer=self.visual_path.fusion_layer,
             key_values={
                 layer: (key_values.keys[:, index], key_values.values[:, index]) for index, layer in enumerate(layers)
             },

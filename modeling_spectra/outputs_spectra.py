@@ -7,7 +7,7 @@ import torch
 from transformers import Cache
 from transformers.modeling_outputs import ModelOutput
 
-from .gated_cross_attention import VisualKeyValues
+from .visual_context import VisualKeyValues
 
 
 @dataclass

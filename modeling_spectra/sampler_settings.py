@@ -33,15 +33,29 @@ def check_sampler(config: PreTrainedConfig) -> None:
     if not config.has_sampler:
         for name, plain in (("sampler_type", "perceiver"), ("image_guidance", "none")):
             if getattr(config, name) != plain:
+                reads = "concat_tokens" if config.fusion == "concat" else "visual_states"
+                if config.adapter_reads == "patches":
+                    reads = "adapter_reads"
                 raise ValueError(
-                    f'{name} is {getattr(config, name)!r}, and fusion="concat" has no sampler with concat_tokens="patches": '
-                    'set concat_tokens to "latents", or another fusion.'
+                    f"{name} is {getattr(config, name)!r}, and fusion={config.fusion!r} has no sampler with "
+                    f"{reads}={getattr(config, reads)!r}: leave {name} out, or set {reads} to what a sampler makes."
                 )
     if config.fusion != "concat" and config.concat_tokens != "patches":
         raise ValueError(
             f'concat_tokens is {config.concat_tokens!r}, which fusion="concat" alone reads; fusion is {config.fusion!r}: set '
             'concat_tokens to "patches".'
         )
+    if config.sampler_type == "kmeans":
+        if config.image_guidance != "none":
+            raise ValueError(
+                'image_guidance is set, and sampler_type is "kmeans", which has no layers to guide: set sampler_type to '
+                '"perceiver" or "qformer".'
+            )
+        if config.num_latents > config.num_patches:
+            raise ValueError(
+                f"num_latents is {config.num_latents}, and an image has {config.num_patches} patches to cluster: set num_latents "
+                f"to at most {config.num_patches}."
+            )
     qformer = config.qformer_config
     if config.sampler_type != "qformer" and (qformer is not None or config.qformer_text):
         name = "qformer_config" if qformer is not None else "qformer_text"

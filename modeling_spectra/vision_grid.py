@@ -5,6 +5,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import ModelOutput
 
@@ -166,8 +167,8 @@ def check_tower(tower: PreTrainedConfig, name: str, image_size: int | None) -> N
         )
 
 
-def check_layer(tower: PreTrainedConfig, layer: int, image_size: int) -> None:
-    """Check `vision_feature_layer`.
+def check_layer(tower: PreTrainedConfig, layer: int, image_size: int, name: str = "vision_feature_layer") -> None:
+    """Check a hidden state that the field `name` says is read.
 
     Raises:
         ValueError: The tower has no such hidden state.
@@ -175,14 +176,20 @@ def check_layer(tower: PreTrainedConfig, layer: int, image_size: int) -> None:
     count = len(TOWER_TYPES[tower.model_type].grids(tower, image_size))
     if not -count <= layer < count:
         raise ValueError(
-            f"vision_feature_layer is {layer}, and vision_config ({tower.model_type}) has {count} hidden states that can be "
+            f"{name} is {layer}, and vision_config ({tower.model_type}) has {count} hidden states that can be "
             f"read: set it within {-count}..{count - 1}; -1 is the last one."
         )
 
 
-def grid_of(tower: PreTrainedConfig, layer: int, image_size: int) -> Grid:
-    """The grid of a tower's hidden state `layer` for images of `image_size` × `image_size` pixels."""
-    return TOWER_TYPES[tower.model_type].grids(tower, image_size)[layer]
+def grids_of(tower: PreTrainedConfig, image_size: int) -> list[Grid]:
+    """The grids of all hidden states of a tower that can be read, for images of `image_size` × `image_size` pixels."""
+    return TOWER_TYPES[tower.model_type].grids(tower, image_size)
+
+
+def common_grid(tower: PreTrainedConfig, layers: Sequence[int], image_size: int) -> Grid:
+    """The grid of several hidden states side by side: the coarsest of theirs, and the sum of their widths."""
+    grids = [grids_of(tower, image_size)[layer] for layer in layers]
+    return min(grids)._replace(width=sum(grid.width for grid in grids))
 
 
 def embedding_size_of(tower: PreTrainedConfig) -> int:
@@ -195,25 +202,34 @@ def has_attention(tower: PreTrainedConfig) -> bool:
     return TOWER_TYPES[tower.model_type].has_attention
 
 
-def reading_arguments(tower: PreTrainedConfig, layer: int) -> dict[str, Any]:
+def reading_arguments(tower: PreTrainedConfig, layers: Sequence[int]) -> dict[str, Any]:
     """Arguments of a tower's forward pass whose output [`patches_of`] then reads."""
-    return {} if TOWER_TYPES[tower.model_type].last_alone else {"output_hidden_states": [layer]}
+    return {} if TOWER_TYPES[tower.model_type].last_alone else {"output_hidden_states": list(layers)}
 
 
-def patches_of(outputs: ModelOutput, tower: PreTrainedConfig, layer: int, num_patches: int) -> torch.Tensor:
-    """The patches (images, P, d_v) of a tower's hidden state `layer`: its grid, row by row.
+def patches_of(outputs: ModelOutput, tower: PreTrainedConfig, layers: Sequence[int], grid: Grid) -> torch.Tensor:
+    """The patches (images, P, Σ d_v) of a tower's hidden states, side by side: their grid, row by row.
 
     Args:
         outputs (`ModelOutput`): Of a forward pass with [`reading_arguments`].
         tower (`PreTrainedConfig`): The tower's configuration.
-        layer (`int`): The hidden state.
-        num_patches (`int`): P; class and register tokens that are not read stand in front of them.
+        layers (`Sequence[int]`): The hidden states.
+        grid (`Grid`): Of [`common_grid`]; finer grids are averaged to it. Class and register tokens that are not read stand
+            in front of the patches.
     """
     if TOWER_TYPES[tower.model_type].last_alone:
-        states = outputs.last_hidden_state
+        states = [outputs.last_hidden_state] * len(layers)
     else:
-        states = outputs.hidden_states[layer]
-    return states.flatten(2).transpose(1, 2) if states.dim() == 4 else states[:, -num_patches:]
+        states = [outputs.hidden_states[layer] for layer in layers]
+    return torch.cat([_tokens(state, grid) for state in states], dim=-1)
+
+
+def _tokens(state: torch.Tensor, grid: Grid) -> torch.Tensor:
+    if state.dim() == 3:
+        return state[:, -grid.num_patches :]
+    if state.shape[-1] != grid.side:
+        state = F.adaptive_avg_pool2d(state, grid.side)
+    return state.flatten(2).transpose(1, 2)
 
 
 def pooled_of(outputs: ModelOutput) -> torch.Tensor:
@@ -233,9 +249,10 @@ __all__ = [
     "TOWER_TYPES",
     "check_layer",
     "check_tower",
+    "common_grid",
     "declared_image_size",
     "embedding_size_of",
-    "grid_of",
+    "grids_of",
     "has_attention",
     "has_pooling_layer",
     "patches_of",

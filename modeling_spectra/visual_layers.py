@@ -74,6 +74,7 @@ class VisualAttention(nn.Module):
         query_key_init_scale (`float`, *optional*, defaults to `1.0`): Factor on the initial spread of query and key
             projections.
         output_init_scale (`float`, *optional*, defaults to `1.0`): The same for the output projection.
+        key_value_size (`int`, *optional*): Width of what keys and values are made of; `size` by default.
     """
 
     # Without this attribute SDPA treats the module as causal, and with no mask it even crops the keys.
@@ -86,22 +87,24 @@ class VisualAttention(nn.Module):
         num_heads: int,
         query_key_init_scale: float = 1.0,
         output_init_scale: float = 1.0,
+        key_value_size: int | None = None,
     ):
         super().__init__()
+        key_value_size = key_value_size or size
         self.config = config
         self.num_heads = num_heads
         self.head_dim = size // num_heads
         self.scaling = self.head_dim**-0.5
         self.q_proj = ScaledLinear(size, size, bias=False, init_scale=query_key_init_scale)
-        self.k_proj = ScaledLinear(size, size, bias=False, init_scale=query_key_init_scale)
-        self.v_proj = nn.Linear(size, size, bias=False)
+        self.k_proj = ScaledLinear(key_value_size, size, bias=False, init_scale=query_key_init_scale)
+        self.v_proj = nn.Linear(key_value_size, size, bias=False)
         self.o_proj = ScaledLinear(size, size, bias=False, init_scale=output_init_scale)
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
         return states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
     def project_key_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States (B, S, d) → keys and values, each (B, heads, S, head_dim)."""
+        """States (B, S, `key_value_size`) → keys and values, each (B, heads, S, head_dim)."""
         return self._split_heads(self.k_proj(states)), self._split_heads(self.v_proj(states))
 
     def forward(

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from modeling_spectra.concat_projector import insert_visual_tokens
 from modeling_spectra.qformer_sampler import QueryText
-from modeling_spectra.visual_path import insert_visual_tokens
 from tests.double_precision import EXACT, double_precision
 from tests.tiny import IMAGE_SIZE, NUM_PATCHES, TEXT_WIDTH, VISION_WIDTH, tiny_model
 

@@ -9,8 +9,8 @@ from torch import nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from modeling_spectra.alignment_head import AlignmentHead
+from modeling_spectra.visual_context import attendable
 from modeling_spectra.visual_layers import VisualAttention, VisualRMSNorm
-from modeling_spectra.visual_path import attendable
 from modeling_spectra.visual_relevance_predictor import VisualRelevancePredictor, set_features
 from tests.double_precision import EXACT
 from tests.tiny import CLIP_PROJECTION, NUM_PATCHES, TEXT_WIDTH, VISION_WIDTH, pixels, tiny_config, tiny_model
