@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from .configuration_spectra import SpectraSumConfig
 
@@ -28,26 +29,23 @@ class KMeansSampler(nn.Module):
     def forward(self, patches: torch.Tensor, image_embeds: torch.Tensor | None) -> torch.Tensor:
         """Patches (B·N, P, d_v) and, with `add_pooled_embedding`, L2-normalised embeddings (B·N, d_img) → latents
         (B·N, M, d_v)."""
-        assigned = self._assign(patches.detach().float())
-        latents = _means(patches, assigned, self._start(patches))
+        assigned, centres = self._cluster(patches.detach().float())
+        latents = _means(patches, assigned, centres.to(patches.dtype))
         if self.pooled_proj is not None:
             latents = latents + self.pooled_proj(image_embeds)[:, None]
         return latents
 
-    def _start(self, patches: torch.Tensor) -> torch.Tensor:
+    def _cluster(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The cluster of each patch, as (images, P, M) of one 1 in each row, and the centres (images, M, d_v)."""
         count = patches.shape[1]
         # The middles of M parts of equal size.
         places = (2 * torch.arange(self.num_latents, device=patches.device) + 1) * count // (2 * self.num_latents)
-        return patches[:, places]
-
-    def _assign(self, patches: torch.Tensor) -> torch.Tensor:
-        """The cluster of each patch, as (B·N, P, M) of one 1 in each row."""
-        centres = self._start(patches)
+        centres = patches[:, places]
         for _ in range(ITERATIONS):
             nearest = torch.cdist(patches, centres).argmin(dim=-1)
-            assigned = nn.functional.one_hot(nearest, self.num_latents).to(patches.dtype)
+            assigned = F.one_hot(nearest, self.num_latents).to(patches.dtype)
             centres = _means(patches, assigned, centres)
-        return assigned
+        return assigned, centres
 
 
 def _means(patches: torch.Tensor, assigned: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:

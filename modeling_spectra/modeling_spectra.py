@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
@@ -32,7 +31,7 @@ from .pooling_attention import replace_pooling_attention
 from .pretrained_parts import PretrainedPartsMixin
 from .qformer_sampler import QFormerSampler
 from .vision_sampler import VisionSampler
-from .visual_context import VisualContext, VisualKeyValues, attendable, register_injection
+from .visual_context import VisualKeyValues, register_injection, visual_context
 from .visual_generation import VisualGenerationMixin
 from .visual_layers import ScaledLinear
 from .visual_path import VisualPath
@@ -195,6 +194,17 @@ class SpectraSumForConditionalGeneration(
                 tower.eval()
         return self
 
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """As in every model of transformers; a ValueError for reentrant checkpointing of `fusion="modulation"`, whose changes of
+        the norms enter a layer beside its hidden states, where reentrant checkpointing loses gradients."""
+        if self.config.fusion == "modulation" and (activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError(
+                'fusion="modulation" cannot be checkpointed with use_reentrant=True: set use_reentrant to False.'
+            )
+        super().activation_checkpointing_enable(activation_checkpointing_kwargs, *args, **kwargs)
+
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As in every model of transformers; a ValueError for what could not be loaded again: a visual path in 4 bits, and
         adapters of PEFT that are not merged into the layers that they stand in."""
@@ -216,26 +226,6 @@ class SpectraSumForConditionalGeneration(
         """{gate layer: mean |tanh α|} (§3); empty for a fusion without gates."""
         openings = {int(layer): module.opening() for layer, module in (self.visual_path.fusion_layers or {}).items()}
         return {layer: opening for layer, opening in openings.items() if opening is not None}
-
-    def _visual_context(self, key_values: VisualKeyValues, query: torch.Tensor, record: bool) -> VisualContext | None:
-        layers = self.visual_path.gate_layers
-        has_image = key_values.mask.any(dim=1)
-        # Only shapes, dtype and device of the third argument are read.
-        mask = create_bidirectional_mask(
-            self.config,
-            query,
-            attendable(key_values.mask).to(query.device),
-            encoder_hidden_states=key_values.keys[:, 0, 0],
-        )
-        return VisualContext(
-            fusion_layer=self.visual_path.fusion_layer,
-            key_values={
-                layer: (key_values.keys[:, index], key_values.values[:, index]) for index, layer in enumerate(layers)
-            },
-            attention_mask=mask,
-            has_image=has_image,
-            recorded_weights=[] if record else None,
-        )
 
     @can_return_tuple
     def forward(
@@ -350,7 +340,9 @@ class SpectraSumForConditionalGeneration(
             position_ids = position_ids[:, past_length:end]
         context = None
         if visual_key_values is not None:
-            context = self._visual_context(visual_key_values, inputs_embeds, bool(record_attentions))
+            context = visual_context(
+                self.visual_path, visual_key_values, config, inputs_embeds, bool(record_attentions)
+            )
             kwargs["visual_context"] = context
 
         outputs = self.get_decoder()(

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
+from transformers.masking_utils import create_bidirectional_mask
 
 from .fusion_layer import FusionLayer
 
@@ -51,6 +53,35 @@ class VisualContext:
     attention_mask: torch.Tensor | None
     has_image: torch.Tensor
     recorded_weights: list[torch.Tensor] | None
+
+
+def visual_context(
+    visual_path: nn.Module, key_values: VisualKeyValues, config: PreTrainedConfig, query: torch.Tensor, record: bool
+) -> VisualContext:
+    """The context of one forward pass.
+
+    Args:
+        visual_path (`VisualPath`): Whose fusion layers run.
+        key_values: What they read.
+        config (`SpectraSumConfig`): Names the attention implementation, whose mask is made.
+        query: The input embeddings (B, T, d): of their shape, dtype and device.
+        record: Whether attention weights are kept.
+    """
+    mask = create_bidirectional_mask(
+        config,
+        query,
+        attendable(key_values.mask).to(query.device),
+        # Only its shape, dtype and device are read.
+        encoder_hidden_states=key_values.keys[:, 0, 0],
+    )
+    parts = enumerate(visual_path.gate_layers)
+    return VisualContext(
+        fusion_layer=visual_path.fusion_layer,
+        key_values={layer: (key_values.keys[:, index], key_values.values[:, index]) for index, layer in parts},
+        attention_mask=mask,
+        has_image=key_values.mask.any(dim=1),
+        recorded_weights=[] if record else None,
+    )
 
 
 def inject_visual_context(
@@ -111,4 +142,4 @@ def attendable(mask: torch.Tensor) -> torch.Tensor:
     return mask | ~mask.any(dim=1, keepdim=True)
 
 
-__all__ = ["VisualContext", "VisualKeyValues", "attendable", "register_injection"]
+__all__ = ["VisualContext", "VisualKeyValues", "attendable", "register_injection", "visual_context"]

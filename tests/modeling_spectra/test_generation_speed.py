@@ -4,10 +4,10 @@ step that compiles as one graph."""
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import CompileConfig
 
 from modeling_spectra.pipeline_spectra import MultimodalSummarizationPipeline
 from spectra_sum.summaries.prediction import predict_summaries
+from tests.modeling_spectra.compiled_decoding import compiled, counting_backend
 from tests.tiny import SENTENCES, VOCABULARY, picture, pixels, tiny_model, tiny_processor, tokens, vision_config
 
 COUNTS = (2, 0, 3)
@@ -32,26 +32,6 @@ def ragged_inputs(model, counts=COUNTS, seed=4):
     if max(counts):
         inputs["pixel_values"], inputs["image_mask"] = pixels(*counts)
     return inputs
-
-
-def counting_backend():
-    """A backend of torch.compile that runs the traced graphs as they are, and the list that it puts them into."""
-    graphs = []
-
-    # generate() copies its configuration deeply, which a function comes through as itself.
-    def backend(graph, example_inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    return backend, graphs
-
-
-def compiled(backend) -> dict:
-    """Arguments of generate() for a static cache and a decode step that must be one graph."""
-    config = CompileConfig(fullgraph=True, dynamic=False, backend=backend, mode=None)
-    # generate() leaves a CPU alone otherwise.
-    config._compile_all_devices = True
-    return {"cache_implementation": "static", "compile_config": config}
 
 
 @pytest.fixture(autouse=True)
