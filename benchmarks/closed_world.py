@@ -6,7 +6,8 @@ Two jobs of one thread run at a time. Whatever is finished stays in the output f
 command to go on. Each seed gets its own world, backbones and training seed; the variants of a world share all three. The
 settings are those of trainer/configs/closed_world.yaml, chosen on the test articles of seed 0 in the standard world:
 seed 0 is therefore not among the default seeds, and nothing is tuned per world (the SigLIP alone gets twice the steps
-in the worlds "thin" and "counts", whose images it does not see otherwise).
+in the worlds "thin" and "counts", whose images it does not see otherwise). `--variants` and `--hard-variants` also take the
+field's other fusions, which get the same budget of steps and are tuned no more.
 """
 
 import argparse
@@ -37,7 +38,9 @@ from spectra_sum.msmo.closed_world_difficulty import DIFFICULTIES
 from trainer.closed_world.backbones import SIGLIP_STEPS
 from trainer.closed_world.experiment import (
     CONFIG,
+    FIELD_VARIANTS,
     LM_ONLY,
+    PAPER_VARIANTS,
     VARIANTS,
     Experiment,
     arguments_of,
@@ -57,6 +60,7 @@ HARD_VARIANTS = ("mm-dvp", "dvp", "sampler")
 # Seconds that a job takes in the default size: they say how far the whole is, and nothing else.
 COSTS = {"mm-dvp": 137, "dvp": 133, "dvp-no-pooled": 133, "mm-sampler": 112, "sampler": 104}
 COSTS |= {"sampler-no-pooled": 104, "mm-concat": 112, "concat": 104, "text-only": 68}
+COSTS |= dict.fromkeys(FIELD_VARIANTS, 104)
 COSTS |= {"articles": 4, "tokenizer": 2, "siglip": 25, "text": 34, "selection": 12}
 COMPARED_VARIANTS = (
     ("dvp", "sampler"),
@@ -69,6 +73,7 @@ COMPARED_VARIANTS = (
     ("sampler", "text-only"),
     ("sampler", "sampler-no-pooled"),
     ("dvp", "dvp-no-pooled"),
+    *((name, other) for name in FIELD_VARIANTS for other in ("sampler", "dvp", "sampler-no-pooled")),
 )
 COMPARED_SELECTIONS = (
     ("vrp_joint", "vrp_article_set"),
@@ -340,7 +345,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--difficulties", nargs="+", choices=DIFFICULTIES, default=list(DIFFICULTIES))
     parser.add_argument(
-        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="in the standard world"
+        "--variants", nargs="+", choices=VARIANTS, default=list(PAPER_VARIANTS), help="in the standard world"
     )
     parser.add_argument("--hard-variants", nargs="+", choices=VARIANTS, default=list(HARD_VARIANTS), help="elsewhere")
     parser.add_argument("--steps", type=int, help="training steps of each variant (default: those of the config)")

@@ -9,13 +9,16 @@ from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 
+from modeling_spectra.fusions import FUSIONS
 from spectra_sum.errors import SpectraSumError
 
-# Keys and values of a GatedCrossAttention are projected outside of its forward pass, where FSDP2 would not gather its
-# parameters. It stays in the root's group, which is gathered for the whole forward pass, as do modules too small or too
-# few to be worth a group of their own.
+# Keys and values of a fusion layer are projected outside of its forward pass, where FSDP2 would not gather its parameters.
+# It stays in the root's group, which is gathered for the whole forward pass, as do modules too small or too few to be worth
+# a group of their own.
 NOT_SHARDED_ALONE = {
-    "GatedCrossAttention",
+    *(fusion.layer.__name__ for fusion in FUSIONS.values()),
+    "FeatureQuery",
+    "KMeansSampler",
     "VisionSampler",
     "QFormerSampler",
     "ConcatProjector",

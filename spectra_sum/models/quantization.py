@@ -91,8 +91,9 @@ def quantize_linear_layers(
 def quantize_new_modules(model: SpectraSumForConditionalGeneration) -> None:
     """Put the linear layers of Vision Sampler and Deep Visual Processor in NF4, in place."""
     for part in (model.visual_path.sampler, model.visual_path.deep_visual_processor):
-        if part is not None:
-            quantize_linear_layers(part, nf4_config(next(part.parameters()).dtype))
+        weight = None if part is None else next(part.parameters(), None)
+        if weight is not None:
+            quantize_linear_layers(part, nf4_config(weight.dtype))
 
 
 def _in_4bit(linear: nn.Linear, config: BitsAndBytesConfig, device: torch.device | str) -> Linear4bit:

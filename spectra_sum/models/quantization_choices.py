@@ -82,8 +82,18 @@ def check_quantization(quantize: str, config: Mapping[str, Any], name: str) -> N
     check_bitsandbytes()
     if is_quantized(config):
         raise ModelError(f"{name}: this model is quantized already; leave --quantize out, or pass the original.")
-    if quantize == NEW_MODULES and config.get("fusion") == "concat":
+    if quantize == NEW_MODULES and not _has_new_modules(config):
         raise ModelError(
-            f'{name}: a model with fusion="concat" has neither a Vision Sampler nor a Deep Visual Processor; '
+            f'{name}: this model with fusion="{config.get("fusion")}" has neither a Vision Sampler nor a Deep Visual Processor; '
             f"choose --quantize {LANGUAGE_MODEL}."
         )
+
+
+def _has_new_modules(config: Mapping[str, Any]) -> bool:
+    """Whether there is a sampler with weights, or a Deep Visual Processor."""
+    fusion, states = config.get("fusion"), config.get("visual_states")
+    if fusion == "concat":
+        return config.get("concat_tokens") == "latents" and config.get("sampler_type") != "kmeans"
+    if config.get("adapter_reads") == "patches" or states == "tower":
+        return False
+    return config.get("sampler_type") != "kmeans" or "dvp" in (states, fusion if states is None else None)

@@ -127,7 +127,7 @@ def test_the_default_grid_is_the_one_that_is_described(module):
         ("standard", 2),
     ]
     assert len(worlds) == 15
-    assert set(worlds[0].variants) == set(module.VARIANTS)
+    assert set(worlds[0].variants) == set(module.PAPER_VARIANTS)
     assert worlds[1].variants == ("mm-dvp", "dvp", "sampler")
     names = [job.name for world in worlds for job in module.jobs_of(world)]
     assert len(names) == len(set(names)) == 15 * 5 + 3 * 9 + 12 * 3

@@ -7,9 +7,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from modeling_spectra import SpectraSumForConditionalGeneration
+from spectra_sum.models.quantization import nf4_config, quantize_linear_layers
 from tests.double_precision import EXACT
 from tests.modeling_spectra.compiled_decoding import compiled, counting_backend
-from tests.modeling_spectra.fusion_cases import CASES, INSIDE, case_model
+from tests.modeling_spectra.fusion_cases import CASES, INSIDE, case_model, open_zeros
 from tests.modeling_spectra.parity_setup import alone, bare_text_model, positions, prompts
 from tests.tiny import pixels
 
@@ -199,6 +200,29 @@ def test_bfloat16_is_finite_and_near_float32(case):
     output = model(**inputs)
     assert output.logits.dtype == torch.bfloat16 and output.logits.isfinite().all()
     torch.testing.assert_close(output.loss.float(), expected, atol=0.0, rtol=0.05)
+
+
+@pytest.mark.float32
+@every_case
+def test_a_language_model_in_4_bits_takes_the_images_in_and_the_visual_path_learns(case):
+    # bitsandbytes wants multiples of 64.
+    model = case_model(case, opened=False, text_fields={"hidden_size": 64, "intermediate_size": 64}).train()
+    model.requires_grad_(False)
+    model.visual_path.requires_grad_(True)
+    layers = model.language_model.get_decoder().layers
+    quantize_linear_layers(layers, nf4_config(torch.float32), torch.device("cpu"))
+    inputs = training_batch(model)
+    text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    if case in INSIDE:
+        expected = model(**text).logits
+        assert torch.equal(model(**inputs).logits, expected)
+    open_zeros(model)
+    model(**inputs).loss.backward()
+    heads = ("relevance_predictor", "alignment_head")
+    for name, parameter in model.visual_path.named_parameters():
+        if not name.startswith(heads):
+            assert parameter.grad.any() and parameter.grad.isfinite().all(), name
+    assert {type(layer.self_attn.q_proj).__name__ for layer in layers} == {"Linear4bit"}
 
 
 @pytest.mark.parametrize("case", ["adapter", "modulation", "parameter-free"])

@@ -40,7 +40,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "closed_world.yaml"
 LM_ONLY = ("--align_weight", "0", "--distill_weight", "0")
 NO_POOLED = ("--add_pooled_embedding", "false")
 # What each variant changes in closed_world.yaml; the longest come first.
-VARIANTS = {
+PAPER_VARIANTS = {
     "mm-dvp": (),
     "dvp": LM_ONLY,
     "dvp-no-pooled": (*NO_POOLED, *LM_ONLY),
@@ -51,6 +51,20 @@ VARIANTS = {
     "concat": ("--fusion", "concat", *LM_ONLY),
     "text-only": ("--use_images", "false", "--fusion", "sampler", *LM_ONLY),
 }
+# The field's other fusions (§10, §11), at the layers of the gates.
+FIELD_VARIANTS = {
+    "adapter": ("--fusion", "adapter", *LM_ONLY),
+    "adapter-patches": ("--fusion", "adapter", "--adapter_reads", "patches", *LM_ONLY),
+    "modulation": ("--fusion", "modulation", *LM_ONLY),
+    "parameter-free": ("--fusion", "sampler", "--cross_attention", "parameter_free", "--keep_share", "0.5", *LM_ONLY),
+    "tower-states": ("--fusion", "sampler", "--visual_states", "tower", *LM_ONLY),
+    "deep-query": (
+        *("--fusion", "sampler", "--feature_fusion", "query", "--vision_feature_layers", "1", "2"),
+        *LM_ONLY,
+    ),
+    "kmeans": ("--fusion", "sampler", "--sampler_type", "kmeans", *LM_ONLY),
+}
+VARIANTS = PAPER_VARIANTS | FIELD_VARIANTS
 SELECTION_COUNT = 2
 JOINT_PREDICTOR = "vrp_joint"
 

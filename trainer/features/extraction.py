@@ -169,7 +169,7 @@ class FeatureExtractor:
         if batch["pixel_values"] is None:
             features = {"image_embeds": torch.zeros(*mask.shape, config.image_embedding_size, device=self.device)}
             if self.patches:
-                shape = (*mask.shape, config.num_patches, config.patch_embedding_size)
+                shape = (*mask.shape, config.num_patches, config.tower_grid.width)
                 features["patches"] = torch.zeros(shape, dtype=model.vision_tower.dtype, device=self.device)
         else:
             pixel_values = batch["pixel_values"].to(self.device)

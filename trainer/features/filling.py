@@ -84,7 +84,7 @@ def prepare_features(
     patches = data_args.cache == "patches"
     autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     config, dtype = model.config, model.vision_tower.dtype
-    patch_bytes = config.num_patches * config.patch_embedding_size * dtype.itemsize if patches else 0
+    patch_bytes = config.num_patches * config.tower_grid.width * dtype.itemsize if patches else 0
     embedding_bytes = config.image_embedding_size * torch.float32.itemsize
     images = describe_towers(model, processor, autocast)
     own_images = dual_encoder is not None and data_args.teacher == DEFAULT_DUAL_ENCODER
@@ -135,7 +135,7 @@ def prepare_features(
         splits,
         embedding_size=config.image_embedding_size,
         with_teacher=dual_encoder is not None,
-        patch_shape=(config.num_patches, config.patch_embedding_size) if patches else None,
+        patch_shape=(config.num_patches, config.tower_grid.width) if patches else None,
         patch_dtype=dtype if patches else None,
     )
 

@@ -60,13 +60,15 @@ def describe_towers(
     image_processor = {
         name: value for name, value in processor.image_processor.to_dict().items() if name not in ORIGIN
     }
-    return {
+    # Named only where they are several: what was cached before they could be stays.
+    several = {"vision_feature_layers": config.tower_layers} if len(config.tower_layers) > 1 else {}
+    return several | {
         "towers": {
             name: {"weights": _module_digest(tower), "dtype": str(tower.dtype), "config": _bare(part.to_dict())}
             for name, (tower, part) in towers.items()
         },
         "autocast": str(autocast) if autocast else None,
-        "vision_feature_layer": config.vision_feature_layer,
+        "vision_feature_layer": config.tower_layers[-1],
         "max_candidate_images": config.max_candidate_images,
         "image_processor": image_processor,
         "pad_to_square": processor.pad_to_square,

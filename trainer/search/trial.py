@@ -38,7 +38,10 @@ OPTIMISATION_ARGUMENTS = (
     "gradient_accumulation_steps",
 )
 # All trials share the articles as they were prepared, the features in a cache and the teacher.
-SHARED_ARCHITECTURE = ("fusion", "max_images", "max_candidate_images", "max_selected_images", "vision_feature_layer")
+SHARED_ARCHITECTURE = (
+    *("fusion", "max_images", "max_candidate_images", "max_selected_images"),
+    *("vision_feature_layer", "vision_feature_layers", "visual_states"),
+)
 LOSS_WEIGHTS = ("align_weight", "distill_weight")
 REASON = "reason"
 PARAMETERS = "parameters"

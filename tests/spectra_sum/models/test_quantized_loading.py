@@ -324,6 +324,30 @@ def test_what_makes_no_sense_is_refused(folder, tmp_path, monkeypatch):
         load_model(str(folder), quantize="language-model")
 
 
+@pytest.mark.parametrize(
+    ("fields", "has"),
+    [
+        ({"fusion": "adapter", "adapter_reads": "patches"}, False),
+        ({"fusion": "sampler", "visual_states": "tower"}, False),
+        ({"fusion": "sampler", "sampler_type": "kmeans"}, False),
+        ({"fusion": "modulation"}, True),
+        ({"fusion": "adapter", "visual_states": "dvp", "sampler_type": "kmeans"}, True),
+        ({"fusion": "dvp", "sampler_type": "kmeans"}, True),
+        ({"fusion": "concat", "concat_tokens": "latents"}, True),
+    ],
+)
+def test_new_modules_are_there_by_what_is_read(fields, has):
+    model = tiny.tiny_model(**fields)
+    path = model.visual_path
+    assert has == (path.deep_visual_processor is not None or hasattr(path.sampler, "blocks"))
+    config = model.config.to_dict()
+    if has:
+        quantization_choices.check_quantization("new-modules", config, "model")
+    else:
+        with pytest.raises(ModelError, match="has neither a Vision Sampler nor a Deep Visual Processor"):
+            quantization_choices.check_quantization("new-modules", config, "model")
+
+
 def test_evaluate_records_it_and_mixes_nothing(folder, tmp_path, capsys, monkeypatch):
     loads = []
 
