@@ -33,6 +33,8 @@ from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, Pr
 
 from benchmarks.overhead_models import (
     GATE_INIT,
+    MATRICES,
+    MATRIX,
     QUANTIZED,
     SEED,
     SIZES,
@@ -184,6 +186,9 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="images per article (default: 5)")
     parser.add_argument("--text-tokens", type=int, help="text tokens per article (default: 2048)")
     parser.add_argument("--new-tokens", type=int, help="tokens to generate (default: 256)")
+    parser.add_argument(
+        "--matrix", type=Path, default=MATRIX, metavar="FILE", help="of the rows (default: the paper's)"
+    )
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these rows, and the text model alone")
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
     parser.add_argument("--threads", type=int, help="of torch; its own choice by default")
@@ -233,7 +238,9 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.dimensions = replace(
         SIZES[options.size], **{name: value for name, value in given.items() if value is not None}
     )
-    rows = make_rows(options.dimensions, options.new_modules_4bit)
+    if not options.matrix.is_file():
+        parser.error(f"--matrix {options.matrix}: there is no such file; those of this project are in {MATRICES}.")
+    rows = make_rows(options.dimensions, options.new_modules_4bit, options.matrix)
     most = next(row.fields["max_images"] for row in rows if row.fields)
     if options.dimensions.images > most:
         parser.error(f"--images is {options.dimensions.images}; the summarizer reads at most {most} (max_images).")
@@ -271,7 +278,7 @@ def measure(row: Row, model: PreTrainedModel, sample: int, options: argparse.Nam
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that a result depends on; a run is continued with equal settings only."""
     size = options.dimensions
-    fields = next(row.fields for row in make_rows(size) if row.name == "DVP")
+    fields = next(row.fields for row in make_rows(size, matrix=options.matrix) if row.name == "DVP")
     given = ("size", "samples", "warmups", "dtype", "attention", "one_tower", "static_cache", "compile", "no_memory")
     return {
         **{name: getattr(options, name) for name in given},

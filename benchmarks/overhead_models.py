@@ -17,7 +17,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Sig
 
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration
 
-MATRIX = Path(__file__).resolve().parents[1] / "trainer" / "configs" / "matrix" / "overhead_variants.yaml"
+MATRICES = Path(__file__).resolve().parents[1] / "trainer" / "configs" / "matrix"
+MATRIX = MATRICES / "overhead_variants.yaml"
+FIELD_MATRIX = MATRICES / "field_fusions.yaml"
 SEED = 0
 # Open gates: a closed one would be computed all the same, but its result would be that of the text model.
 GATE_INIT = 0.5

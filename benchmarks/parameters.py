@@ -1,4 +1,5 @@
-"""Parameters of each module on LLaVA-OneVision 7B and 0.5B, for all three fusions, from models on the meta device.
+"""Parameters of each module on LLaVA-OneVision 7B and 0.5B, for the three fusions of the paper and, all new modules
+together, for those of the field, from models on the meta device.
 
     python benchmarks/parameters.py --output benchmarks/results
 
@@ -21,7 +22,7 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks.overhead_models import SIZES, make_config, make_rows
+from benchmarks.overhead_models import FIELD_MATRIX, SIZES, make_config, make_rows
 from modeling_spectra import SpectraSumConfig, SpectraSumForConditionalGeneration
 from spectra_sum.atomic_write import write_text_atomically
 from spectra_sum.environment import describe_versions
@@ -49,6 +50,11 @@ MODULES = {
     "relevance_predictor": "Visual Relevance Predictor",
     "alignment_head": "Alignment head",
 }
+# Of these all new modules alone are counted.
+FIELD = (
+    *("Adapters", "Adapters, patches", "Modulation", "Parameter-free"),
+    *("Tower states", "Deep query", "K-means"),
+)
 SUMS = {"new": "All new modules", "total": "All", "total_with_one_tower": "All, where one tower suffices"}
 
 
@@ -57,17 +63,25 @@ def count_modules(config: SpectraSumConfig) -> dict[str, int]:
 
     One tower suffices where the layers that LLaVA-OneVision keeps are SigLIP's own: then the whole SigLIP is held alone.
     """
-    with torch.device("meta"):
-        model = SpectraSumForConditionalGeneration(config)
+    model = _model(config)
     counts = dict.fromkeys(MODULES, 0)
     for name, parameter in model.named_parameters():
         module, _, rest = name.partition(".")
         if module == "visual_path":
             module = "gates" if rest.endswith(".alpha") else rest.partition(".")[0]
         counts[module] += parameter.numel()
-    new = sum(parameter.numel() for parameter in model.visual_path.parameters())
+    new = _new_parameters(model)
     total = sum(counts.values())
     return counts | {"new": new, "total": total, "total_with_one_tower": total - counts["vision_tower"]}
+
+
+def _model(config: SpectraSumConfig) -> SpectraSumForConditionalGeneration:
+    with torch.device("meta"):
+        return SpectraSumForConditionalGeneration(config)
+
+
+def _new_parameters(model: SpectraSumForConditionalGeneration) -> int:
+    return sum(parameter.numel() for parameter in model.visual_path.parameters())
 
 
 def count_all() -> dict[str, Any]:
@@ -84,18 +98,29 @@ def count_all() -> dict[str, Any]:
             "vision_tower": dict(size.tower) | {"num_hidden_layers": size.tower_layers},
             "settings": settings,
             "parameters": {variant: count_modules(config) for variant, config in configs.items()},
+            "field": {
+                row.name: _new_parameters(_model(make_config(row, size)))
+                for row in make_rows(size, matrix=FIELD_MATRIX)
+                if row.name in FIELD
+            },
         }
     return {"sizes": sizes, "versions": describe_versions(("torch", "transformers"))}
 
 
 def render(result: dict[str, Any]) -> str:
-    """The counts as a Markdown table, one column per size and variant."""
+    """The counts as Markdown: a table of one column per size and variant, and the new modules of the field's fusions."""
     columns = [(key, variant) for key in result["sizes"] for variant in VARIANTS]
     heads = [f"{variant}, {result['sizes'][key]['model'].rpartition(' ')[2]}" for key, variant in columns]
     lines = [f"| Parameters | {' | '.join(heads)} |", "|---|" + "---:|" * len(columns)]
     for module, label in (MODULES | SUMS).items():
         cells = [result["sizes"][key]["parameters"][variant][module] for key, variant in columns]
         lines.append(f"| {label} | {' | '.join(f'{cell:,}' if cell else '–' for cell in cells)} |")
+    sizes = [result["sizes"][key] for key in result["sizes"]]
+    lines += ["", f"| All new modules | {' | '.join(size['model'].rpartition(' ')[2] for size in sizes)} |"]
+    lines += ["|---|" + "---:|" * len(sizes)]
+    for name in FIELD:
+        cells = [f"{size['field'][name]:,}" for size in sizes]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -69,6 +69,40 @@ def test_published_counts_are_the_formulas(size, variant):
     assert table == render(result) and f"{expected['language_model']:,}" in table
 
 
+def field_by_hand(size):
+    """All new modules of the field's fusions."""
+    d, layers, *_ = LANGUAGE[size]
+    paper = by_hand(size, "Vision Sampler")
+    heads = paper["relevance_predictor"] + paper["alignment_head"]
+    sampler, gates, rank = paper["sampler"], 3, 64
+
+    def read(width):
+        """One head of the rank: query and output, keys and values of these states, whose norm they pass."""
+        return 2 * rank**2 + 2 * width * rank + width
+
+    def adapter(width):
+        return d + linear(d, rank) + read(width) + linear(rank, d)
+
+    latents = 2 * d * d
+    deep_query = 2 * 4 * VISION * VISION + 3 * VISION + 2 * VISION
+    kmeans = linear(VISION, VISION) + linear(VISION, d)
+    return {
+        "Adapters": sampler + layers * adapter(d) + heads,
+        "Adapters, patches": layers * adapter(VISION) + heads,
+        "Modulation": sampler + gates * (linear(d, rank) + read(d) + linear(rank, 2 * d)) + heads,
+        "Parameter-free": sampler + gates + heads,
+        # Queries and output of the text's width, keys and values of the tower's.
+        "Tower states": gates * (d + VISION + latents + 2 * VISION * d + 1) + heads,
+        "Deep query": deep_query + sampler + gates * (2 * d + 2 * latents + 1) + heads,
+        "K-means": kmeans + gates * (2 * d + 2 * latents + 1) + heads,
+    }
+
+
+@pytest.mark.parametrize("size", LANGUAGE)
+def test_published_counts_of_the_fields_fusions_are_the_formulas(size):
+    assert json.loads(RESULT.read_text())["sizes"][size]["field"] == field_by_hand(size)
+
+
 def test_the_script_counts_so():
     """Qwen2-0.5B has 494,032,768 parameters with its own 151,936 words, and Qwen2-7B 7,615,616,512 with 152,064."""
     counted = count_all()["sizes"]
