@@ -13,6 +13,7 @@ from torch import nn
 
 from benchmarks import overhead
 from benchmarks.overhead_models import (
+    FIELD_MATRIX,
     GATE_INIT,
     MATRIX,
     SIZES,
@@ -441,3 +442,25 @@ def test_on_a_gpu(tmp_path):
         assert row["seconds"]["total"]["median"] > row["seconds"]["prefill"]["median"] > 0
     assert content["settings"]["order"] == "one after the other" and content["settings"]["dtype"] == "bfloat16"
     assert render_markdown(content) == (tmp_path / "result.md").read_text()
+
+
+def test_rows_of_another_matrix_file(tmp_path, capsys):
+    options = parse(tmp_path, "--matrix", str(FIELD_MATRIX))
+    rows = {row.name: row for row in options.rows}
+    assert list(rows) == [*yaml.safe_load(FIELD_MATRIX.read_text())["variants"], TEXT_ROW]
+    # An adapter in each of the three layers, whatever the common gates are.
+    assert make_config(rows["Adapters"], TEST).gate_layers == [1, 2, 3]
+    with pytest.raises(SystemExit):
+        parse(tmp_path, "--matrix", str(tmp_path / "none.yaml"))
+    assert "there is no such file" in capsys.readouterr().err
+
+
+def test_the_fields_fusions_are_measured_as_the_papers(tmp_path):
+    chosen = ["Adapters", "Modulation", "K-means"]
+    options = ("--samples", "1", "--warmups", "0", "--matrix", str(FIELD_MATRIX), "--variants", *chosen)
+    content = run(tmp_path, *options)
+    # Hand-counted at width 64, with a rank of 64: four projections, down and up with their biases, two norms.
+    adapter = 4 * 64 * 64 + 2 * 64 * 65 + 2 * 64
+    assert content["rows"]["Adapters"]["parameters"]["adapters"] == 3 * adapter
+    assert list(content["rows"]) == [*chosen, TEXT_ROW]
+    assert {row["prompt_tokens"] for row in content["rows"].values()} == {12}
