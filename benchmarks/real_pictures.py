@@ -43,7 +43,15 @@ from trainer.dual_encoder.figures import Figure, read_figures
 from trainer.train import main as train
 
 CONFIG = Path(__file__).resolve().parents[1] / "trainer" / "configs" / "openstax_pictures.yaml"
-FUSIONS = ("sampler", "dvp", "concat")
+PAPER_FUSIONS = ("sampler", "dvp", "concat")
+# What each fusion changes in the config.
+FUSIONS = {name: ("--fusion", name) for name in PAPER_FUSIONS} | {
+    "adapter": ("--fusion", "adapter"),
+    "adapter-patches": ("--fusion", "adapter", "--adapter_reads", "patches"),
+    "modulation": ("--fusion", "modulation"),
+    "parameter-free": ("--fusion", "sampler", "--cross_attention", "parameter_free", "--keep_share", "0.5"),
+    "kmeans": ("--fusion", "sampler", "--sampler_type", "kmeans"),
+}
 SPLITS = ("train", "validation", "test")
 # All that a prompt says: nothing of the figure.
 ARTICLE = "A figure of a textbook."
@@ -116,7 +124,7 @@ def train_run(options: argparse.Namespace, fusion: str, seed: int) -> Path:
     run = options.output / f"{fusion}-{seed}"
     if not (run / "model.safetensors").is_file():
         argv = ["--config", str(options.config), "--dataset", str(options.output / "figures")]
-        argv += ["--fusion", fusion, "--seed", str(seed), "--output_dir", str(run)]
+        argv += [*FUSIONS[fusion], "--seed", str(seed), "--output_dir", str(run)]
         argv += ["--text_backbone", str(save_plain_text_model(options.text_backbone, options.output / "text"))]
         argv += ["--cache", "patches", "--cache_dir", str(options.output / "cache")]
         if options.max_steps:
@@ -217,7 +225,9 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--data", type=Path, required=True, metavar="FOLDER", help="in the MSMO layout, with sources.tsv"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="keeps figures, cache and runs")
-    parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=FUSIONS, help="default: all three")
+    parser.add_argument(
+        "--fusions", nargs="+", choices=FUSIONS, default=PAPER_FUSIONS, help="default: the paper's three"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="default: 0 1 2")
     parser.add_argument("--config", type=Path, default=CONFIG, help="of the trainings (default: openstax_pictures)")
     parser.add_argument("--text-backbone", default="smollm2", help="frozen (default: smollm2)")
@@ -241,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             values = nats(run, pairs, options.batch_size)
             runs[fusion, seed] = {"fusion": fusion, "seed": seed, "steps": steps_of(run), **run_result(values)}
             result = {
-                "runs": sorted(runs.values(), key=lambda one: (FUSIONS.index(one["fusion"]), one["seed"])),
+                "runs": sorted(runs.values(), key=lambda one: (list(FUSIONS).index(one["fusion"]), one["seed"])),
                 **measured,
                 "goal": GOAL,
                 "hardware": describe_hardware(),

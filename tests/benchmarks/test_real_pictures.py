@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks import real_pictures
 from benchmarks.real_pictures import (
     ARTICLE,
-    FUSIONS,
+    PAPER_FUSIONS,
     PICTURES,
     described,
     main,
@@ -104,7 +104,7 @@ def test_nats_are_the_model_s_own_loss_and_without_a_picture_those_of_the_langua
 ):
     pairs = with_others(described(data, "test"), 6)
     language_model = AutoModelForCausalLM.from_pretrained(backbones / "text").eval()
-    for fusion in FUSIONS:
+    for fusion in PAPER_FUSIONS:
         run = f"{arguments[arguments.index('--output') + 1]}/{fusion}-0"
         loaded = load_model(run)
         values = json.loads(real_pictures.Path(run, real_pictures.NATS).read_text())["nats"]
@@ -125,7 +125,9 @@ def test_nats_are_the_model_s_own_loss_and_without_a_picture_those_of_the_langua
 
 
 def test_the_result_has_every_run_and_finished_ones_are_kept(result, arguments, monkeypatch, capsys, tmp_path):
-    assert [(run["fusion"], run["seed"], run["steps"]) for run in result["runs"]] == [(name, 0, 2) for name in FUSIONS]
+    assert [(run["fusion"], run["seed"], run["steps"]) for run in result["runs"]] == [
+        (name, 0, 2) for name in PAPER_FUSIONS
+    ]
     for run in result["runs"]:
         means = run["nats"]
         assert run["other - right"]["mean"] == pytest.approx(means["other"] - means["right"])
