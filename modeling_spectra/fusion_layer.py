@@ -47,4 +47,11 @@ class FusionLayer(GradientCheckpointingLayer):
         return None
 
 
-__all__ = ["FusionLayer"]
+def of_images(values: torch.Tensor | None, has_image: torch.Tensor) -> torch.Tensor | None:
+    """Values (B, …) of the rows that have an image (B,), 0 in the others; None stays None."""
+    if values is None:
+        return None
+    return torch.where(has_image[(..., *[None] * (values.dim() - 1))], values, 0.0)
+
+
+__all__ = ["FusionLayer", "of_images"]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from .configuration_spectra import SpectraSumConfig
-from .fusion_layer import FusionLayer
+from .fusion_layer import FusionLayer, of_images
 from .parameter_free_attention import ParameterFreeAttention
 from .visual_layers import FeedForward, VisualAttention, VisualRMSNorm
 
@@ -80,14 +80,11 @@ class GatedCrossAttention(FusionLayer):
         parameter-free.
         """
         attended, weights = self.attention(self.query_norm(hidden_states), keys, values, attention_mask)
-        row_has_image = has_image[:, None, None]
-        hidden_states = hidden_states + torch.where(row_has_image, self.gate(attended), 0.0)
+        hidden_states = hidden_states + of_images(self.gate(attended), has_image)
         if self.feed_forward is not None:
             update = self.feed_forward_gate(self.feed_forward(self.feed_forward_norm(hidden_states)))
-            hidden_states = hidden_states + torch.where(row_has_image, update, 0.0)
-        if weights is not None:
-            weights = torch.where(row_has_image[..., None], weights, 0.0)
-        return hidden_states, weights
+            hidden_states = hidden_states + of_images(update, has_image)
+        return hidden_states, of_images(weights, has_image)
 
     def opening(self) -> float:
         return self.gate.opening()

@@ -71,8 +71,13 @@ def test_an_adapter_equals_its_formula(implementation, reads):
     width = TEXT_WIDTH if reads == "latents" else VISION_WIDTH
     hidden, visual = random(3, 4, TEXT_WIDTH), random(3, 6, width, seed=1)
     result, _ = called(model, adapter, hidden, visual)
-    narrow = rms(hidden[:2], adapter.query_norm.weight) @ adapter.down_proj.weight.T + adapter.down_proj.bias
-    read = one_head(adapter.attention, narrow, rms(visual[:2], adapter.visual_norm.weight), MASK[:2])
+    narrow = (
+        rms(hidden[:2], adapter.query_norm.weight) @ adapter.bottleneck.down_proj.weight.T
+        + adapter.bottleneck.down_proj.bias
+    )
+    read = one_head(
+        adapter.bottleneck.attention, narrow, rms(visual[:2], adapter.bottleneck.visual_norm.weight), MASK[:2]
+    )
     update = F.gelu(narrow + read) @ adapter.up_proj.weight.T + adapter.up_proj.bias
     torch.testing.assert_close(result[:2], hidden[:2] + update, **EXACT)
     assert torch.equal(result[2], hidden[2])
@@ -102,11 +107,11 @@ def test_a_modulated_layer_equals_its_formula(text):
     modulation, layer = path.modulations["1"], bare.model.layers[0]
     hidden = bare.get_input_embeddings()(ids)
     normed = rms(hidden, eps=bare.config.rms_norm_eps)
-    condition = normed @ modulation.down_proj.weight.T + modulation.down_proj.bias
+    condition = normed @ modulation.bottleneck.down_proj.weight.T + modulation.bottleneck.down_proj.bias
     attended = one_head(
-        modulation.attention,
+        modulation.bottleneck.attention,
         condition,
-        rms(latents, modulation.visual_norm.weight),
+        rms(latents, modulation.bottleneck.visual_norm.weight),
         torch.ones(1, latents.shape[1], dtype=torch.bool),
     )
     deltas = F.gelu(condition + attended) @ modulation.delta_proj.weight.T + modulation.delta_proj.bias
