@@ -86,6 +86,12 @@ def test_the_same_seed_gives_the_same_articles_and_a_prefix(articles):
     assert len({article["id"] for article in articles}) == 600
 
 
+def test_without_images_all_else_is_the_same(articles):
+    bare = list(generate_articles(300, seed=3, split="train", with_images=False))
+    assert bare == [article | {"images": []} for article in articles[:300]]
+    assert list(bare[0]) == list(articles[0])
+
+
 def test_text_facts_stand_in_the_text_and_visual_facts_do_not(articles):
     for article in articles:
         text = words(article["title"] + " " + article["article"])
