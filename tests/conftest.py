@@ -7,6 +7,8 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -27,20 +29,32 @@ torch.set_num_threads(1)
 
 # Files that stay in one process together.
 TOGETHER = {
-    # They publish under the same names, which metrics must have.
-    "test_push_metrics.py": "metrics",
-    "test_docs_on_the_hub.py": "metrics",
     # SmolLM2 is unpacked once.
     "test_causal.py": "smollm2",
     "test_summarize_command.py": "smollm2",
 }
 
 
+def starts_servers(module: ModuleType) -> bool:
+    """Whether a file forks processes from a server that has imported the trainer."""
+    owners = (value.__module__ for value in vars(module).values() if isinstance(value, type | FunctionType))
+    return "tests.forked_process" in owners
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, the tests of a file stay in one, since they share what its fixtures make."""
+    """With several processes, the tests of a file stay in one, since they share what its fixtures make.
+
+    So do the files that fork from one server, which each process would have to start anew. These groups are the largest and
+    so begin first, and with them the longest tests. The files that publish metrics, under names that are given, share one.
+    """
+    preloaded = {item.path for item in items if "preloaded_python" in item.fixturenames}
+    groups: dict[Path, str] = {}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
+        if item.path not in groups:
+            forked = "forked" if starts_servers(item.module) else str(item.path)
+            groups[item.path] = "preloaded" if item.path in preloaded else TOGETHER.get(item.path.name, forked)
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

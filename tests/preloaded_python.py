@@ -25,6 +25,8 @@ from pathlib import Path
 
 IMPORTED = (
     *("torch", "torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "torch.onnx"),
+    # What bitsandbytes imports of torch, and peft with it.
+    *("torch._inductor.compile_fx", "torch._dynamo.repro.after_dynamo", "functorch.compile"),
     *("scipy.stats", "pandas", "pyarrow.parquet", "PIL.ImageOps"),
 )
 # The shell, as the path of an interpreter may be too long for a script's first line.

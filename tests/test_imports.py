@@ -1,6 +1,7 @@
 """The arrows of the house: which part of the project may import which, read from the sources."""
 
 import ast
+from collections import deque
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
@@ -47,6 +48,8 @@ FORBIDDEN_LIBRARIES: dict[str, set[str]] = {
     "spectra_sum.openstax": {"datasets", "torch", "transformers"},
     "spectra_sum.openstax.cnxml": {"datasets", "torch", "transformers"},
 }
+# What holds statements, beside the module.
+STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 PACKAGES = sorted({part.partition(".")[0] for part in ARROWS})
 
 
@@ -62,28 +65,22 @@ def part_of(module: str) -> str:
     return max((part for part in ARROWS if f"{module}.".startswith(f"{part}.")), key=len)
 
 
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 @cache
 def imports_of(module: str) -> list[tuple[str, bool]]:
     """Full names that a module imports, with whether the import runs when the module is imported."""
     file = SOURCES[module]
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    type_checking = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    inside = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        for inner in ast.walk(node)
-    }
-    later = type_checking | inside
     found = []
-    for node in ast.walk(tree):
-        runs = id(node) not in later
+    # Statements alone, as expressions hold no imports; each with whether it runs when the module is imported.
+    todo: deque[tuple[ast.AST, bool]] = deque([(ast.parse(file.read_text(encoding="utf-8")), True)])
+    while todo:
+        node, runs = todo.popleft()
+        runs = runs and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not _is_type_checking(node)
+        todo.extend((child, runs) for child in ast.iter_child_nodes(node) if isinstance(child, STATEMENTS))
         if isinstance(node, ast.Import):
             found += [(alias.name, runs) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -84,7 +84,9 @@ def negative_key(facts: list[dict]) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
-def generate_articles(count: int, *, seed: int, split: str, difficulty: str = "standard") -> Iterator[dict]:
+def generate_articles(
+    count: int, *, seed: int, split: str, difficulty: str = "standard", with_images: bool = True
+) -> Iterator[dict]:
     """Generates the first `count` articles of a split in flat memory; a smaller count gives a prefix of a larger one.
 
     Args:
@@ -93,6 +95,8 @@ def generate_articles(count: int, *, seed: int, split: str, difficulty: str = "s
         split (`str`): ``"train"``, ``"validation"`` or ``"test"``.
         difficulty (`str`, *optional*, defaults to `"standard"`): a name in
             `spectra_sum.msmo.closed_world_difficulty.DIFFICULTIES`.
+        with_images (`bool`, *optional*, defaults to `True`): whether the images are drawn, which takes most of the time;
+            without, `images` is empty and all else as it is.
 
     Yields:
         `dict`: ``id``, ``title``, ``article`` (str), ``summary`` (list of sentences), ``images`` (3 to 6 PIL images,
@@ -104,7 +108,8 @@ def generate_articles(count: int, *, seed: int, split: str, difficulty: str = "s
         ValueError: for an unknown split or difficulty, or a negative count.
     """
     _check(count, split)
-    return _with_pil_images(_generate_articles(count, seed, split, difficulty_named(difficulty)))
+    settings = difficulty_named(difficulty)
+    return _with_pil_images(_generate_articles(count, seed, split, settings, with_images=with_images))
 
 
 def caption_pairs(
@@ -191,7 +196,7 @@ def _caption_pairs(count: int, seed: int, split: str, difficulty: str) -> Iterat
     for start in range(0, count, _BLOCK):
         generator = _generator(seed, split, _PAIR_STREAM, start // _BLOCK)
         meanings = possible[generator.integers(len(possible), size=_BLOCK)]
-        images = render_images(meanings, generator, thin_lines=settings.thin_lines)
+        images = render_images(meanings.tolist(), generator, thin_lines=settings.thin_lines)
         for meaning, image in zip(meanings[: count - start].tolist(), images, strict=False):
             yield Image.fromarray(image), caption(meaning, difficulty), meaning
 
@@ -201,17 +206,22 @@ def _with_pil_images(articles: Iterator[dict]) -> Iterator[dict]:
         yield article | {"images": [Image.fromarray(pixels) for pixels in article["images"]]}
 
 
-def _generate_articles(count: int, seed: int, split: str, difficulty: Difficulty) -> Iterator[dict]:
+def _generate_articles(
+    count: int, seed: int, split: str, difficulty: Difficulty, *, with_images: bool = True
+) -> Iterator[dict]:
     for start in range(0, count, _BLOCK):
         block = start // _BLOCK
         contents = _generator(seed, split, _CONTENT_STREAM, block)
-        drafts = [_draft_article(contents, split, difficulty) for _ in range(_BLOCK)]
-        meanings = np.array([meaning for draft in drafts for meaning in draft["meanings"]])
+        # Drafts and images are drawn from streams of their own: of a block only what is asked for is made.
+        drafts, drawn = itertools.tee(_draft_article(contents, split, difficulty) for _ in range(_BLOCK))
         rendering = _generator(seed, split, _RENDERING_STREAM, block)
-        images = iter(render_images(meanings, rendering, thin_lines=difficulty.thin_lines))
-        for number, draft in enumerate(drafts[: count - start], start=start):
-            article_images = list(itertools.islice(images, len(draft["meanings"])))
-            yield _finish_article(draft, article_images, f"{split}-{number:06d}", difficulty)
+        meanings = (meaning for draft in drawn for meaning in draft["meanings"])
+        images = render_images(meanings, rendering, thin_lines=difficulty.thin_lines)
+        for number, draft in zip(range(start, min(count, start + _BLOCK)), drafts, strict=False):
+            article = _finish_article(draft, f"{split}-{number:06d}", difficulty)
+            if with_images:
+                article["images"] = list(itertools.islice(images, len(draft["meanings"])))
+            yield article
 
 
 def _draft_article(generator: np.random.Generator, split: str, difficulty: Difficulty) -> dict:
@@ -258,7 +268,7 @@ def _other_meaning(groups: list[int], generator: np.random.Generator, difficulty
     return meaning_of(kind, colour, int(generator.integers(len(IMAGE_VALUES[kind]))))
 
 
-def _finish_article(draft: dict, images: list[np.ndarray], identifier: str, difficulty: Difficulty) -> dict:
+def _finish_article(draft: dict, identifier: str, difficulty: Difficulty) -> dict:
     fields = {"company": company_name(draft["groups"]), **draft["values"]}
     title, body = draft["text"]
     summary = [SUMMARY.format_map(fields)]
@@ -269,7 +279,8 @@ def _finish_article(draft: dict, images: list[np.ndarray], identifier: str, diff
         "title": title.format_map(fields),
         "article": body.format_map(fields),
         "summary": summary,
-        "images": images,
+        # Their place among the columns.
+        "images": [],
         "captions": [difficulty.captions[kind].format(group=group, value=value) for kind, group, value in captions],
         "alt_texts": [""] * len(captions),
         "gold_images": draft["gold_images"],

@@ -6,6 +6,7 @@ dots. Areas and backgrounds are what a very small vision model learns within min
 """
 
 import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -62,24 +63,29 @@ def describe_meaning(meaning: int) -> tuple[str, str, str]:
     return kind, list(COLOURS)[colour], IMAGE_VALUES[kind][value]
 
 
-def render_images(meanings: np.ndarray, generator: np.random.Generator, *, thin_lines: bool = False) -> np.ndarray:
+def render_images(
+    meanings: Iterable[int], generator: np.random.Generator, *, thin_lines: bool = False
+) -> Iterator[np.ndarray]:
     """Draws one image per meaning id; everything but the meaning (position, phase, brightness, noise) is jittered.
 
+    They are drawn 64 at a time, as they are asked for.
+
     Args:
-        meanings (`np.ndarray`): meaning ids, shape (n,), each in [0, ``MEANINGS``).
+        meanings (`Iterable[int]`): meaning ids, each in [0, ``MEANINGS``).
         generator (`np.random.Generator`): the source of all jitter.
         thin_lines (`bool`, *optional*, defaults to `False`): draw charts as lines about two pixels wide.
 
-    Returns:
-        `np.ndarray`: uint8 images, shape (n, 48, 48, 3).
+    Yields:
+        `np.ndarray`: a uint8 image, shape (48, 48, 3).
+
+    Raises:
+        ValueError: for a meaning id out of range.
     """
-    meanings = np.asarray(meanings)
-    if meanings.size and not (0 <= meanings.min() and meanings.max() < MEANINGS):
-        raise ValueError(f"meanings must lie in [0, {MEANINGS}), got {meanings.min()} to {meanings.max()}.")
-    parts = [
-        _render(meanings[start : start + _PART], generator, thin_lines) for start in range(0, len(meanings), _PART)
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, SIZE, SIZE, 3), dtype=np.uint8)
+    meanings = iter(meanings)
+    while part := list(itertools.islice(meanings, _PART)):
+        if not (0 <= min(part) and max(part) < MEANINGS):
+            raise ValueError(f"meanings must lie in [0, {MEANINGS}), got {min(part)} to {max(part)}.")
+        yield from _render(np.array(part), generator, thin_lines)
 
 
 def _render(meanings: np.ndarray, generator: np.random.Generator, thin_lines: bool) -> np.ndarray:

@@ -5,7 +5,9 @@ more than half of it. n goes from 1 to `MOST_WORDS`; case does not count, and a 
 short to tell.
 """
 
+import itertools
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 FEWEST_WORDS = 4
@@ -37,17 +39,30 @@ def repetition(summary: str) -> Repetition | None:
     if len(words) < FEWEST_WORDS:
         return None
     found = None
+    starts = list(range(len(words)))
     for size in range(1, min(MOST_WORDS, len(words) // FEWEST_REPEATS) + 1):
-        ends: dict[tuple[str, ...], int] = {}
-        counts: dict[tuple[str, ...], int] = {}
-        for start in range(len(words) - size + 1):
-            phrase = tuple(words[start : start + size])
-            # Occurrences must not overlap, or a word could count twice.
-            if start >= ends.get(phrase, 0):
-                counts[phrase] = counts.get(phrase, 0) + 1
-                ends[phrase] = start + size
+        places: dict[tuple[str, ...], list[int]] = {}
+        for start in starts:
+            if start + size <= len(words):
+                places.setdefault(tuple(words[start : start + size]), []).append(start)
+        # A longer phrase begins with one of this size and is there no more often: what is rare now stays rare.
+        places = {phrase: there for phrase, there in places.items() if len(there) >= FEWEST_REPEATS}
+        if not places:
+            break
+        counts = {phrase: _apart(there, size) for phrase, there in places.items()}
         phrase, count = max(counts.items(), key=lambda pair: pair[1])
         share = count * size / len(words)
         if count >= FEWEST_REPEATS and share > (found.share if found else SHARE):
             found = Repetition(" ".join(phrase), share)
+        starts = sorted(itertools.chain.from_iterable(places.values()))
     return found
+
+
+def _apart(starts: Iterable[int], size: int) -> int:
+    """How many of a phrase's occurrences do not overlap, or a word could count twice."""
+    count = end = 0
+    for start in starts:
+        if start >= end:
+            count += 1
+            end = start + size
+    return count

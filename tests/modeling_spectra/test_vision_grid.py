@@ -82,7 +82,7 @@ def test_patches_and_embeddings_are_transformers_own(folders, kind, layer):
     values, mask = pixels(2, 0, 3)
     patches, embeds = model.embed_images(values, mask)
     assert patches.shape[2:] == (model.config.num_patches, model.config.patch_embedding_size)
-    side = round(model.config.num_patches**0.5)
+    side, prefix = round(model.config.num_patches**0.5), tiny_towers()[kind].prefix
     for row, image in mask.nonzero().tolist():
         outputs = own(values[row, image][None], output_hidden_states=True)
         states = outputs.last_hidden_state if kind == "efficientnet" else outputs.hidden_states[layer]
@@ -90,7 +90,7 @@ def test_patches_and_embeddings_are_transformers_own(folders, kind, layer):
             assert states.shape[-2:] == (side, side)
             expected = torch.stack([states[0, :, y, x] for y in range(side) for x in range(side)])
         else:
-            expected = states[0, tiny_towers()[kind].prefix :]
+            expected = states[0, prefix:]
         torch.testing.assert_close(patches[row, image], expected, **EXACT)
         pooled = outputs.pooler_output
         if kind in ("vit", "deit"):

@@ -140,9 +140,8 @@ def train_tokenizer(output: Path, settings: TokenizerSettings = TokenizerSetting
     """
     with _new_folder(output, settings) as folder:
         if folder is not None:
-            articles = generate_articles(
-                settings.articles, seed=settings.seed, split="train", difficulty=settings.difficulty
-            )
+            world = {"seed": settings.seed, "difficulty": settings.difficulty}
+            articles = generate_articles(settings.articles, split="train", with_images=False, **world)
             untrained = Qwen2Tokenizer(
                 unk_token=EOS_TOKEN, eos_token=EOS_TOKEN, pad_token=PAD_TOKEN, extra_special_tokens=[IMAGE_TOKEN]
             )
@@ -150,7 +149,7 @@ def train_tokenizer(output: Path, settings: TokenizerSettings = TokenizerSetting
                 ([text] for article in articles for text in _texts(article)), settings.vocab_size, show_progress=False
             )
             # Goes with every model that is built on it: what it writes must not be taken for more than it is.
-            tokenizer.init_kwargs[CLOSED_WORLD_ENTRY] = {"seed": settings.seed, "difficulty": settings.difficulty}
+            tokenizer.init_kwargs[CLOSED_WORLD_ENTRY] = world
             tokenizer.save_pretrained(folder)
     return output
 

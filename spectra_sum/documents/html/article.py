@@ -69,7 +69,8 @@ class ArticleReader:
         self._cells = False
         # Each paragraph with the id of the caption that it is of, or 0.
         self._paragraphs: list[tuple[str, int]] = []
-        # The captions that an image was given, by their ids.
+        # The texts of the captions that were read, and of those that an image was given, by their ids.
+        self._caption_texts: dict[int, str] = {}
         self._given_captions: dict[int, str] = {}
         # What the reader is within, from the outside to the inside.
         self._captions = [0]
@@ -200,7 +201,9 @@ class ArticleReader:
     def _add_image(self, tag: Tag) -> None:
         sources, self._sources[-1] = self._sources[-1], []
         caption = self._figures[-1]
-        text = self._given_captions.get(id(caption)) or _caption_text(caption)
+        if id(caption) not in self._caption_texts:
+            self._caption_texts[id(caption)] = _caption_text(caption)
+        text = self._caption_texts[id(caption)]
         if text:
             self._given_captions[id(caption)] = text
         elif self._title_captions:
@@ -228,8 +231,12 @@ def _caption_text(caption: Tag | None) -> str:
             length += len(node)
         elif isinstance(node, Tag) and not is_spoken(node):
             # Beside other elements words are apart, as those of a caption and of its credit.
-            around = [] if node.name in _WITHIN_WORDS else [_SPACE]
-            stack += [*around, *reversed(node.contents), *around]
+            if node.name in _WITHIN_WORDS:
+                stack += reversed(node.contents)
+            else:
+                stack.append(_SPACE)
+                stack += reversed(node.contents)
+                stack.append(_SPACE)
         if visited > _MAX_CAPTION_NODES or length > MAX_CAPTION_LENGTH:
             return ""
     return " ".join("".join(texts).split())

@@ -5,7 +5,7 @@ import re
 from bs4 import BeautifulSoup, Tag
 from bs4.element import PageElement
 
-from .tree import TEXT
+from .tree import TEXT, tags
 
 _NAME = re.compile(r"caption", re.IGNORECASE)
 # Around an image and its caption there is no more than this.
@@ -17,7 +17,7 @@ def mark_named_captions(page: BeautifulSoup) -> None:
     Marks elements with "caption" in their `class`, as `<p class="wp-caption-text">`, whose parent holds an image before
     them and no other text.
     """
-    for tag in page.find_all(class_=_NAME):
+    for tag in [tag for tag in tags(page) if _NAME.search(" ".join(tag.get("class", ())))]:
         around = tag.parent
         if tag.name == "figcaption" or around is None or around.name in ("figure", "body", "[document]"):
             continue

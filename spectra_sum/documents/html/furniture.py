@@ -159,7 +159,7 @@ def is_hidden(tag: Tag) -> bool:
 
 def is_spoken(tag: Tag) -> bool:
     """Whether the element's words are for those who hear the page."""
-    classes = tag.get("class", ())
+    classes = tag.attrs.get("class", ())
     return 0 < len(classes) <= _MAX_CLASSES and not _SPOKEN.isdisjoint(classes)
 
 

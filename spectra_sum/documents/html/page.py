@@ -12,7 +12,7 @@ from ..parts import Document, DocumentError, Problem, printable, shortened
 from .article import MAX_HEADLINE_LENGTH, ArticleReader
 from .captions import mark_named_captions
 from .furniture import PageFurniture
-from .tree import NO_TEXT, TEXT, ancestors, contents, outermost, parsed
+from .tree import NO_TEXT, TEXT, ancestors, contents, outermost, parsed, tags
 
 # Pages that hold their images as data: URIs are this large; the rest of a page is rarely a hundredth of it.
 MAX_HTML_BYTES = 64_000_000
@@ -53,13 +53,13 @@ def read_html(path: Path, text: str, *, images_by_name: bool = False) -> Documen
         DocumentError: The page has more than `MAX_TAGS` tags, an endless `<base href>`, or cannot be parsed.
     """
     page = parsed(path, text)
-    base = page.find("base", href=True)
+    base = next((tag for tag in tags(page, "base") if tag.has_attr("href")), None)
     base_address = str(base["href"]).strip() if base else ""
     if len(base_address) > MAX_BASE_LENGTH:
         raise DocumentError(f"{printable(path)}: its <base href> has more than {MAX_BASE_LENGTH:,} characters.")
     files = LinkedFiles(path.parent.resolve(), by_name=images_by_name)
     mark_named_captions(page)
-    around_headline = ancestors(page.find_all("h1"))
+    around_headline = ancestors(tags(page, "h1"))
     for root in _articles(page, around_headline):
         document = Document(path.stem, printable(path), "", "")
         images = LinkedImages(files, data_uris=True)
@@ -92,8 +92,7 @@ def _quoted(lines: list[str]) -> str:
 
 def _articles(page: BeautifulSoup, around_headline: set[int]) -> list[Tag]:
     """What may be the article, the likeliest first; the last is the whole page."""
-    strings = page.find_all(string=lambda string: bool(string.strip()))
-    with_text = ancestors(string for string in strings if type(string) in TEXT)
+    with_text = ancestors(node for node in page.descendants if type(node) in TEXT and node.strip())
     main = next((tag for tag in outermost(page, ("main",)) if id(tag) in with_text), page)
     # An article within another is one of its comments or teasers.
     articles = [tag for tag in outermost(main, ("article",)) if id(tag) in with_text]
@@ -115,8 +114,9 @@ def _count_around(page: BeautifulSoup, article: Tag, left_out: Counter[str]) -> 
 
 
 def _page_title(page: BeautifulSoup) -> str:
-    graph = page.find("meta", property="og:title")
-    texts = [tag.get_text(" ") for tag in (page.find("h1"), page.find("title")) if tag]
+    graph = next((tag for tag in tags(page, "meta") if tag.get("property") == "og:title"), None)
+    found = (next(tags(page, name), None) for name in ("h1", "title"))
+    texts = [tag.get_text(" ") for tag in found if tag]
     texts.append(str(graph.get("content", "")) if graph else "")
     titles = [" ".join(text.split()) for text in texts]
     return next((title for title in titles if 0 < len(title) <= MAX_HEADLINE_LENGTH), "")

@@ -62,17 +62,24 @@ def told(article: dict, kind: str) -> list[str]:
     return [fact["value"] for fact in article["facts"] if fact["kind"] == kind]
 
 
-def coloured(pixels: np.ndarray, colour: str) -> np.ndarray:
-    """Mask of the saturated pixels whose direction in RGB is nearest to this colour's."""
+def nearest_colours(pixels: np.ndarray) -> np.ndarray:
+    """Of each saturated pixel the place of the colour whose direction in RGB is nearest, and -1 of the others."""
     pixels = pixels.astype(float)
     saturated = (pixels.max(-1) - pixels.min(-1) > 0.5 * pixels.max(-1)) & (pixels.max(-1) > 100)
     palette = np.array(list(COLOURS.values()), dtype=float)
     palette /= np.linalg.norm(palette, axis=1, keepdims=True)
-    return saturated & ((pixels @ palette.T).argmax(-1) == list(COLOURS).index(colour))
+    return np.where(saturated, (pixels @ palette.T).argmax(-1), -1)
+
+
+def coloured(pixels: np.ndarray, colour: str) -> np.ndarray:
+    """Mask of the saturated pixels of this colour."""
+    return nearest_colours(pixels) == list(COLOURS).index(colour)
 
 
 def main_colour(pixels: np.ndarray) -> str:
-    return max(COLOURS, key=lambda name: coloured(pixels, name).sum())
+    """The colour of most saturated pixels."""
+    counts = np.bincount(nearest_colours(pixels).ravel() + 1, minlength=len(COLOURS) + 1)[1:]
+    return list(COLOURS)[counts.argmax()]
 
 
 def line_trend(mask: np.ndarray) -> str:
@@ -167,21 +174,25 @@ def test_far_values_stand_before_their_key(worlds):
 
 def test_a_pair_of_trends_is_bound_to_its_groups():
     metric = load_metric("visual_facts")
-    articles = generate_articles(200, seed=1, split="test", difficulty="paired")
+    articles = list(generate_articles(200, seed=1, split="test", difficulty="paired"))
     both = {values: [] for values in itertools.product((True, False), repeat=2)}
+    swapped, half, equal = [], [], []
     for article in articles:
         first, second = told(article, "group")
         assert first != second
         (one, trend), (other, other_trend) = (value.split() for value in told(article, "trend"))
         assert (one, other) == (first, second)
-        swapped = (
+        swapped.append(
             f"The chart shows {first} {other_trend} over the year. The chart shows {second} {trend} over the year."
         )
-        share = metric.compute(predictions=[swapped], references=[article["facts"]])["visual_facts"]["trend"]
-        assert share == (1 if trend == other_trend else 0)
-        half = f"The chart shows {first} {trend} over the year."
-        assert metric.compute(predictions=[half], references=[article["facts"]])["visual_facts"]["trend"] == 0.5
+        half.append(f"The chart shows {first} {trend} over the year.")
+        equal.append(trend == other_trend)
         both[(trend == other_trend, trend in ("rising", "falling"))].append(article["id"])
+    facts = [article["facts"] for article in articles]
+    for summaries, expected in ((swapped, list(map(float, equal))), (half, [0.5] * len(articles))):
+        result = metric.compute(predictions=summaries, references=facts, per_example=True)
+        assert result["per_example"]["visual_facts_trend"] == expected
+        assert result["visual_facts"]["trend"] == sum(expected) / len(expected)
     assert all(both.values())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory, articles: Dataset) -> dict
     return {"tokenizer": tokenizer, "siglip": siglip, "text": text}
 
 
+def words_of(rows: Iterable[dict]) -> set[str]:
+    """The words of articles and summaries, each once."""
+    texts = (row["article"] + " " + " ".join(row["summary"]) for row in rows)
+    return {word for text in texts for word in text.replace(".", " ").split()}
+
+
 def test_one_tokenizer_for_all_folders(folders, articles):
     texts = [PLAIN_PROMPT.format(title=row["title"], body=row["article"]) for row in articles] + [
         "Ünïcode 日本 1,234\n\nx <image>"
@@ -75,9 +82,8 @@ def test_one_tokenizer_for_all_folders(folders, articles):
 
 def test_each_word_of_the_closed_world_is_one_token(tmp_path, articles):
     tokenizer = AutoTokenizer.from_pretrained(train_tokenizer(tmp_path / "tokenizer"))
-    for row in articles:
-        for word in (row["article"] + " " + " ".join(row["summary"])).replace(".", " ").split():
-            assert len(tokenizer(" " + word)["input_ids"]) == 1, word
+    for word in words_of(articles):
+        assert len(tokenizer(" " + word)["input_ids"]) == 1, word
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
@@ -102,11 +108,11 @@ def test_a_model_with_this_tokenizer_is_known_as_one_of_the_closed_world(tmp_pat
 def test_words_and_sentences_of_every_difficulty_fit(tmp_path, difficulty):
     settings = TokenizerSettings(difficulty=difficulty)
     tokenizer = AutoTokenizer.from_pretrained(train_tokenizer(tmp_path / "tokenizer", settings))
-    for row in generate_articles(50, seed=0, split="validation", difficulty=difficulty):
-        for word in (row["article"] + " " + " ".join(row["summary"])).replace(".", " ").split():
-            assert len(tokenizer(" " + word)["input_ids"]) == 1, word
-        for sentence in row["summary"]:
-            assert len(tokenizer(sentence)["input_ids"]) <= SiglipSettings().text_length
+    rows = list(generate_articles(50, seed=0, split="validation", difficulty=difficulty))
+    for word in words_of(rows):
+        assert len(tokenizer(" " + word)["input_ids"]) == 1, word
+    for sentence in {sentence for row in rows for sentence in row["summary"]}:
+        assert len(tokenizer(sentence)["input_ids"]) <= SiglipSettings().text_length
 
 
 def test_the_siglip_learns_the_pairs_of_its_difficulty(tmp_path, folders, monkeypatch):
