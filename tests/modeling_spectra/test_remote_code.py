@@ -18,8 +18,6 @@ from tests.bare_process import WITHOUT_THE_PROJECT
 from tests.tiny import SENTENCES, picture, save_text_folder, save_vision_folder
 from tests.tiny_instructblip import save_instructblip_folder
 
-pytestmark = pytest.mark.usefixtures("preloaded_python")
-
 PACKAGE = Path(modeling_spectra.__file__).parent
 VARIANTS = {
     "dvp": ("siglip", "qwen2", {"fusion": "dvp", "dvp_num_layers": 3, "gate_layers": [1, 3], "num_latents": 2}),
