@@ -186,9 +186,12 @@ class SpectraSumForConditionalGeneration(
 
     def train(self, mode: bool = True) -> "SpectraSumForConditionalGeneration":
         """As in every module, but a frozen tower or sampler stays in evaluation mode: batch norms would take the statistics of
-        the batches over, and dropout would blur features that nobody trains.
+        the batches over, and dropout would blur features that nobody trains. In a tower that is trained the batch norms do.
         """
         super().train(mode)
+        for module in self.vision_tower.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         for tower in (self.vision_tower, self.embedding_tower, self.visual_path.sampler):
             if tower is not None and not any(parameter.requires_grad for parameter in tower.parameters()):
                 tower.eval()

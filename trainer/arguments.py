@@ -153,10 +153,22 @@ class SpectraTrainingArguments(TrainingArguments):
             visual path.
         gate_learning_rate_factor (`float`, *optional*, defaults to `10.0`): Factor on the visual path's rate for the
             gates' α.
+        train_vision_tower (`str`, *optional*, defaults to `"none"`): What of the vision tower learns beside the visual path
+            (§10), of that what can: what lies behind the hidden states that are read stays still. `"none"` freezes it.
+            `"last-N"`, as `last-2`, trains its last N layers that are read (ConvNeXt's and ResNet's stages, EfficientNet's
+            blocks) and what stands behind them: norm and pooling head only where the sampler reads their output
+            (`add_pooled_embedding`). `"all"` trains all of it, `"lora"` LoRA adapters on the linear layers of its attention
+            and MLPs, with the `lora_` numbers and with or without `use_peft` of the language model. Statistics of batch
+            norms stay as they are. Where `align_weight` or `distill_weight` is on, image embeddings come from a frozen copy,
+            the model's `embedding_tower`, that is saved with it: the teacher's labels stay those of the tower as it was. With
+            that copy `cache: embeddings` can be used; other caches are refused. With `use_peft` the adapter holds the
+            whole trained tower, or its LoRA.
+        vision_tower_learning_rate_factor (`float`, *optional*, defaults to `0.1`): Factor on `learning_rate` for the vision
+            tower; above 0.
         train (`str`, *optional*, defaults to `"visual_path"`): `"guidance"` trains of the visual path the guidance between
             images and the projection of the latents alone, as SAM does (§9), and nothing beside it.
-        freeze_language_model (`bool`, *optional*, defaults to `True`): Train the visual path alone; with `use_peft`
-            LoRA adapters are trained beside it, with false the whole language model.
+        freeze_language_model (`bool`, *optional*, defaults to `True`): Leave the language model as it is; with
+            `use_peft` LoRA adapters are trained beside it, with false the whole language model.
         predict_with_generate (`bool`, *optional*, defaults to `True`): Evaluation also writes summaries, selects images
             and reports ROUGE, image precision and, where the data has facts, their accuracy.
         generation_max_new_tokens (`int`, *optional*, defaults to `128`): Most tokens of a summary written in evaluation.
@@ -174,6 +186,8 @@ class SpectraTrainingArguments(TrainingArguments):
 
     visual_path_learning_rate_factor: float = 1.0
     gate_learning_rate_factor: float = 10.0
+    train_vision_tower: str = "none"
+    vision_tower_learning_rate_factor: float = 0.1
     train: str = field(default="visual_path", metadata={"choices": list(TRAINED_PARTS)})
     freeze_language_model: bool = True
     predict_with_generate: bool = True

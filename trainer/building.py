@@ -12,6 +12,7 @@ from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel, get_peft_model
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoModel, AutoTokenizer, TrainerCallback, set_seed
 from transformers.utils import logging
 from trl import ModelConfig
@@ -46,7 +47,8 @@ from trainer.objectives.default_teacher import check_default_teacher, load_defau
 from trainer.objectives.dpp_teacher import DPPTeacher, SummaryTeacher, process_numbers
 from trainer.quantization import quantize_language_model
 from trainer.spectra_trainer import SpectraTrainer
-from trainer.trainable import lora_config, set_guidance_trainable, set_trainable
+from trainer.trainable import lora_config, set_guidance_trainable, set_trainable, uses_lora
+from trainer.vision_tower import hold_embeddings_apart, lora_pattern
 
 logger = logging.get_logger(__name__)
 
@@ -262,7 +264,7 @@ def make_trainable(
     *,
     keep_base: bool = True,
 ) -> SpectraSumForConditionalGeneration | PeftModel:
-    """The model with its trained part unfrozen, under LoRA with `use_peft`.
+    """The model with its trained part unfrozen, under LoRA where language model or vision tower has adapters.
 
     Args:
         model, processor: As [`build_model`] returns them.
@@ -270,15 +272,19 @@ def make_trainable(
         keep_base (`bool`, *optional*, defaults to `True`): Save the base that an adapter needs into the output folder;
             a model that will not be saved itself can go without.
     """
+    tower = args.train_vision_tower
     if args.train == "guidance":
         set_guidance_trainable(model)
     else:
-        set_trainable(model, train_language_model=not args.freeze_language_model)
+        if tower != "none":
+            hold_embeddings_apart(model)
+        set_trainable(model, train_language_model=not args.freeze_language_model, train_vision_tower=tower)
     if not data_args.use_images:
         # Nothing would train it, and DDP would wait for its gradients.
         model.visual_path.requires_grad_(False)
-    if not model_args.use_peft:
+    if not uses_lora(args, model_args):
         return model
+    tower_layers = lora_pattern(model) if tower == "lora" else None
     if keep_base:
         # The adapter names its base, which must be a whole SPeCTrA-Sum model: PEFT saves only what it trains.
         base = Path(args.output_dir).resolve() / "base"
@@ -292,13 +298,19 @@ def make_trainable(
         model.name_or_path = str(base)
     if model_args.load_in_4bit:
         quantize_language_model(model, model_args, args.device, torch.bfloat16 if args.bf16 else None)
-    trainable = {name for name, value in model.visual_path.named_parameters() if value.requires_grad}
-    model = get_peft_model(model, lora_config(model_args, train_visual_path=data_args.use_images))
-    if not data_args.use_images:
-        return model
-    for name, value in model.get_base_model().visual_path.modules_to_save["default"].named_parameters():
-        value.requires_grad_(name in trainable)
+    saved_whole = ["visual_path"] if data_args.use_images else []
+    saved_whole += ["vision_tower"] if tower not in ("none", "lora") else []
+    trained = {part: _trained_names(getattr(model, part)) for part in saved_whole}
+    model = get_peft_model(model, lora_config(model_args, saved_whole=saved_whole, tower_layers=tower_layers))
+    for part, names in trained.items():
+        # PEFT trains what it saves whole as a whole, too.
+        for name, value in getattr(model.get_base_model(), part).modules_to_save["default"].named_parameters():
+            value.requires_grad_(name in names)
     return model
+
+
+def _trained_names(part: nn.Module) -> set[str]:
+    return {name for name, value in part.named_parameters() if value.requires_grad}
 
 
 def build_trainer(

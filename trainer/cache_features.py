@@ -28,6 +28,7 @@ from trainer.command_line.parsing import check_cache_arguments, parse_arguments
 from trainer.command_line.user_errors import run
 from trainer.train import load_run_records
 from trainer.trainable import set_trainable
+from trainer.vision_tower import hold_embeddings_apart
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Again, as in training: a new model must not depend on whether its backbones were there.
     set_seed(args.seed)
     model, processor = build_model(data_args, architecture, args, model_args, backbones)
+    if args.train_vision_tower != "none":
+        hold_embeddings_apart(model)
     set_trainable(model, train_language_model=False)
     dual_encoder = find_dual_encoder(data_args, model.config, backbones)
     cached_features(data_args, args, model, processor, records, dual_encoder, checksum=True)

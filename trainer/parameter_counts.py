@@ -20,8 +20,8 @@ def count_parameters(model: nn.Module) -> dict[str, dict[str, int]]:
 
     Returns:
         {part: {precision: count, "trained": count}} in the model's order; precisions are "4-bit" and names of dtypes, without
-        zeros. A 4-bit parameter counts as the many that it stands for. The copy of the visual path that PEFT keeps beside
-        the trained one is a part of its own.
+        zeros. A 4-bit parameter counts as the many that it stands for. The copies of visual path and vision tower that
+        PEFT keeps beside the trained ones are parts of their own.
     """
     counts: dict[str, dict[str, int]] = {}
     for name, parameter in model.named_parameters():
@@ -58,7 +58,7 @@ def _part(name: str) -> str:
     if ".lora_" in name:
         return "LoRA adapters"
     if "original_module." in name:
-        return "visual path before training"
+        return f"{name.partition('.')[0].replace('_', ' ')} before training"
     if GATE_PARAMETER.search(name):
         return "gates"
     first, _, rest = name.partition(".")

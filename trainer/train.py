@@ -34,6 +34,7 @@ from trainer.command_line.user_errors import run
 from trainer.data import article_count, first_articles, fit_to_length, is_empty, load_records
 from trainer.parameter_counts import count_parameters, parameter_table
 from trainer.spectra_trainer import SpectraTrainer
+from trainer.trainable import uses_lora
 
 METRICS = "metrics.json"
 
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> SpectraTrainer:
     data_args, architecture, args, model_args = parse_arguments(argv)
     checkpoint = checkpoint_to_resume(args)
     if args.push_to_hub and PartialState().is_main_process:
-        check_push(args, model_args.use_peft)
+        check_push(args, uses_lora(args, model_args))
     records = load_run_records(data_args, args)
     trainer = build_trainer(data_args, architecture, args, model_args, records)
     records = records_in_use(trainer, records, data_args)

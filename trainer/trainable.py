@@ -1,7 +1,7 @@
 """What is trained: one decision, made in one place, and the learning rate of each part."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from peft import LoraConfig
@@ -11,19 +11,32 @@ from trl import ModelConfig
 from modeling_spectra import SpectraSumForConditionalGeneration
 from spectra_sum.errors import SpectraSumError
 from trainer.arguments import SpectraTrainingArguments
+from trainer.vision_tower import set_tower_trainable
 
 LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # The gates' parameters are called alpha; "gate" would also match the language model's gate_proj.
 GATE_PARAMETER = re.compile(r"visual_path\..*\.alpha$")
+# Wrappers may stand in front of a part's name.
+PART = re.compile(r"(?:^|\.)(vision_tower|visual_path)\.")
 
 
-def set_trainable(model: SpectraSumForConditionalGeneration, *, train_language_model: bool) -> None:
-    """Freeze the towers, train the whole visual path, and the language model if wanted.
+def uses_lora(args: SpectraTrainingArguments, model_args: ModelConfig) -> bool:
+    """Whether PEFT trains and saves the model: LoRA adapters on the language model, the vision tower or both."""
+    return model_args.use_peft or args.train_vision_tower == "lora"
+
+
+def set_trainable(
+    model: SpectraSumForConditionalGeneration, *, train_language_model: bool, train_vision_tower: str = "none"
+) -> None:
+    """Train the whole visual path, and of language model and vision tower what is wanted; freeze the rest.
 
     Losses and variants decide what gets a gradient: alignment head and relevance predictor stay still without L_align
     and L_distill.
+
+    Raises:
+        SpectraSumError: `train_vision_tower` does not fit the tower; see [`set_tower_trainable`].
     """
-    model.vision_tower.requires_grad_(False)
+    set_tower_trainable(model, train_vision_tower)
     if model.embedding_tower is not None:
         model.embedding_tower.requires_grad_(False)
     model.language_model.requires_grad_(train_language_model)
@@ -53,34 +66,40 @@ def set_guidance_trainable(model: SpectraSumForConditionalGeneration) -> None:
             part.requires_grad_(True)
 
 
-def lora_config(model_args: ModelConfig, *, train_visual_path: bool = True) -> LoraConfig:
-    """LoRA on the language model alone; the visual path is trained and saved whole, or not at all.
+def lora_config(
+    model_args: ModelConfig, *, saved_whole: Sequence[str] = ("visual_path",), tower_layers: str | None = None
+) -> LoraConfig:
+    """LoRA on the language model with `use_peft`, and on the vision tower; what else is trained is saved whole.
 
     PEFT matches plain names by suffix and would adapt the vision tower and the cross-attention too; hence the regex.
 
     Args:
         model_args (`ModelConfig`): `lora_r`, `lora_alpha`, `lora_dropout`, and `lora_target_modules` (names of linear
             layers inside the language model; all of its decoder's by default).
-        train_visual_path (`bool`, *optional*, defaults to `True`): False leaves it to the base.
+        saved_whole (`Sequence[str]`, *optional*, defaults to `("visual_path",)`): Parts of the model that are trained and
+            saved as they are; the others are left to the base.
+        tower_layers (`str`, *optional*): Regular expression of the vision tower's layers, see [`lora_pattern`].
     """
     layers = model_args.lora_target_modules or LORA_LAYERS
     # TRL makes a list of one name that name.
     names = "|".join(map(re.escape, [layers] if isinstance(layers, str) else layers))
+    targets = [rf"language_model\..*\.({names})"] if model_args.use_peft else []
+    targets += [tower_layers] if tower_layers else []
     return LoraConfig(
         r=model_args.lora_r,
         lora_alpha=model_args.lora_alpha,
         lora_dropout=model_args.lora_dropout,
         use_rslora=model_args.use_rslora,
         use_dora=model_args.use_dora,
-        target_modules=rf"language_model\..*\.({names})",
-        modules_to_save=["visual_path"] if train_visual_path else None,
+        target_modules="|".join(targets),
+        modules_to_save=list(saved_whole) or None,
     )
 
 
 def parameter_groups(
     model: nn.Module, decay_names: Iterable[str], args: SpectraTrainingArguments
 ) -> list[dict[str, object]]:
-    """Optimizer groups with their learning rates: language model, visual path, gates.
+    """Optimizer groups with their learning rates: language model, vision tower, visual path, gates.
 
     Args:
         model (`nn.Module`): The model, with or without PEFT.
@@ -90,6 +109,7 @@ def parameter_groups(
     visual_rate = args.learning_rate * args.visual_path_learning_rate_factor
     rates = {
         "language_model": args.learning_rate,
+        "vision_tower": args.learning_rate * args.vision_tower_learning_rate_factor,
         "visual_path": visual_rate,
         "gates": visual_rate * args.gate_learning_rate_factor,
     }
@@ -98,9 +118,8 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        part = (
-            "gates" if GATE_PARAMETER.search(name) else "visual_path" if "visual_path." in name else "language_model"
-        )
+        found = PART.search(name)
+        part = "gates" if GATE_PARAMETER.search(name) else found[1] if found else "language_model"
         groups.setdefault((part, part != "gates" and name in decay_names), []).append(parameter)
     return [
         {"params": parameters, "lr": rates[part], "weight_decay": args.weight_decay if decays else 0.0, "part": part}

@@ -109,6 +109,12 @@ def _training_rows(facts: RunFacts, config: Mapping[str, Any]) -> list[tuple[str
         ("learning rate", training.get("learning_rate")),
         ("learning rate, factor of the visual path", training.get("visual_path_learning_rate_factor")),
         ("learning rate, further factor of the gates", training.get("gate_learning_rate_factor")),
+        (
+            "learning rate, factor of the vision tower",
+            None
+            if training.get("train_vision_tower", "none") == "none"
+            else training.get("vision_tower_learning_rate_factor"),
+        ),
         ("schedule", training.get("lr_scheduler_type")),
         ("warm-up (steps, or share of them below 1)", training.get("warmup_steps")),
         ("weight decay", training.get("weight_decay")),
@@ -137,14 +143,23 @@ def _losses(config: Mapping[str, Any]) -> str | None:
 
 
 def _trained(training: Mapping[str, Any], model: Mapping[str, Any], facts: RunFacts) -> str:
+    tower, trains_text = training.get("train_vision_tower", "none"), training.get("freeze_language_model") is False
+    parts = ["visual path"]
+    parts += [f"vision tower ({tower})"] if tower not in ("none", "lora") else []
+    parts += ["language model"] if trains_text else []
+    trained = " and ".join(parts)
+    adapted = []
     if model.get("use_peft"):
+        adapted.append(f"the frozen language model{' in 4-bit NF4' if model.get('load_in_4bit') else ''}")
+    adapted += ["the frozen vision tower"] if tower == "lora" else []
+    if adapted:
         lora = facts.adapter or {"r": model.get("lora_r"), "lora_alpha": model.get("lora_alpha")}
         shown = ", ".join(f"{key.removeprefix('lora_')} {lora[key]}" for key in ("r", "lora_alpha") if lora.get(key))
-        base = "frozen language model in 4-bit NF4" if model.get("load_in_4bit") else "frozen language model"
-        return f"visual path, and LoRA adapters on the {base} ({shown})"
-    if training.get("freeze_language_model") is False:
-        return "visual path and language model; the vision tower is frozen"
-    return "visual path; language model and vision tower are frozen"
+        return f"{trained}, and LoRA adapters on {' and '.join(adapted)} ({shown})"
+    frozen = ([] if trains_text else ["language model"]) + (["vision tower"] if tower == "none" else [])
+    if len(frozen) == 1:
+        return f"{trained}; the {frozen[0]} is frozen"
+    return f"{trained}; {' and '.join(frozen)} are frozen" if frozen else trained
 
 
 def _steps(facts: RunFacts) -> str | None:

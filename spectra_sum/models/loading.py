@@ -129,9 +129,10 @@ def load_model(name: str, *, merge: bool = True, quantize: str | None = None) ->
                 model = model.merge_and_unload()
             elif merge:
                 model = base_model
-                if hasattr(model.visual_path, "modules_to_save"):
-                    # The trained copy alone: PEFT also holds the one that it replaces.
-                    model.visual_path = model.visual_path.modules_to_save["default"]
+                for part in ("visual_path", "vision_tower"):
+                    if hasattr(getattr(model, part), "modules_to_save"):
+                        # The trained copy alone: PEFT also holds the one that it replaces.
+                        setattr(model, part, getattr(model, part).modules_to_save["default"])
         if in_4bit:
             _finish_quantization(base_model, quantize)
     except ModelError:

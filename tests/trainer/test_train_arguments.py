@@ -31,6 +31,7 @@ DEPTHS = {
     "smollm2_lora": 30,
     "openstax_pictures": 30,
     "openstax_smollm2": 30,
+    "adapter_openstax": 30,
     "llava_onevision_0_5b": 24,
     "llava_onevision_7b_qlora": 28,
 }
@@ -64,7 +65,9 @@ def test_config_opens_with_its_launch_line_and_parses(path, monkeypatch):
             "qformer_config": InstructBlipQFormerConfig(),
         }
     config = SpectraSumConfig(text_config={"model_type": "qwen2", **text}, **fields)
-    assert config.fusion == "concat" or config.gate_layers == fields["gate_layers"]
+    # An adapter stands in every layer where none are named.
+    every = list(range(1, DEPTHS[path.stem] + 1))
+    assert config.fusion == "concat" or config.gate_layers == fields.get("gate_layers", every)
     assert config.guidance_span == tuple(fields.get("guidance_layers") or [config.sampler_layers] * 2)
 
 

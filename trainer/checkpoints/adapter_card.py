@@ -160,6 +160,9 @@ def adapter_facts(settings: Mapping[str, Any], run: AdapterRun) -> list[list[str
         "optimizer steps": f"{run.steps:,}",
         "epochs": f"{epochs[-1]:.3g}" if epochs else None,
         "learning rate": training.get("learning_rate"),
+        "trained of the vision tower": None
+        if training.get("train_vision_tower", "none") == "none"
+        else training["train_vision_tower"],
         "optimizer": training.get("optim"),
         "articles per batch and process": training.get("per_device_train_batch_size"),
         "batches per optimizer step": training.get("gradient_accumulation_steps"),

@@ -37,6 +37,8 @@ DEFINING = (
     "seed",
     "visual_path_learning_rate_factor",
     "gate_learning_rate_factor",
+    "train_vision_tower",
+    "vision_tower_learning_rate_factor",
     "freeze_language_model",
     "generation_max_new_tokens",
     "generation_num_beams",

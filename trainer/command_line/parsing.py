@@ -26,6 +26,7 @@ from trainer.command_line.parser import TrainingParser
 from trainer.data import CLOSED_WORLD
 from trainer.objectives.default_teacher import check_default_teacher
 from trainer.quantization import check_quantization_arguments
+from trainer.vision_tower import check_vision_tower
 
 # Of TRL's ModelConfig: 4 bits are NF4, 8 bits are not supported, and what LoRA adapts and saves is decided here.
 UNUSED_MODEL_ARGUMENTS = (
@@ -138,6 +139,7 @@ def parse_arguments(
     check_teacher_arguments(data_args, architecture, model_args)
     check_cache_arguments(data_args)
     check_extract_arguments(data_args)
+    check_vision_tower(data_args, args, model_args)
     if model_args.model_name_or_path and (data_args.text_backbone or data_args.closed_world_backbones):
         raise SpectraSumError(
             "pass either model_name_or_path (a SPeCTrA-Sum model) or backbones, not both; only vision_backbone may go "

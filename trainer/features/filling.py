@@ -66,27 +66,32 @@ def prepare_features(
     Args:
         data_args (`DataArguments`): `cache`, `cache_dir` and `teacher`.
         args (`SpectraTrainingArguments`): Device, precision, batch size and workers.
-        model, processor: The model without PEFT; its towers must be frozen.
+        model, processor: The model without PEFT; the towers that the features come from must be frozen.
         records (`DatasetDict`): The articles, by split.
         dual_encoder (`str`, *optional*): As `find_dual_encoder` gives it; None when no loss needs a teacher.
         build_teacher (`Callable`): Loads the teacher; called only if something is missing.
         checksum (`bool`, *optional*, defaults to `False`): See [`fill`].
 
     Raises:
-        ValueError: A tower is trained, the disk is too small, an image cannot be read, or two articles have one id.
+        ValueError: A tower that they come from is trained, the disk is too small, an image cannot be read, or two articles
+            have one id.
     """
-    towers = [tower for tower in (model.vision_tower, model.embedding_tower) if tower is not None]
-    if any(parameter.requires_grad for tower in towers for parameter in tower.parameters()):
-        raise SpectraSumError(
-            f"cache {data_args.cache!r}: the vision tower is trained, so that its features change; freeze it or set cache "
-            "to none."
-        )
     patches = data_args.cache == "patches"
+    # An embedding tower gives the embeddings, and the vision tower may then learn.
+    reads_vision_tower = patches or model.embedding_tower is None
+    towers = [model.vision_tower] if reads_vision_tower else []
+    towers += [] if model.embedding_tower is None else [model.embedding_tower]
+    trained = any(parameter.requires_grad for tower in towers for parameter in tower.parameters())
+    if trained or (reads_vision_tower and args.train_vision_tower != "none"):
+        raise SpectraSumError(
+            f"cache {data_args.cache!r}: the vision tower is trained (train_vision_tower {args.train_vision_tower}), so that "
+            "its features change; freeze it or set cache to none."
+        )
     autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     config, dtype = model.config, model.vision_tower.dtype
     patch_bytes = config.num_patches * config.tower_grid.width * dtype.itemsize if patches else 0
     embedding_bytes = config.image_embedding_size * torch.float32.itemsize
-    images = describe_towers(model, processor, autocast)
+    images = describe_towers(model, processor, autocast, embeddings_alone=args.train_vision_tower != "none")
     own_images = dual_encoder is not None and data_args.teacher == DEFAULT_DUAL_ENCODER
     labels, sentence_bytes = None, 0
     if own_images:

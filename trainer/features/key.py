@@ -50,11 +50,22 @@ def describe_dataset(data_args: DataArguments, records: Dataset) -> dict[str, An
 
 
 def describe_towers(
-    model: SpectraSumForConditionalGeneration, processor: SpectraSumProcessor, autocast: torch.dtype | None
+    model: SpectraSumForConditionalGeneration,
+    processor: SpectraSumProcessor,
+    autocast: torch.dtype | None,
+    *,
+    embeddings_alone: bool = False,
 ) -> dict[str, Any]:
-    """What image embeddings and patches depend on: the frozen weights themselves, wherever they came from, and the pixels."""
+    """What image embeddings and patches depend on: the frozen weights themselves, wherever they came from, and the pixels.
+
+    Args:
+        model, processor: The model without PEFT.
+        autocast (`torch.dtype`, *optional*): Of the training's mixed precision.
+        embeddings_alone (`bool`, *optional*, defaults to `False`): Leave the vision tower out, which is trained beside an
+            embedding tower.
+    """
     config = model.config
-    towers = {"vision": (model.vision_tower, config.vision_config)}
+    towers = {} if embeddings_alone else {"vision": (model.vision_tower, config.vision_config)}
     if model.embedding_tower is not None:
         towers["embedding"] = (model.embedding_tower, config.embedding_vision_config)
     image_processor = {

@@ -18,6 +18,7 @@ from trainer.objectives.negative_queue import NegativeQueue
 from trainer.parameter_counts import count_parameters
 from trainer.search.space import SearchSpace
 from trainer.spectra_trainer import SpectraTrainer
+from trainer.trainable import uses_lora
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial, Trial
@@ -27,6 +28,7 @@ OPTIMISATION_ARGUMENTS = (
     "learning_rate",
     "visual_path_learning_rate_factor",
     "gate_learning_rate_factor",
+    "vision_tower_learning_rate_factor",
     "weight_decay",
     "warmup_steps",
     "max_grad_norm",
@@ -65,7 +67,7 @@ def check_searchable(
             raise SpectraSumError(
                 f"search: {name} is shared by all trials; set it in the config, one study for each value."
             )
-        if name in LORA_ARGUMENTS and not model_args.use_peft:
+        if name in LORA_ARGUMENTS and not uses_lora(args, model_args):
             raise SpectraSumError(f"search: {name} needs use_peft: true in the config.")
         if name not in (*fields, *LORA_ARGUMENTS, *OPTIMISATION_ARGUMENTS):
             raise SpectraSumError(

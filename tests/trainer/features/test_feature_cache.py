@@ -157,7 +157,7 @@ def test_what_cannot_be_cached_is_refused(argv, message, tmp_path):
 
 
 def test_a_trained_tower_is_refused(make_trainer, monkeypatch):
-    def train_all(model, train_language_model):
+    def train_all(model, **kwargs):
         model.requires_grad_(True)
 
     monkeypatch.setattr(trainer.building, "set_trainable", train_all)
