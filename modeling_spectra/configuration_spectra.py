@@ -43,7 +43,7 @@ class SpectraSumConfig(DerivedSizesMixin, PreTrainedConfig):
 
     Args:
         vision_config (`dict` or `PreTrainedConfig`, *optional*, defaults to a SigLIP vision tower):
-            The frozen vision tower: of SigLIP or CLIP (`siglip_vision_model`, `clip_vision_model`), or `vit`, `deit`, `dinov2`,
+            The vision tower: of SigLIP or CLIP (`siglip_vision_model`, `clip_vision_model`), or `vit`, `deit`, `dinov2`,
             `dinov2_with_registers`, `convnext`, `convnextv2`, `resnet` or `efficientnet`. Its patches are the grid, row by
             row, without class and register tokens; those of InstructBLIP's (`instructblip_vision_model`) are its last hidden
             state after the norm, the class token first, as its Q-Former reads it. With `fusion="concat"` it may lack SigLIP's

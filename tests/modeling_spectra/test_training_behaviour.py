@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from modeling_spectra import SpectraSumForConditionalGeneration
 from modeling_spectra.modeling_spectra import SpectraSumPreTrainedModel
 from tests.double_precision import EXACT
+from tests.modeling_spectra.fusion_cases import CASES, case_model
 from tests.tiny import SPREAD, VOCABULARY, pixels, tiny_model, tokens
 
 LORA = LoraConfig(
@@ -446,7 +447,7 @@ def test_a_training_step_under_autocast(fusion):
 
 def test_declared_flags_are_true():
     model = tiny_model("dvp")
-    models = [*map(tiny_model, FUSIONS), tiny_model("sampler", sampler_type="qformer")]
+    models = [case_model(case) for case in CASES]
     classes = {type(module).__name__ for each in models for module in each.modules()}
     assert set(SpectraSumPreTrainedModel._no_split_modules) <= classes
     assert {"Qwen2DecoderLayer", "SiglipEncoderLayer"} <= set(model._no_split_modules)
