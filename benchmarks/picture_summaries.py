@@ -4,10 +4,11 @@ What do pictures add to a summary? ROUGE of test sections with the right picture
     python benchmarks/picture_summaries.py --data $SPECTRA_DATA/msmo_openstax --gates runs/pictures/sampler-0 \\
         --output runs/picture_summaries --result benchmarks/results/picture_summaries.json
 
-Each training is `trainer/configs/openstax_pictures_summaries.yaml` from gates that `real_pictures.py` has trained: an
-extract of the section and its first figure are read, by pixels alone. The other picture is the first figure of another
-section of the same book. ROUGE stands with 95 % bootstrap intervals, differences are paired by section. What is finished
-stays in the output folder: interrupt it, and the same command goes on.
+Each training is `trainer/configs/openstax_pictures_summaries.yaml` from gates that `real_pictures.py` has trained, or, with
+`--towers none last-2` in the place of `--gates`, `trainer/configs/adapter_openstax.yaml` with the vision tower frozen and
+trained: an extract of the section and its first figure are read, by pixels alone. The other picture is the first figure of
+another section of the same book. ROUGE stands with 95 % bootstrap intervals, differences are paired by section. What is
+finished stays in the output folder: interrupt it, and the same command goes on.
 """
 
 import argparse
@@ -49,7 +50,8 @@ from spectra_sum.summaries.summarizer import Summarizer
 from trainer.dual_encoder.figures import Figure, read_figures
 from trainer.train import main as train
 
-CONFIG = Path(__file__).resolve().parents[1] / "trainer" / "configs" / "openstax_pictures_summaries.yaml"
+CONFIGS = Path(__file__).resolve().parents[1] / "trainer" / "configs"
+GATES_CONFIG, TOWERS_CONFIG = CONFIGS / "openstax_pictures_summaries.yaml", CONFIGS / "adapter_openstax.yaml"
 RIGHT, OTHER, NONE = "right picture", "another picture", "no picture"
 # As a model that was not trained to its end: with penalties on repetition.
 OPTIONS = SummaryOptions(
@@ -80,12 +82,19 @@ def with_pictures(records: datasets.Dataset, figures: Sequence[Figure], seed: in
     return found
 
 
-def train_from(gates: Path, options: argparse.Namespace) -> Path:
+def trainings(options: argparse.Namespace) -> dict[str, list[str]]:
+    """{name of a run: what it changes in the config}."""
+    if options.gates:
+        return {gates.name: ["--model_name_or_path", str(gates)] for gates in options.gates}
+    # Of the text of captions the documents that are measured have none.
+    return {f"tower {mode}": ["--train_vision_tower", mode, "--captions", "none"] for mode in options.towers}
+
+
+def train_run(name: str, changes: Sequence[str], options: argparse.Namespace) -> Path:
     """A finished training; one that was interrupted goes on."""
-    run = options.output / gates.name
+    run = options.output / name.replace(" ", "-")
     if not (run / "model.safetensors").is_file():
-        argv = ["--config", str(options.config), "--dataset", options.data, "--model_name_or_path", str(gates)]
-        argv += ["--output_dir", str(run)]
+        argv = ["--config", str(options.config), "--dataset", options.data, "--output_dir", str(run), *changes]
         if options.max_steps:
             argv += ["--max_steps", str(options.max_steps)]
         if any(run.glob("checkpoint-*")):
@@ -127,7 +136,11 @@ def render(result: Mapping[str, Any]) -> str:
     parts = []
     for name, run in result["runs"].items():
         head, *tables = render_systems(run, "The first")
-        parts += [f"Gates of {name}, {run['steps']} steps more. {head}", *tables]
+        of_tower = name.startswith("tower ")
+        begins = (
+            f"Vision {name}, {run['steps']} steps." if of_tower else f"Gates of {name}, {run['steps']} steps more."
+        )
+        parts += [f"{begins} {head}", *tables]
     parts.append(f"{hardware['processor']}, {hardware['cores']} cores; {shown}; commit {result['commit']}")
     return "\n\n".join(parts)
 
@@ -136,16 +149,20 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(prog="picture_summaries.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("--data", required=True, help="the folder msmo_openstax")
-    parser.add_argument(
-        "--gates", type=Path, nargs="+", required=True, metavar="RUN", help="finished runs of real_pictures.py"
+    trained = parser.add_mutually_exclusive_group(required=True)
+    trained.add_argument("--gates", type=Path, nargs="+", metavar="RUN", help="finished runs of real_pictures.py")
+    trained.add_argument(
+        "--towers", nargs="+", metavar="MODE", help="adapters with these train_vision_tower: none last-2"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of runs and finished summaries")
-    parser.add_argument("--config", type=Path, default=CONFIG, help="of the trainings")
+    parser.add_argument("--config", type=Path, help="of the trainings (default: of gates or of adapters)")
     parser.add_argument("--max-steps", type=int, help="of a training (default: the config's)")
     parser.add_argument("--batch-size", type=int, default=8, help="documents at once (default: 8)")
     parser.add_argument("--limit", type=int, help="only the first sections (default: all)")
     parser.add_argument("--result", type=Path, help="write the result as JSON")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.config = options.config or (GATES_CONFIG if options.gates else TOWERS_CONFIG)
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -158,8 +175,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoder = KeptEmbeddings(load_text_encoder())
     words = yaml.safe_load(options.config.read_text(encoding="utf-8"))["extract_words"]
     runs = {
-        gates.name: measure(train_from(gates, options), words, documents, records, encoder, options.batch_size)
-        for gates in options.gates
+        name: measure(train_run(name, changes, options), words, documents, records, encoder, options.batch_size)
+        for name, changes in trainings(options).items()
     }
     result = {
         "runs": runs,

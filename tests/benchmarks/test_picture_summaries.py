@@ -8,7 +8,7 @@ import torch
 from PIL import ImageColor
 
 from benchmarks import picture_summaries
-from benchmarks.picture_summaries import NONE, OTHER, RIGHT, main, with_pictures
+from benchmarks.picture_summaries import NONE, OTHER, RIGHT, main, parse_options, trainings, with_pictures
 from modeling_spectra import SpectraSumConfig
 from spectra_sum.own_data.loading import load_split
 from tests.hashing_encoder import HashingEncoder
@@ -16,6 +16,7 @@ from tests.tiny import tiny_model, tiny_processor
 from tests.trainer.dual_encoder.setup import COLOURS, write_split
 from tests.trainer.training_setup import SETTINGS as SETUP
 from tests.trainer.training_setup import save_setup
+from trainer.command_line.parsing import parse_arguments
 from trainer.dual_encoder.figures import read_figures
 
 FILES = ("right_picture.jsonl", "another_picture.jsonl", "no_picture.jsonl")
@@ -118,3 +119,16 @@ def test_finished_summaries_are_kept_and_scored(finished, monkeypatch, capsys):
     assert values == pytest.approx({RIGHT: 2 / 3, OTHER: 1 / 3, NONE: 0.0})
     differences = {name: scores["rouge1"]["mean"] for name, scores in run["differences"].items()}
     assert differences == pytest.approx({f"{RIGHT} - {OTHER}": 1 / 3, f"{RIGHT} - {NONE}": 2 / 3})
+
+
+def test_towers_are_trained_by_the_config_of_adapters(tmp_path):
+    options = parse_options(["--data", "DATA", "--output", str(tmp_path), "--towers", "none", "last-2"])
+    runs = trainings(options)
+    assert list(runs) == ["tower none", "tower last-2"]
+    for mode, changes in zip(("none", "last-2"), runs.values(), strict=True):
+        argv = ["--config", str(options.config), "--dataset", "closed_world", *changes]
+        data_args, architecture, args, _ = parse_arguments(argv)
+        assert args.train_vision_tower == mode and architecture.fusion == "adapter"
+        assert architecture.captions == "none" and data_args.long_documents == "select"
+    with pytest.raises(SystemExit):
+        parse_options(["--data", "DATA", "--output", str(tmp_path), "--towers", "none", "--gates", "run"])

@@ -23,6 +23,7 @@ from spectra_sum.own_data.loading import load_split
 from tests.tiny import save_text_folder
 from tests.trainer.dual_encoder.setup import write_split
 from tests.trainer.training_setup import save_setup
+from trainer.command_line.parsing import parse_arguments
 
 SETTINGS = {
     "text_backbone": None,
@@ -154,3 +155,10 @@ def test_other_figures_are_measured_anew(result, arguments, data, tmp_path):
     values = nats(run, with_others(described(data, "test"), 3), 2)
     assert len(values["right"]) == 3
     (run / real_pictures.NATS).write_text(kept)
+
+
+@pytest.mark.parametrize("fusion", real_pictures.FUSIONS)
+def test_every_fusion_is_one_of_the_config(fusion):
+    argv = ["--config", str(real_pictures.CONFIG), "--dataset", "closed_world", *real_pictures.FUSIONS[fusion]]
+    _, architecture, _, _ = parse_arguments(argv)
+    assert architecture.fusion == ("sampler" if fusion in ("parameter-free", "kmeans") else fusion.split("-")[0])
