@@ -66,7 +66,8 @@ class SpectraSumConfig(DerivedSizesMixin, PreTrainedConfig):
             The vision tower's hidden state that is read as patches (before its last norm, as LLaVA does). Of ConvNeXt and
             ResNet the stem is 0 and the stages count from 1; EfficientNet has its last feature map alone.
         vision_feature_layers (`list[int]`, *optional*):
-            §11, several hidden states in its place, best of different stages; finer grids are averaged to the coarsest one.
+            §11, several hidden states in its place, best of different stages; finer grids are averaged to the coarsest one. By
+            default `vision_feature_layer` alone.
         feature_fusion (`str`, *optional*, defaults to `"concat"`):
             §11, of `vision_feature_layers`: `"concat"` puts their channels side by side, `"query"` lets the last one, the deep
             one, query the others.
@@ -123,8 +124,9 @@ class SpectraSumConfig(DerivedSizesMixin, PreTrainedConfig):
             What a fusion inside the language model reads: the latents of the `"sampler"`, the states of the `"dvp"`, or (§11)
             those of the `"tower"`: the layer of G numbered ℓ reads the patches of its hidden state ⌈ℓ · L_v / max G⌉, without a
             sampler. By default the DVP's for `fusion="dvp"`, and the latents for others.
-        gate_layers (`list[int]`, *optional*, defaults to `[8, 16, 24]`, for `"adapter"` to all):
-            §3, language-model layers whose input is gated (G), counted from 1; those with an adapter, a modulated norm.
+        gate_layers (`list[int]`, *optional*):
+            §3, language-model layers whose input is gated (G), counted from 1, or that have an adapter or a modulated norm.
+            Defaults to 8, 16 and 24, with adapters to all layers.
         adapter_reads (`str`, *optional*, defaults to `"latents"`): §10, or the vision tower's `"patches"`, without a sampler.
         adapter_rank (`int`, *optional*, defaults to `64`): §10, width of an adapter (r).
         modulation_rank (`int`, *optional*, defaults to `64`): §11, width of the module that a modulation is conditioned by.

@@ -33,12 +33,14 @@ def check_sampler(config: PreTrainedConfig) -> None:
     if not config.has_sampler:
         for name, plain in (("sampler_type", "perceiver"), ("image_guidance", "none")):
             if getattr(config, name) != plain:
-                reads = "concat_tokens" if config.fusion == "concat" else "visual_states"
+                reads, other = (
+                    ("visual_states", "sampler") if config.fusion != "concat" else ("concat_tokens", "latents")
+                )
                 if config.adapter_reads == "patches":
-                    reads = "adapter_reads"
+                    reads, other = "adapter_reads", "latents"
                 raise ValueError(
                     f"{name} is {getattr(config, name)!r}, and fusion={config.fusion!r} has no sampler with "
-                    f"{reads}={getattr(config, reads)!r}: leave {name} out, or set {reads} to what a sampler makes."
+                    f'{reads}={getattr(config, reads)!r}: set {reads} to "{other}", or leave {name} out.'
                 )
     if config.fusion != "concat" and config.concat_tokens != "patches":
         raise ValueError(

@@ -84,6 +84,9 @@ def test_the_help_shows_choices_and_the_defaults_of_the_configuration(shown):
             without = {
                 "teacher_text_scale": "By default captions do not count.",
                 "guidance_layers": "Defaults to the sampler's last layer, twice.",
+                "gate_layers": "Defaults to 8, 16 and 24, with adapters to all layers.",
+                "visual_states": "By default the DVP's",
+                "vision_feature_layers": "By default vision_feature_layer alone.",
             }
             assert told is None
             assert without.get(name, "Defaults to the language model's number of heads.") in sentence
@@ -92,7 +95,7 @@ def test_the_help_shows_choices_and_the_defaults_of_the_configuration(shown):
         else:
             found = ast.literal_eval(told[1].capitalize() if isinstance(default, bool) else told[1])
             assert found == (list(default) if isinstance(default, tuple) else default), name
-    assert shown["architecture"]["fusion"][0] == "{concat,sampler,dvp}"
+    assert shown["architecture"]["fusion"][0] == "{concat,sampler,dvp,adapter,modulation}"
     assert shown["architecture"]["gate_layers"][0] == "INT ..."
     assert shown["data"]["cache"][0] == "{none,embeddings,patches}"
     assert shown["data"]["use_images"] == (
