@@ -1,12 +1,13 @@
 """What every fusion inside the language model is: a module at a decoder layer that reads an article's visual states."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
-class FusionLayer(GradientCheckpointingLayer):
+class FusionLayer(GradientCheckpointingLayer, ABC):
     """At one decoder layer, what the images say changes the hidden states (B, T, d), or the layer's normalized input.
 
     It is checkpointed on its own, since hooks run outside the checkpoint of the decoder layer. A new one leaves the base
@@ -19,10 +20,11 @@ class FusionLayer(GradientCheckpointingLayer):
 
     changes_norm: ClassVar[bool] = False
 
+    @abstractmethod
     def project_visual_states(self, visual_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Visual states (B, S, d_s) → keys and values (B, heads, S, head_dim), once per article."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -40,7 +42,6 @@ class FusionLayer(GradientCheckpointingLayer):
             attention_mask: In the format of the attention implementation.
             has_image: (B,), false on text-only rows.
         """
-        raise NotImplementedError
 
     def opening(self) -> float | None:
         """How far a gate is open (mean |tanh α|); None for a fusion without gates."""
