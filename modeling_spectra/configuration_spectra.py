@@ -6,7 +6,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec, strict
 
 from .derived_sizes import DerivedSizesMixin
-from .fusion_settings import check_fusion, default_gate_layers
+from .fusion_settings import check_fusion, check_tower_layers, default_gate_layers
 from .sampler_settings import check_sampler, fresh_qformer
 from .vision_grid import check_tower, declared_image_size
 
@@ -281,6 +281,7 @@ class SpectraSumConfig(DerivedSizesMixin, PreTrainedConfig):
         self.dvp_num_heads = self.dvp_num_heads or heads
         self.cross_attention_num_heads = self.cross_attention_num_heads or heads
         if self.sampler_type == "qformer" and self.qformer_config is None:
+            check_tower_layers(self)
             self.qformer_config = fresh_qformer(self)
         # Saved folders must name every class; what the Auto classes register at run time knows only the last one.
         self.auto_map = dict(AUTO_MAP)

@@ -59,7 +59,7 @@ def check_fusion(config: PreTrainedConfig) -> None:
     if len(set(config.gate_layers)) != len(config.gate_layers):
         raise ValueError(f"gate_layers names a layer twice: {config.gate_layers}.")
     _check_belonging(config)
-    _check_tower_layers(config)
+    check_tower_layers(config)
     if not 0 < config.keep_share <= 1:
         raise ValueError(f"keep_share is {config.keep_share}; it must be above 0 and at most 1.")
     if config.fusion == "modulation" and not hasattr(config.text_config, "rms_norm_eps"):
@@ -97,7 +97,12 @@ def _check_belonging(config: PreTrainedConfig) -> None:
         raise ValueError(f"vision_feature_layer is {config.vision_feature_layer}, and {other}: leave one out.")
 
 
-def _check_tower_layers(config: PreTrainedConfig) -> None:
+def check_tower_layers(config: PreTrainedConfig) -> None:
+    """Check the hidden states that a `SpectraSumConfig` reads of its vision tower, before sizes are computed of them.
+
+    Raises:
+        ValueError: naming the field to change.
+    """
     if config.vision_feature_layers is not None:
         count = len(config.vision_feature_layers)
         if count == 0 or len(set(config.vision_feature_layers)) != count:
@@ -115,4 +120,4 @@ def _check_tower_layers(config: PreTrainedConfig) -> None:
         )
 
 
-__all__ = ["check_fusion", "default_gate_layers", "tower_layer_of", "tower_layers"]
+__all__ = ["check_fusion", "check_tower_layers", "default_gate_layers", "tower_layer_of", "tower_layers"]

@@ -278,3 +278,8 @@ def test_deep_features_query_the_shallow_ones():
 def test_settings_that_do_not_go_together_are_named(fields, message):
     with pytest.raises(StrictDataclassError, match=message):
         tiny_config(**fields)
+
+
+def test_a_hidden_state_that_is_not_there_is_named_before_a_qformer_is_sized_by_it():
+    with pytest.raises(ValueError, match="vision_feature_layers is 99.*3 hidden states"):
+        tiny_config(vision_feature_layers=[99], sampler_type="qformer")
