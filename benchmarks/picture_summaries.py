@@ -86,8 +86,10 @@ def trainings(options: argparse.Namespace) -> dict[str, list[str]]:
     """{name of a run: what it changes in the config}."""
     if options.gates:
         return {gates.name: ["--model_name_or_path", str(gates)] for gates in options.gates}
-    # Of the text of captions the documents that are measured have none.
-    return {f"tower {mode}": ["--train_vision_tower", mode, "--captions", "none"] for mode in options.towers}
+    # Of the text of captions the documents that are measured have none; what is evaluated here need not be there.
+    changes = ["--captions", "none", "--eval_strategy", "no", "--final_evaluation", "none"]
+    changes += ["--save_strategy", "steps", "--save_steps", "5"]
+    return {f"tower {mode}": ["--train_vision_tower", mode, *changes] for mode in options.towers}
 
 
 def train_run(name: str, changes: Sequence[str], options: argparse.Namespace) -> Path:
@@ -97,6 +99,8 @@ def train_run(name: str, changes: Sequence[str], options: argparse.Namespace) ->
         argv = ["--config", str(options.config), "--dataset", options.data, "--output_dir", str(run), *changes]
         if options.max_steps:
             argv += ["--max_steps", str(options.max_steps)]
+        if options.max_train_articles:
+            argv += ["--max_train_articles", str(options.max_train_articles)]
         if any(run.glob("checkpoint-*")):
             argv += ["--resume_from_checkpoint", "latest"]
         train(argv)
@@ -157,6 +161,7 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of runs and finished summaries")
     parser.add_argument("--config", type=Path, help="of the trainings (default: of gates or of adapters)")
     parser.add_argument("--max-steps", type=int, help="of a training (default: the config's)")
+    parser.add_argument("--max-train-articles", type=int, help="of a training (default: the config's)")
     parser.add_argument("--batch-size", type=int, default=8, help="documents at once (default: 8)")
     parser.add_argument("--limit", type=int, help="only the first sections (default: all)")
     parser.add_argument("--result", type=Path, help="write the result as JSON")
