@@ -32,7 +32,7 @@ $(VENV)/.installed-test: setup.py constraints.txt
 	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $(VENV)/.installed
 	$(MAKE) $(VENV)/.installed-models
-	-$(RUN) -m compileall -q -j 0 -x '/tests/|/transformers/models/' $(addprefix $(VENV)/lib/python3*/site-packages/,$(IMPORTED))
+	$(RUN) -m compileall -q -j 0 -x '/tests/|/testing/|/transformers/models/' $(addprefix $(VENV)/lib/python3*/site-packages/,$(IMPORTED))
 	touch $@
 
 # Both cores, as nothing else runs beside it.
