@@ -23,6 +23,8 @@ PARTS_TEMPLATE = (
     "{% endfor %}{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 SIDES = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+# Of a model that is made of such a folder.
+FIELDS = {"dvp_num_layers": 3, "gate_layers": [1, 3], "num_latents": 2, "max_images": 3, "max_candidate_images": 6}
 
 
 def save_siglip_folder(folder: Path) -> Path:

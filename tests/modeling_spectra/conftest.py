@@ -1,4 +1,4 @@
-"""A model with each fusion and its processor, and their pipeline."""
+"""A model with each fusion and its processor, and their pipeline; LLaVA-OneVision checkpoints."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from modeling_spectra import MultimodalSummarizationPipeline, SpectraSumForCondi
 from tests.double_precision import double_precision
 from tests.modeling_spectra.pipeline_setup import POSITIONS, VARIANTS
 from tests.tiny import save_text_folder, save_vision_folder
+from tests.tiny_llava_onevision import save_llava_onevision_folder, save_siglip_folder
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -34,3 +35,18 @@ def loaded(request, tmp_path_factory):
 @pytest.fixture
 def summarizer(loaded):
     return MultimodalSummarizationPipeline(*loaded, max_new_tokens=3)
+
+
+@pytest.fixture(scope="module")
+def siglip_folder(tmp_path_factory):
+    return save_siglip_folder(tmp_path_factory.mktemp("siglip"))
+
+
+@pytest.fixture(scope="module")
+def llava_onevision_folders(tmp_path_factory, siglip_folder):
+    """The 7B layout (own output head) with a tower that was trained further, the 0.5B layout (tied) with SigLIP's own."""
+    root = tmp_path_factory.mktemp("llava_onevision")
+    return {
+        "untied": save_llava_onevision_folder(root / "untied", siglip_folder),
+        "tied": save_llava_onevision_folder(root / "tied", siglip_folder, tied=True, trained_tower=False),
+    }
