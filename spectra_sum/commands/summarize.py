@@ -41,7 +41,8 @@ from .arguments import (
 
 if TYPE_CHECKING:
     from ..summaries.batches import Entry
-    from ..summaries.summarizer import DocumentSummary, Summarizer
+    from ..summaries.document_summary import DocumentSummary
+    from ..summaries.summarizer import Summarizer
 
 # Writing did not pay with the small model at hand: docs/results.md.
 _EXTRACTS = (

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from ..documents.parts import Problem
 from ..extraction.extract import Encoder
 from ..extraction.support import replace_unsupported
+from ..sentences import sentence_spans
 from .degenerate import repetition
-from .summary_sentences import EXTRACTED, SummarySentence
+from .summary_sentences import EXTRACTED, WRITTEN, SummarySentence
 
 
 def grounded(
@@ -36,3 +37,22 @@ def grounded(
     detail = f"what the model wrote {reason}; sentences of the document stand in its place"
     sentences = [SummarySentence(sentence, EXTRACTED) for sentence in own_sentences()]
     return sentences, [Problem("degenerate_summary", detail)]
+
+
+def grounded_text(text: str, sentences: Sequence[SummarySentence]) -> str:
+    """
+    The text of a summary some of whose sentences are extracted: as the model wrote it up to the first of these, and one
+    sentence after another from there.
+
+    Args:
+        text (`str`): What the model wrote.
+        sentences (`Sequence[SummarySentence]`): Of [`grounded`].
+    """
+    spans = sentence_spans(text)
+    leading = 0
+    for sentence, (start, end) in zip(sentences, spans, strict=False):
+        if sentence.origin != WRITTEN or sentence.text != text[start:end]:
+            break
+        leading += 1
+    begun = [text[: spans[leading - 1][1]]] if leading else []
+    return " ".join([*begun, *(sentence.text for sentence in sentences[leading:])])
