@@ -325,7 +325,7 @@ class Summarizer:
             self.text_encoder,
             self.loaded.support_threshold,
         )
-        if any(sentence.origin == EXTRACTED for sentence in sentences):
+        if [sentence.text for sentence in sentences] != written:
             text = grounded_text(text, sentences)
             kept = {sentence.text for sentence in sentences if sentence.origin == WRITTEN}
             evidence = [entry for entry in evidence if entry.sentence in kept]

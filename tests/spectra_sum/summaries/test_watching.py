@@ -143,6 +143,15 @@ def test_leading_written_sentences_keep_their_own_spacing(loaded, monkeypatch):
     assert summary.summary == f"{SHIPS}\n\nTwo bridges were closed. {texts[2]} Children fed the ducks."
 
 
+def test_a_sentence_that_is_left_out_is_not_in_the_text(loaded, monkeypatch):
+    force_texts(monkeypatch, loaded.processor.tokenizer, [f"{SHIPS} {ELEPHANTS} Twelve damaged ships."])
+    watcher = Recorder()
+    checked = summarizer_of(loaded._replace(support_threshold=0.5))
+    summary = checked.summarize(document(SENTENCES[1]), watcher)
+    assert summary.summary == f"{SHIPS} Twelve damaged ships." == "".join(watcher.stands)
+    assert "left_out" in [problem.kind for problem in summary.problems]
+
+
 def test_a_degenerate_text_gives_way_and_nothing_more_is_told(loaded, monkeypatch):
     text = f"{SHIPS} Two bridges were closed. " + "picture " * 40 + "picture."
     force_texts(monkeypatch, loaded.processor.tokenizer, [text])
