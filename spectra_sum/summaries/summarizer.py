@@ -2,9 +2,9 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import BatchFeature
@@ -117,6 +117,18 @@ class Summarizer:
         self.ranker = ranker
         if ranker is None and self.options.select != "vrp":
             self.ranker = ImageRanker(self.text_encoder, vision, self.options.select, count, pixels=pixels)
+
+    def with_options(self, **changes: Any) -> "Summarizer":
+        """
+        One with the same model, encoders and ranker and with other options.
+
+        Args:
+            changes: Fields of [`SummaryOptions`] but `mode` and `select`; the others stay as they are here.
+
+        Raises:
+            OptionsError: The model cannot do what the options ask for.
+        """
+        return Summarizer(self.loaded, replace(self.options, **changes), self.text_encoder, self.ranker)
 
     def summarize(self, document: Document, watcher: Watcher | None = None) -> DocumentSummary:
         """
