@@ -217,7 +217,7 @@ def _settings(choices: SettingChoices) -> list[gr.Radio | gr.Slider]:
             [(default, DEFAULT_LENGTH), *((f"{name} ({tokens})", name) for name, tokens in choices.lengths.items())],
             value=DEFAULT_LENGTH,
             label="Length",
-            info="Most tokens of the summary; three of four are a word.",
+            info="Most tokens of the summary, about three words for four tokens.",
             elem_id="length",
         )
         beams = gr.Slider(
