@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 from transformers import BatchFeature, Pipeline, PreTrainedModel
+from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
 from .image_inputs import FETCH_TIMEOUT, IMAGE_ERRORS, open_image
@@ -66,6 +67,9 @@ class MultimodalSummarizationPipeline(Pipeline):
                 Most text tokens of the prompt (§8); fewer where the model has no positions for more. Only the body is
                 cut, after the lines of its captions, and a warning counts what was.
             return_evidence (`bool`, *optional*, defaults to `False`): Adds `"evidence"`.
+            streamer (`BaseStreamer`, *optional*): Is given the tokens as `generate` writes them, prompt first: such as a
+                `TextIteratorStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)`. It follows one
+                article at a time, without beams.
             timeout (`float`, *optional*, defaults to `30.0`): Seconds to wait for an image that is fetched.
             batch_size (`int`, *optional*, defaults to `1`): Articles that go through the model together.
             num_workers (`int`, *optional*, defaults to `0`): Processes that load images.
@@ -84,9 +88,11 @@ class MultimodalSummarizationPipeline(Pipeline):
 
         Raises:
             ValueError: for an article of another form, an image that cannot be read, or a title that leaves no room
-                for the body; the message names the article and the image. Also for an option out of its range.
+                for the body; the message names the article and the image. Also for an option out of its range, and for a
+                streamer of batches or beams.
             TypeError: for an unknown option.
         """
+        self._check_streamer(isinstance(inputs, Mapping), options)
         if isinstance(inputs, Mapping):
             return super().__call__(_checked(inputs, "the article"), **options)
         if isinstance(inputs, str | bytes) or not (_is_map_style(inputs) or isinstance(inputs, Iterable)):
@@ -108,6 +114,7 @@ class MultimodalSummarizationPipeline(Pipeline):
         max_length: int | None = None,
         return_evidence: bool | None = None,
         timeout: float | None = None,
+        streamer: BaseStreamer | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         lengths = {"max_new_tokens": max_new_tokens, "max_length": max_length}
         for name, value in {**lengths, "num_beams": num_beams}.items():
@@ -118,10 +125,26 @@ class MultimodalSummarizationPipeline(Pipeline):
                 raise ValueError(f"{name} must be a number, not {value!r}.")
         if timeout is not None and timeout <= 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}.")
+        if not isinstance(streamer, BaseStreamer | None):
+            raise ValueError(f"streamer must be a streamer of transformers, not {type(streamer).__name__}.")
         preprocess = {**lengths, "timeout": timeout}
         forward = {**lengths, "num_beams": num_beams, "threshold": threshold, "return_evidence": return_evidence}
+        forward["streamer"] = streamer
         given = ({name: value for name, value in step.items() if value is not None} for step in (preprocess, forward))
         return *given, {}
+
+    def _check_streamer(self, single: bool, options: Mapping[str, Any]) -> None:
+        """Before any work: whether what is asked for can be streamed."""
+        given = {**self._forward_params, **{name: value for name, value in options.items() if value is not None}}
+        if given.get("streamer") is None:
+            return
+        beams, batch = given.get("num_beams") or 1, given.get("batch_size") or self._batch_size or 1
+        if beams != 1:
+            raise ValueError(f"a streamer follows no beams; leave num_beams ({beams}) at 1, or the streamer out.")
+        if batch != 1 and not single:
+            raise ValueError(
+                f"a streamer follows one article at a time; leave batch_size ({batch}) at 1, or the streamer out."
+            )
 
     def preprocess(
         self,
@@ -158,6 +181,7 @@ class MultimodalSummarizationPipeline(Pipeline):
         threshold: float | None = None,
         max_length: int = MAX_LENGTH,
         return_evidence: bool = False,
+        streamer: BaseStreamer | None = None,
     ) -> dict[str, list[dict[str, Any]]]:
         """One article, or the columns of a batch of them → their results."""
         if isinstance(articles["name"], str):
@@ -172,7 +196,9 @@ class MultimodalSummarizationPipeline(Pipeline):
             max_length,
             captions=articles["captions"],
         )
-        summaries = generate_summaries(self.model, self.processor.tokenizer, inputs, max_new_tokens, num_beams)
+        summaries = generate_summaries(
+            self.model, self.processor.tokenizer, inputs, max_new_tokens, num_beams, streamer=streamer
+        )
         selection = self.model.select_images(**inputs, threshold=threshold)
         results = []
         for row, (summary, selected) in enumerate(zip(summaries, selection.indices, strict=True)):

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from transformers import BatchFeature, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    BatchFeature,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+)
+from transformers.generation.streamers import BaseStreamer
 
 from .generated_tokens import repetition_rules
 from .processing_spectra import SpectraSumProcessor
@@ -100,6 +107,8 @@ def generate_summaries(
     top_p: float | None = None,
     repetition_penalty: float | None = None,
     no_repeat_ngram_size: int | None = None,
+    streamer: BaseStreamer | None = None,
+    stopping_criteria: StoppingCriteriaList | None = None,
 ) -> list[GeneratedSummary]:
     """The summaries of a batch of articles. What is `None` is as the model's `generation_config` says.
 
@@ -111,7 +120,17 @@ def generate_summaries(
         temperature, top_p (`float`, *optional*): Of sampling.
         repetition_penalty (`float`, *optional*), no_repeat_ngram_size (`int`, *optional*): As in transformers, but of the
             generated tokens alone, see [`repetition_rules`].
+        streamer (`BaseStreamer`, *optional*): Is put the prompts (B, P), and then the tokens (B,) of each step, those behind
+            a row's end among them.
+        stopping_criteria (`StoppingCriteriaList`, *optional*): Further reasons for a row to end; it then has no end token.
+
+    Raises:
+        ValueError: for a streamer and beams: which of them is the summary is known when the search has ended.
     """
+    if streamer is not None and num_beams > 1:
+        raise ValueError(
+            f"a streamer needs num_beams 1, not {num_beams}: no beam is the summary before the search ends."
+        )
     ends = end_token_ids(model.generation_config, tokenizer)
     options: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": 0 if do_sample else None}
     # Given here, a rule takes the place of the model's own, which would count the prompt.
@@ -126,6 +145,8 @@ def generate_summaries(
         eos_token_id=ends,
         pad_token_id=tokenizer.pad_token_id,
         logits_processor=repetition_rules(prompt_length, repetition_penalty, no_repeat_ngram_size),
+        streamer=streamer,
+        stopping_criteria=stopping_criteria,
         **{name: value for name, value in options.items() if value is not None},
     )
     summaries = []

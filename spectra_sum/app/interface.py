@@ -1,8 +1,6 @@
-"""The page and its server: layout, queue, and what happens when a visitor presses the button."""
+"""The page and its server: layout, queue and limits."""
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +8,15 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
-from spectra_sum.documents.parts import DocumentError
 from spectra_sum.documents.reading import DOCUMENT_SUFFIXES, read_document
-from spectra_sum.errors import SpectraSumError
-from spectra_sum.summaries.remarks import model_remarks, summary_remarks
 
-from .article_input import Limits, read_article
+from .article_input import Limits
+from .pipeline_writer import PipelineWriter
 from .request_limit import RequestLimit
-from .summary_view import render_error, render_model, render_notice, render_summary, render_welcome
+from .responding import make_answer, make_show
+from .settings import DEFAULT_LENGTH, SettingChoices
+from .summary_view import render_model, render_notice, render_welcome
+from .writer import Writer
 
 TITLE = "SPeCTrA-Sum: multimodal summarization"
 # Visitors that may wait; summaries are made one at a time.
@@ -25,8 +24,6 @@ QUEUE_SIZE = 16
 # Seconds between looks at the uploaded files, and their age when they are deleted.
 UPLOAD_LIFETIME = 3600
 FORM_SIZE = 1_000_000
-
-Respond = Callable[[str, str, str | None, list[str] | None], str]
 
 
 class Example(NamedTuple):
@@ -48,50 +45,8 @@ def read_examples(folder: Path) -> list[Example]:
     return examples
 
 
-def make_respond(pipeline: Callable[..., Mapping[str, Any]], limits: Limits, **options: Any) -> Respond:
-    """
-    The function behind the button.
-
-    Args:
-        pipeline (`Callable`): A `multimodal-summarization` pipeline, or a [`DocumentPipeline`], which has its own options.
-        limits (`Limits`): What is accepted.
-        options: Of the pipeline's call, such as `max_new_tokens`.
-
-    Returns:
-        A function of title, text, path of a document, and paths of images, that returns HTML: the summary with what must
-        be known of it and of the model, or a message that says why there is none.
-    """
-
-    def respond(title: str, text: str, document: str | None, images: list[str] | None) -> str:
-        try:
-            article = read_article(title or "", text or "", document, images or [], limits)
-            if hasattr(pipeline, "summarize_document"):
-                return render_summary(article, *pipeline.summarize_document(article))
-            with _remarks_of(pipeline) as remarks:
-                result = pipeline(
-                    {
-                        "text": article.body,
-                        "title": article.title,
-                        "images": [image.image for image in article.images],
-                    },
-                    return_evidence=True,
-                    **options,
-                )
-        except (DocumentError, SpectraSumError) as error:
-            return render_error(str(error))
-        except ValueError as error:
-            # Of a checked article the pipeline refuses but one whose title leaves no room for the text.
-            return render_error(f"The model cannot read this: {error}")
-        known = model_remarks(
-            pipeline.model.config, pipeline.processor.tokenizer, with_images=bool(article.images)
-        ) + summary_remarks(result["summary_text"])
-        return render_summary(article, result, [*remarks, *map(str, known)])
-
-    return respond
-
-
 def build_interface(
-    pipeline: Callable[..., Mapping[str, Any]],
+    pipeline: Callable[..., Mapping[str, Any]] | Writer,
     *,
     model: str,
     examples: Path | None = None,
@@ -103,13 +58,15 @@ def build_interface(
     The app.
 
     Args:
-        pipeline (`Callable`): A `multimodal-summarization` pipeline, or a [`DocumentPipeline`], which has its own options.
+        pipeline (`Callable` or `Writer`): A `multimodal-summarization` pipeline, or another [`Writer`], which has its own
+            options.
         model (`str`): The model's name, for the page.
         examples (`Path`, *optional*): A folder for [`read_examples`].
         limits (`Limits`, *optional*): What is accepted from a visitor; `Limits()` by default.
         notice (`str`, *optional*): What the model is and what it cannot do, for the page.
-        options: Of the pipeline's call, such as `max_new_tokens`.
+        options: Of the pipeline's call, such as `max_new_tokens`, for requests that set nothing else.
     """
+    writer = pipeline if isinstance(pipeline, Writer) else PipelineWriter(pipeline, **options)
     limits = limits or Limits()
     size = f"{limits.image_size / 1e6:g} MB"
     shown_limits = (
@@ -151,6 +108,7 @@ def build_interface(
                     height=160,
                     elem_id="images",
                 )
+                settings = _settings(writer.choices)
                 button = gr.Button("Summarize", variant="primary", elem_id="summarize")
                 shown = read_examples(examples) if examples else []
                 if shown:
@@ -167,15 +125,27 @@ def build_interface(
                 )
         gr.HTML(render_model(model, notice), apply_default_css=False, js_on_load=None, elem_classes="spectra-block")
 
+        inputs = [title, text, document, images, *settings]
+        # One summary at a time, whoever asks.
+        queue = {"concurrency_id": "summaries", "concurrency_limit": 1}
         button.click(
-            make_respond(pipeline, limits, **options),
-            inputs=[title, text, document, images],
+            make_show(writer, limits),
+            inputs=inputs,
             outputs=output,
             api_name="summarize",
             api_description="Summarizes a text or a document with its images; returns HTML.",
-            concurrency_limit=1,
             # On a phone the summary stands below the inputs.
             scroll_to_output=True,
+            **queue,
+        )
+        # An endpoint for programs needs an event, and the event a component.
+        gr.Button(visible=False).click(
+            make_answer(writer, limits),
+            inputs=inputs,
+            outputs=gr.JSON(visible=False),
+            api_name="summarize_json",
+            api_description="The same as JSON: summary, selected_images, images, sentences, remarks.",
+            **queue,
         )
         for example, example_button in zip(shown, load, strict=True):
             example_button.click(
@@ -239,6 +209,38 @@ def launch(
     return url
 
 
+def _settings(choices: SettingChoices) -> list[gr.Radio | gr.Slider]:
+    """The fields for length, beams and captions, with what is taken without a choice."""
+    default = DEFAULT_LENGTH if choices.tokens is None else f"{DEFAULT_LENGTH} ({choices.tokens})"
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        length = gr.Radio(
+            [(default, DEFAULT_LENGTH), *((f"{name} ({tokens})", name) for name, tokens in choices.lengths.items())],
+            value=DEFAULT_LENGTH,
+            label="Length",
+            info="Most tokens of the summary, about three words for four tokens.",
+            elem_id="length",
+        )
+        beams = gr.Slider(
+            1,
+            choices.most_beams,
+            value=choices.num_beams,
+            step=1,
+            precision=0,
+            label="Beams",
+            info="With 1 the text is shown as it is written. More search for longer, and it comes at once.",
+            elem_id="beams",
+        )
+        captions = gr.Radio(
+            list(choices.captions),
+            value=choices.captions[0],
+            label="Captions",
+            info="prompt: the model reads captions, or else alternative texts, with the text.",
+            visible=len(choices.captions) > 1,
+            elem_id="captions",
+        )
+    return [length, beams, captions]
+
+
 def _uploads(**settings: Any) -> gr.File:
     """A field for files from the visitor's browser. An address in the place of a file is refused; Gradio would fetch it."""
     # Gradio writes a .pyi file beside the module of a subclass, so the method is replaced on the component itself.
@@ -264,17 +266,3 @@ def _theme() -> gr.themes.Base:
 
 def _loader(example: Example) -> Callable[[], tuple[Any, ...]]:
     return lambda: (example.title, example.text, None, example.images, "")
-
-
-@contextmanager
-def _remarks_of(pipeline: Callable[..., Any]) -> Iterator[Sequence[str]]:
-    """What the pipeline's module warns of meanwhile, such as text that was cut."""
-    remarks: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: remarks.append(record.getMessage())
-    logger = logging.getLogger(type(pipeline).__module__)
-    logger.addHandler(handler)
-    try:
-        yield remarks
-    finally:
-        logger.removeHandler(handler)

@@ -76,6 +76,17 @@ def render_summary(article: Document, result: Mapping[str, Any], remarks: Sequen
     )
 
 
+def render_writing(title: str, text: str) -> str:
+    """
+    The same part while the summary is written.
+
+    Args:
+        title (`str`): The article's title; may be empty.
+        text (`str`): What has been written; empty while the model reads.
+    """
+    return _render("writing.html.j2", title=title, text=text)
+
+
 def render_error(message: str) -> str:
     """A message that says why nothing was summarized."""
     return _render("error.html.j2", message=message)

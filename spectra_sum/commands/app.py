@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describes the command, and adds its arguments to its parser."""
     parser.description = (
         "Starts the demo on this machine and prints its address; Ctrl-C ends it. None of the model "
-        "repository's code runs."
+        "repository's code runs. What is set here holds unless a visitor sets length, beams or captions. Programs get JSON "
+        "from the endpoint /summarize_json, with gradio_client or curl."
     )
     add_model_arguments(parser.add_mutually_exclusive_group())
     parser.add_argument(
@@ -66,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     _check_address(arguments.host, arguments.port)
 
     # Torch, transformers and gradio take seconds to import, which --help and a wrong argument need not cost.
-    from spectra_sum.app.document_pipeline import DocumentPipeline
     from spectra_sum.app.examples import write_examples
     from spectra_sum.app.interface import build_interface, launch
+    from spectra_sum.app.summarizer_writer import SummarizerWriter
 
     from ..models.loading import load_any
     from ..summaries.encoder_on_demand import EncoderOnDemand
@@ -85,11 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise options_error(error) from None
     if loaded.notice:
         print(f"spectra-sum: note: {loaded.notice}", file=sys.stderr)
-    pipeline = DocumentPipeline(summarizer)
     with tempfile.TemporaryDirectory() as folder:
         examples = Path(folder) / "examples"
         write_examples(examples, loaded.model.config.to_dict())
-        interface = build_interface(pipeline, model=name, examples=examples, notice=loaded.notice)
+        interface = build_interface(SummarizerWriter(summarizer), model=name, examples=examples, notice=loaded.notice)
         try:
             url = launch(interface, host=arguments.host, port=arguments.port)
         except OSError as error:

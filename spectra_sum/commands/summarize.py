@@ -41,7 +41,8 @@ from .arguments import (
 
 if TYPE_CHECKING:
     from ..summaries.batches import Entry
-    from ..summaries.summarizer import DocumentSummary, Summarizer
+    from ..summaries.document_summary import DocumentSummary
+    from ..summaries.summarizer import Summarizer
 
 # Writing did not pay with the small model at hand: docs/results.md.
 _EXTRACTS = (
@@ -76,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=1,
         help="documents that are written at once, those of a like length together (default: 1)",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="write the text on standard error while the model writes it, terminal or not: raw, as some of its sentences may "
+        "give way to the document's own; the finished summary follows on standard output, as without it",
     )
     add_summary_arguments(parser)
     add_quantize_argument(parser)
@@ -145,8 +152,9 @@ def run(arguments: argparse.Namespace) -> int:
         from ..summaries.batches import summarize_in_batches
         from ..summaries.views import report_article, terminal_text
 
-        # disable=None: no bar where standard error is no terminal
-        bar = stack.enter_context(tqdm(total=len(found.ids), desc="Summarizing", unit="document", disable=None))
+        # disable=None: no bar where standard error is no terminal; the text stands in its place
+        hidden = arguments.stream or None
+        bar = stack.enter_context(tqdm(total=len(found.ids), desc="Summarizing", unit="document", disable=hidden))
         entries = _entries(found.ids, arguments.images, records)
         for entry in summarize_in_batches(entries, summarizer, arguments.batch_size):
             bar.update()
@@ -206,7 +214,13 @@ class _SummarizerOnDemand:
         ):
             # Before the summaries are written, which takes long.
             check_text_encoder(self._arguments.text_encoder)
-        return summarizer.summarize_batch(documents)
+        if not self._arguments.stream:
+            return summarizer.summarize_batch(documents)
+        from ..summaries.live_text import LiveText
+
+        [document] = documents
+        with LiveText(document, sys.stderr) as live:
+            return summarizer.summarize_batch(documents, [live])
 
     def model_record(self) -> dict[str, str | None]:
         """The `model` of a JSON line; extracts are made by the sentence encoder."""
@@ -260,6 +274,11 @@ def _check_contradictions(arguments: argparse.Namespace, options: SummaryOptions
         ):
             if value is not None:
                 raise UsageError(f"{option} is for summaries that are written; pass --mode write, or leave it out.")
+    if arguments.stream and options.mode == "extractive":
+        raise UsageError("--stream shows how a model writes; name a --model, pass --mode write, or leave it out.")
+    for option, value in (("--batch-size", arguments.batch_size), ("--num-beams", options.num_beams)):
+        if arguments.stream and value not in (None, 1):
+            raise UsageError(f"--stream shows one text after another; leave {option} ({value}) at 1, or --stream out.")
     if options.select == "vrp" and arguments.vision:
         raise UsageError(
             "--vision ranks images by the finished summary, --select vrp by the model; leave one of them out."

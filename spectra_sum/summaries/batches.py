@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..documents.parts import Document, DocumentError
-from .summarizer import DocumentSummary
+from .document_summary import DocumentSummary
 
 # Batches whose documents, images included, are in memory at a time.
 WINDOW = 4

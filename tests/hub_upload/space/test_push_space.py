@@ -21,7 +21,8 @@ from hub_upload.space.push import REQUIREMENTS, PinnedModel, pin_model, stage_sp
 from hub_upload.space.versions import GRADIO_VERSION
 from modeling_spectra import MultimodalSummarizationPipeline
 from spectra_sum.app.article_input import Limits
-from spectra_sum.app.interface import make_respond
+from spectra_sum.app.pipeline_writer import PipelineWriter
+from spectra_sum.app.responding import make_show
 from spectra_sum.cli import main
 from tests.tiny import SENTENCES, picture, tiny_config, tiny_model, tiny_processor
 
@@ -125,6 +126,7 @@ def test_staged_files(tmp_path):
     assert {name for name in files if name.startswith("modeling_spectra/")} == {
         "modeling_spectra/__init__.py",
         "modeling_spectra/rgb_images.py",
+        "modeling_spectra/sentences.py",
     }
     assert "spectra_sum/msmo/layout.py" in files and "spectra_sum/msmo/builder.py" not in files
 
@@ -194,7 +196,8 @@ def test_a_pushed_space_runs_without_the_project(hub, model, tmp_path, capsys):
         files = [gradio_client.handle_file(image) for image in images]
         answer = client.predict("Harbour", SENTENCES[0], None, files, api_name="/summarize")
         client.close()
-    expected = make_respond(make_pipeline(), Limits())("Harbour", SENTENCES[0], None, [str(image) for image in images])
+    show = make_show(PipelineWriter(make_pipeline()), Limits())
+    *_, expected = show("Harbour", SENTENCES[0], None, [str(image) for image in images])
     assert answer == expected
     assert "broken image: broken.png" in answer and "✓ Selected #1" in answer
 

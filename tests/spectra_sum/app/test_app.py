@@ -9,8 +9,9 @@ from PIL import Image
 
 import modeling_spectra.rgb_images
 from spectra_sum.app.article_input import Limits, read_article
-from spectra_sum.app.interface import make_respond
-from spectra_sum.app.summary_view import render_summary
+from spectra_sum.app.pipeline_writer import PipelineWriter
+from spectra_sum.app.responding import make_show
+from spectra_sum.app.summary_view import render_summary, render_writing
 from spectra_sum.documents.parts import Document, DocumentError, DocumentImage, Problem
 from tests.spectra_sum.documents.pages import data_uri
 from tests.tiny import picture, tiny_model, tiny_processor
@@ -251,42 +252,54 @@ def test_text_and_document_together_are_refused(tmp_path):
         read_article("", "text", str(tmp_path / "a.txt"), [])
 
 
-def test_respond_shows_messages_not_errors(tmp_path):
-    asked = []
+class StandIn:
+    """In the place of a pipeline: answers by a function, and keeps what it was asked for."""
 
-    def pipeline(article, **options):
-        asked.append((article, options))
-        raise ValueError("the title leaves <no> room")
+    def __init__(self, answer, **fields):
+        self.model, self.processor = tiny_model(**fields), tiny_processor()
+        self.answer, self.asked = answer, []
 
-    respond = make_respond(pipeline, Limits(), max_new_tokens=7)
-    page = Page(respond("", "", None, None))
+    def __call__(self, article, **options):
+        self.asked.append((article, {name: value for name, value in options.items() if name != "streamer"}))
+        return self.answer(article)
+
+
+def last(pipeline, *asked, **options):
+    """The page that is left when a visitor has asked."""
+    *_, page = make_show(PipelineWriter(pipeline, **options), Limits())(*asked)
+    return Page(page)
+
+
+def refuse(article):
+    raise ValueError("the title leaves <no> room")
+
+
+def test_the_page_shows_messages_not_errors(tmp_path):
+    pipeline = StandIn(refuse)
+    page = last(pipeline, "", "", None, None)
     assert page.text == "Nothing was summarized. There is no text; paste an article or upload a document."
-    assert asked == []
-    page = Page(respond("T", "Body.", None, [save(tmp_path, "a.png", 3)]))
+    assert pipeline.asked == []
+    page = last(pipeline, "T", "Body.", None, [save(tmp_path, "a.png", 3)], max_new_tokens=7)
     assert page.text == "Nothing was summarized. The model cannot read this: the title leaves <no> room"
-    assert asked == [
-        ({"text": "Body.", "title": "T", "images": [picture(3, SIZE)]}, {"return_evidence": True, "max_new_tokens": 7})
+    assert pipeline.asked == [
+        (
+            {"text": "Body.", "title": "T", "images": [picture(3, SIZE)]},
+            {"return_evidence": True, "max_new_tokens": 7, "num_beams": 1},
+        )
     ]
     # A message that nobody needs to see: an error of the program is none of the visitor's.
-    with pytest.raises(RuntimeError):
-        make_respond(lambda article, **options: (_ for _ in ()).throw(RuntimeError("bug")), Limits())(
-            "", "a", None, []
-        )
+    with pytest.raises(ZeroDivisionError):
+        last(StandIn(lambda article: 1 / 0), "", "a")
 
 
-def test_respond_says_what_must_be_known_of_model_and_summary(tmp_path):
-    class Pipeline:
-        model = tiny_model(distill_weight=0.0)
-        processor = tiny_processor()
-
-        def __call__(self, article, **options):
-            return result_for(len(article["images"]), "purple picture picture picture")
-
-    respond = make_respond(Pipeline(), Limits())
+def test_the_page_says_what_must_be_known_of_model_and_summary(tmp_path):
+    pipeline = StandIn(
+        lambda article: result_for(len(article["images"]), "purple picture picture picture"), distill_weight=0.0
+    )
     untrained, repeats = "the image ranking is untrained", "the summary repeats itself"
-    page = Page(respond("T", "Body.", None, [save(tmp_path, "a.png", 3)]))
+    page = last(pipeline, "T", "Body.", None, [save(tmp_path, "a.png", 3)])
     assert untrained in page.text and repeats in page.text
-    page = Page(respond("T", "Body.", None, []))
+    page = last(pipeline, "T", "Body.", None, [])
     assert untrained not in page.text and repeats in page.text
 
 
@@ -311,9 +324,11 @@ def test_every_text_is_escaped(tmp_path):
     assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert page.text.count(HOSTILE) == 7  # title, summary, two remarks, alternative text, caption, evidence
 
-    error = Page(make_respond(lambda *_, **__: None, Limits())("", "", str(tmp_path / "<i>.pdf"), []))
+    error = last(StandIn(refuse), "", "", str(tmp_path / "<i>.pdf"), [])
     assert "<i>.pdf" in error.text
     assert [tag for tag, _ in error.elements] == ["div", "div", "strong"]
+    writing = Page(render_writing(HOSTILE, HOSTILE))
+    assert writing.text.count(HOSTILE) == 2 and {tag for tag, _ in writing.elements} == set("div section h2 p".split())
 
 
 def test_what_a_summary_shows():

@@ -17,6 +17,8 @@ from tests.tiny import SENTENCES, picture, tiny_model, tiny_processor
 
 LIMITS = Limits(image_size=100_000, document_size=100_000)
 OPTIONS = {"max_new_tokens": 12}
+# Length, beams and captions of a request by hand.
+SETTINGS = ("default", 1, "none")
 TITLE = "<img src=x onerror=pwned=1>${pwned=1}{{pwned}}"
 
 
@@ -157,15 +159,17 @@ def test_a_request_with_more_files_than_an_article_can_have_is_refused(server):
     answer = httpx.post(f"{server}/gradio_api/upload", files=allowed)
     assert answer.status_code == 200 and len(answer.json()) == 21
     assert httpx.post(f"{server}/gradio_api/upload", files=allowed * 2).status_code == 413
-    body = {"data": ["", "x" * 3_200_000, None, None]}
+    body = {"data": ["", "x" * 3_200_000, None, None, *SETTINGS]}
     assert httpx.post(f"{server}/gradio_api/call/summarize", json=body).status_code == 413
 
 
 def call(server: str, images: list, document: dict | None = None) -> tuple[str, object]:
-    """The event and its data that a request made by hand gets."""
-    data = ["Title", "" if document else "Text.", document, images]
+    """The event and its data that a request made by hand gets in the end."""
+    data = ["Title", "" if document else "Text.", document, images, *SETTINGS]
     event = httpx.post(f"{server}/gradio_api/call/summarize", json={"data": data}).json()["event_id"]
-    answer = httpx.get(f"{server}/gradio_api/call/summarize/{event}", timeout=60).text.strip().splitlines()
+    # The last event, after those of the text on its way.
+    answer = httpx.get(f"{server}/gradio_api/call/summarize/{event}", timeout=60).text.strip().split("\n\n")[-1]
+    answer = answer.splitlines()
     return answer[0].removeprefix("event: "), json.loads(answer[1].removeprefix("data: "))
 
 
@@ -219,14 +223,14 @@ def test_one_summary_at_a_time_and_a_queue_that_ends(monkeypatch, examples, pipe
     interface = build_interface(slow, model="m", examples=examples)
     try:
         place = launch(interface, host="127.0.0.1").rstrip("/") + "/gradio_api/call/summarize"
-        first = httpx.post(place, json={"data": ["", "0", None, None]})
+        first = httpx.post(place, json={"data": ["", "0", None, None, *SETTINGS]})
         while not running:
             time.sleep(0.05)
-        others = [httpx.post(place, json={"data": ["", f"{number}", None, None]}) for number in (1, 2, 3)]
+        others = [httpx.post(place, json={"data": ["", f"{number}", None, None, *SETTINGS]}) for number in (1, 2, 3)]
         assert [answer.status_code for answer in (first, *others)] == [200, 200, 200, 503]
         assert "full" in others[2].text
         # Those who wait do not keep others from an example.
-        assert [fn.queue for fn in interface.fns.values()] == [True, False, False]
+        assert [fn.queue for fn in interface.fns.values()] == [True, True, False, False]
         go_on.set()
         for answer in (first, *others[:2]):
             assert "event: complete" in httpx.get(f"{place}/{answer.json()['event_id']}", timeout=30).text

@@ -1,6 +1,6 @@
 """What of a written summary stands: supported sentences, and the document's own in the place of others."""
 
-from spectra_sum.summaries.grounding import grounded
+from spectra_sum.summaries.grounding import grounded, grounded_text
 from tests.spectra_sum.extraction.written_vectors import WrittenDown
 
 STORM, COST, ELEPHANTS = "A storm came.", "It cost millions.", "Elephants danced."
@@ -56,3 +56,12 @@ def test_an_empty_summary_gives_way_too():
     assert sentences == [(SOURCE[0], "extracted")]
     assert problem.detail == "what the model wrote is empty; sentences of the document stand in its place"
     assert ground([], own=lambda: [], text="")[0] == []
+
+
+def test_where_no_sentence_is_left_to_stand_in_one_is_left_out_and_told():
+    encoder = WrittenDown(VECTORS)
+    text = f"{STORM}\n\n{ELEPHANTS} {STORM}"
+    sentences, [problem] = grounded(text, [STORM, ELEPHANTS, STORM], SOURCE[:1], never, encoder, 0.5)
+    assert [sentence.text for sentence in sentences] == [STORM, STORM]
+    assert str(problem) == "left out: 1 sentence without support in the document, which has none left to stand in"
+    assert grounded_text(text, sentences) == f"{STORM} {STORM}"

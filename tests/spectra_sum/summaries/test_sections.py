@@ -116,7 +116,9 @@ def test_the_model_reads_summaries_of_the_parts(loaded, monkeypatch):
     monkeypatch.setattr(
         summarizer,
         "_write",
-        lambda documents, readings: read.append([one.body for one in readings]) or write(documents, readings),
+        lambda documents, readings, watchers: (
+            read.append([one.body for one in readings]) or write(documents, readings, watchers)
+        ),
     )
     result = summarizer.summarize(document(LONG))
     *parts, [whole] = read
@@ -132,5 +134,5 @@ def test_the_model_reads_summaries_of_the_parts(loaded, monkeypatch):
 def test_a_part_whose_summary_repeats_itself_gives_its_own_sentences(loaded, monkeypatch):
     force_summary(monkeypatch, loaded, "The ship was red. " * 6)
     summarizer = Summarizer(loaded, SummaryOptions(max_new_tokens=30, long="sections"), HashingEncoder())
-    [text] = summarizer._summaries_of_parts([document(LONG)], 1)
+    [text] = summarizer._summaries_of_parts([document(LONG)], at_once=1, watcher=None)
     assert split_sentences(text) and all(sentence in LONG for sentence in split_sentences(text))

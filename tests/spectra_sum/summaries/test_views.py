@@ -1,7 +1,7 @@
 """A summary in the terminal: what is extracted, what is not ranked, and descriptions that fit a line."""
 
 from spectra_sum.report.contents import SentenceEvidence
-from spectra_sum.summaries.summarizer import DocumentSummary
+from spectra_sum.summaries.document_summary import DocumentSummary
 from spectra_sum.summaries.summary_sentences import SummarySentence
 from spectra_sum.summaries.views import report_article, terminal_text
 from tests.spectra_sum.summaries.setup import document
