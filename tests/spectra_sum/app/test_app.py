@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 import modeling_spectra.rgb_images
-from spectra_sum.app.article_input import Limits, read_article
 from spectra_sum.app.pipeline_writer import PipelineWriter
 from spectra_sum.app.responding import make_show
 from spectra_sum.app.summary_view import render_summary, render_writing
 from spectra_sum.documents.parts import Document, DocumentError, DocumentImage, Problem
+from spectra_sum.uploads.article_input import Limits, read_article
 from tests.spectra_sum.documents.pages import data_uri
 from tests.tiny import picture, tiny_model, tiny_processor
 
