@@ -87,9 +87,7 @@ def read_article(
     captions = _described("caption", captions, len(images), limits)
     alts = _described("alternative text", alts, len(images), limits)
     opened = _open_images([Path(image) for image in images], limits, leave_out=leave_out)
-    usable = [
-        (file, replace(image, alt=alts[place], caption=captions[place])) for place, file, image in opened.usable
-    ]
+    usable = [(file, replace(image, alt=alts[place], caption=captions[place])) for place, file, image in opened.usable]
     refused = opened.refused
     if document:
         article = _read_upload(Path(document), usable, refused, limits)
@@ -117,7 +115,9 @@ def read_article(
 def _described(what: str, texts: Sequence[str], count: int, limits: Limits) -> list[str]:
     """The images' texts on one line each."""
     if texts and len(texts) != count:
-        raise DocumentError(f"There are {count} images, but {len(texts)} of the field {what}; give one per image, or none.")
+        raise DocumentError(
+            f"There are {count} images, but {len(texts)} of the field {what}; give one per image, or none."
+        )
     shown = [printable(" ".join(text.split())) for text in texts] or [""] * count
     for number, text in enumerate(shown, start=1):
         if len(text) > limits.caption_length:
