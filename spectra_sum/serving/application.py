@@ -14,7 +14,7 @@ from spectra_sum import __version__
 from ..summaries.options import SummaryOptions
 from ..uploads.request_limit import RequestLimit
 from .answers import ServedModel
-from .bodies import BodyTimeout
+from .bodies import BodyTimeout, ReadBeforeRefusal
 from .chat import add_chat
 from .errors import ApiError, answer_errors
 from .jobs import SummarizesWatched
@@ -63,6 +63,7 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             Middleware(AnswerLog, metrics=service.metrics),
+            Middleware(ReadBeforeRefusal, size=2 * settings.request_size),
             Middleware(KeyCheck, keys=settings.keys),
             Middleware(RequestLimit, size=settings.request_size),
             Middleware(BodyTimeout, seconds=settings.body_timeout),

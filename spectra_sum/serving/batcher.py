@@ -155,7 +155,8 @@ class Batcher:
             return [error if job.watcher.delivered else (await self._results([job]))[0] for job in batch]
 
     def _measure(self) -> None:
-        self._metrics.waiting.set(self._reading + len(self._waiting))
+        self._metrics.reading.set(self._reading)
+        self._metrics.waiting.set(len(self._waiting))
         self._metrics.running.set(len(self._running))
 
 

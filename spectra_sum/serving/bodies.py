@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from fastapi import Request
 from starlette.datastructures import FormData
@@ -14,6 +15,7 @@ from .settings import Settings
 JSON, FORM = "application/json", "multipart/form-data"
 # Captions are one per image; the other fields are few.
 _OTHER_FIELDS = 40
+_DRAIN_SECONDS = 2
 
 
 class BodyTimeout:
@@ -48,6 +50,49 @@ class BodyTimeout:
             return message
 
         await self.app(scope, timely if scope["type"] == "http" else receive, send)
+
+
+class ReadBeforeRefusal:
+    """
+    Middleware that reads what is still to come of a request's body before an answer that did not wait for it, and forgets it:
+    where a connection ends with unread data, a client that is still sending gets no answer at all.
+
+    Args:
+        app (`ASGIApp`): What it wraps.
+        size (`int`): Most bytes that are read; no more seconds than `_DRAIN_SECONDS`.
+    """
+
+    def __init__(self, app: ASGIApp, size: int):
+        self.app = app
+        self._size = size
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        whole = False
+
+        async def noted() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = not message.get("more_body", False)
+            return message
+
+        async def sent(message: Message) -> None:
+            # Of a slow body there is no more to come soon.
+            if message["type"] == "http.response.start" and not whole and message["status"] not in (200, 408):
+                await self._drain(noted, lambda: whole)
+            await send(message)
+
+        http = scope["type"] == "http"
+        await self.app(scope, noted if http else receive, sent if http else send)
+
+    async def _drain(self, receive: Receive, whole: Callable[[], bool]) -> None:
+        read = 0
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while not whole() and read <= self._size:
+                    read += len((await receive()).get("body", b""))
+        except TimeoutError:
+            pass
 
 
 def content_type(request: Request, allowed: tuple[str, ...]) -> str:

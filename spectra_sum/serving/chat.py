@@ -1,6 +1,5 @@
 """`POST /v1/chat/completions` and `GET /v1/models`: the same summaries for any client of OpenAI's API."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from .errors import ApiError
 from .event_stream import EventStream, PieceQueue, event
 from .jobs import Finished, Job, JobWatcher
 from .reading import SentArticle, check_image_count
-from .service import Service
+from .service import Service, in_thread
 from .settings import Settings
 from .shapes import ImageObject, inlined, parsed
 from .uploads import image_of
@@ -43,10 +42,8 @@ def add_chat(app: FastAPI, service: Service) -> None:
         async def read(request: Request, readers: ThreadPoolExecutor) -> SentArticle:
             content_type(request, (JSON,))
             body = await request.body()
-            loop = asyncio.get_running_loop()
-            chat = await loop.run_in_executor(readers, chat_of_json, body, service)
-            sent.append(chat)
-            return await loop.run_in_executor(readers, article_of_chat, chat, service.settings)
+            sent.append(await in_thread(readers, chat_of_json, body, service))
+            return await in_thread(readers, article_of_chat, sent[0], service.settings)
 
         article, job = await service.accept(
             request, read, lambda article: pieces.watcher if article.stream else JobWatcher()

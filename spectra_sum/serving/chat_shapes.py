@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, FailFast, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from .errors import ApiError
-from .shapes import RequestOptions, Shape, checked
+from .shapes import OBJECT, TEXT, RequestOptions, Shape, checked
 
 # Fields of OpenAI's that would change the answer, and what stands for not asking for them.
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -58,12 +58,12 @@ class ImagePart(Shape):
 
 
 def _kind_of_content(value: Any) -> str | None:
-    return {str: "text", list: "object"}.get(type(value))
+    return {str: TEXT, list: OBJECT}.get(type(value))
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[Part], FailFast(), Tag("object")],
+    Annotated[str, Tag(TEXT)] | Annotated[list[Part], Field(fail_fast=True), Tag(OBJECT)],
     Discriminator(
         _kind_of_content,
         custom_error_type="content_type",
@@ -91,7 +91,7 @@ class ChatRequest(Shape):
     """One user turn with a text and its images; `user`, `metadata` and the like change nothing."""
 
     model: str
-    messages: Annotated[list[Message], FailFast()]
+    messages: Annotated[list[Message], Field(fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None

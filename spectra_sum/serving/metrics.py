@@ -21,10 +21,9 @@ class Metrics:
         self.queue_seconds = self._histogram("queue_seconds", "Seconds that requests waited to be written")
         self.batch_seconds = self._histogram("batch_seconds", "Seconds that batches took")
         self.batch_size = self._histogram("batch_size", "Requests of batches", buckets=_SIZES)
-        self.waiting = Gauge(
-            "spectra_sum_waiting", "Requests that are read or wait to be written", registry=self.registry
-        )
-        self.running = Gauge("spectra_sum_running", "Requests that are written now", registry=self.registry)
+        self.reading = self._gauge("reading", "Requests that are read")
+        self.waiting = self._gauge("waiting", "Requests that wait to be written")
+        self.running = self._gauge("running", "Requests that are written")
         self.stopped = self._counter("stopped", "Requests that were given up before their summary was there", "reason")
         self.tokens = self._counter("tokens", "Tokens of prompts that were read, and of summaries", "kind")
 
@@ -34,6 +33,9 @@ class Metrics:
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"spectra_sum_{name}", help_text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(f"spectra_sum_{name}", help_text, registry=self.registry)
 
     def _histogram(self, name: str, help_text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
         return Histogram(f"spectra_sum_{name}", help_text, labels, buckets=buckets, registry=self.registry)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,8 @@ from .reading import SentArticle, read_sent
 from .remote_images import fetch_images
 from .request_options import Summarizers
 from .settings import Settings
+
+Result = TypeVar("Result")
 
 
 class Service:
@@ -69,11 +72,8 @@ class Service:
                 async with asyncio.timeout(self.settings.timeout):
                     article = await read(request, self._readers)
                     images = await fetch_images(article.images, self.settings)
-                    loop = asyncio.get_running_loop()
-                    summarizer = await loop.run_in_executor(self._readers, self.summarizers.find, article.options)
-                    document = await loop.run_in_executor(
-                        self._readers, read_sent, article, images, self.settings.limits
-                    )
+                    summarizer = await in_thread(self._readers, self.summarizers.find, article.options)
+                    document = await in_thread(self._readers, read_sent, article, images, self.settings.limits)
             except TimeoutError:
                 raise self.out_of_time() from None
             job = Job(document, summarizer, watcher_of(article), arrived)
@@ -138,3 +138,8 @@ async def client_gone(request: Request) -> None:
     """Returns when the client of a request, whose body was read, has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def in_thread(threads: ThreadPoolExecutor, function: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function returns, called in one of the threads."""
+    return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)

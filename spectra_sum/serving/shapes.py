@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import from_json
 
 from ..documents.parts import printable, shortened
@@ -17,6 +17,9 @@ _MESSAGES = {
     "model_type": "this must be an object",
     "model_attributes_type": "this must be an object",
 }
+
+# Tags of a union of a text and something else.
+TEXT, OBJECT = "<text>", "<object>"
 
 Request = TypeVar("Request", bound=BaseModel)
 
@@ -72,11 +75,11 @@ class ImageObject(Shape):
 
 
 def _kind_of_image(value: Any) -> str | None:
-    return {str: "text", dict: "object", ImageObject: "object"}.get(type(value))
+    return {str: TEXT, dict: OBJECT, ImageObject: OBJECT}.get(type(value))
 
 
 SentImage = Annotated[
-    Annotated[str, Tag("text")] | Annotated[ImageObject, Tag("object")],
+    Annotated[str, Tag(TEXT)] | Annotated[ImageObject, Tag(OBJECT)],
     Discriminator(
         _kind_of_image,
         custom_error_type="image_type",
@@ -90,7 +93,7 @@ class SummarizeRequest(Shape):
 
     text: str | None = None
     title: str | None = None
-    images: Annotated[list[SentImage], FailFast()] | None = None
+    images: Annotated[list[SentImage], Field(fail_fast=True)] | None = None
     document: SentDocument | None = None
     options: RequestOptions | None = None
     stream: bool | None = None
@@ -146,12 +149,11 @@ def options_of_fields(fields: Mapping[str, str]) -> RequestOptions:
 def shape_error(error: ValidationError) -> ApiError:
     """The first thing that is wrong."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    tags = ("text", "object", "image_url")
-    # A union's tag follows the place in its list.
+    # A union's tag says which of its shapes was tried; those of parts of a message follow their place in the list.
     places = [
         place
         for before, place in zip((None, *first["loc"]), first["loc"], strict=False)
-        if not (isinstance(before, int) and place in tags)
+        if place not in (TEXT, OBJECT) and not (isinstance(before, int) and place in ("text", "image_url"))
     ]
     name = "".join(f"[{place}]" if isinstance(place, int) else f".{place}" for place in places).lstrip(".")
     name = shortened(printable(name), 100)

@@ -1,6 +1,5 @@
 """`POST /v1/summarize`: JSON or a form in, the summary with its evidence and images out."""
 
-import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +15,7 @@ from .errors import ApiError
 from .event_stream import EventStream, PieceQueue, event
 from .jobs import Finished, Job, JobWatcher
 from .reading import SentArticle, check_image_count
-from .service import Service
+from .service import Service, in_thread
 from .settings import Settings
 from .shapes import OPTION_NAMES, RequestOptions, SummarizeRequest, checked, inlined, options_of_fields, parsed
 from .uploads import SentFile, file_name, image_of
@@ -30,12 +29,13 @@ def add_summarize(app: FastAPI, service: Service) -> None:
 
     async def read(request: Request, readers: ThreadPoolExecutor) -> SentArticle:
         if content_type(request, (JSON, FORM)) == FORM:
-            async with await read_form(request, service.settings) as form:
-                return await asyncio.get_running_loop().run_in_executor(
-                    readers, article_of_form, form, service.settings
-                )
+            form = await read_form(request, service.settings)
+            try:
+                return await in_thread(readers, article_of_form, form, service.settings)
+            finally:
+                await form.close()
         body = await request.body()
-        return await asyncio.get_running_loop().run_in_executor(readers, article_of_json, body, service.settings)
+        return await in_thread(readers, article_of_json, body, service.settings)
 
     @app.post(ROUTE, summary="Summarize a document with its images", openapi_extra={"requestBody": _request_body()})
     async def summarize(request: Request) -> Response:
