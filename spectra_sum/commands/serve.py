@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..models.kinds import check_any
 from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder
 from ..summaries.options import OptionsError, SummaryOptions
@@ -163,7 +164,7 @@ def _serve(arguments: argparse.Namespace, options: SummaryOptions, settings: "Se
     if loaded is None or loaded.support_threshold is not None:
         # Every request needs it; the first one need not wait for it.
         encoder.embed(["A sentence."])
-    app = create_app(make, options, settings, _served_model(arguments, summarizer))
+    app = create_app(make, options, settings, _served_model(arguments, summarizer), version=__version__)
     host, number = place.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     serve(app, place, lambda: print(f"http://{shown}:{number} (Ctrl-C ends it)", flush=True))

@@ -9,8 +9,6 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware import Middleware
 
-from spectra_sum import __version__
-
 from ..summaries.options import SummaryOptions
 from ..uploads.request_limit import RequestLimit
 from .answers import ServedModel
@@ -31,6 +29,8 @@ def create_app(
     defaults: SummaryOptions,
     settings: Settings,
     model: ServedModel,
+    *,
+    version: str = "0",
 ) -> FastAPI:
     """
     The server as an ASGI app; `app.state.service` is its [`Service`]. It writes while its lifespan runs.
@@ -40,6 +40,7 @@ def create_app(
         defaults (`SummaryOptions`): Of requests that name none.
         settings (`Settings`): Limits, batches and keys.
         model (`ServedModel`): What clients know the model by.
+        version (`str`, *optional*, defaults to `"0"`): Of the program, for the API's description.
     """
     service = Service(Summarizers(make_summarizer, defaults, settings), settings, model)
 
@@ -56,7 +57,7 @@ def create_app(
 
     app = FastAPI(
         title="SPeCTrA-Sum",
-        version=__version__,
+        version=version,
         description="A document and its images go in; a summary and the images that belong to it come out.",
         redoc_url=None,
         redirect_slashes=False,
