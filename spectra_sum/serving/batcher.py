@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from ..documents.parts import DocumentError
 from ..summaries.document_summary import DocumentSummary
+from ..summaries.watching import WritingStopped
 from .errors import ApiError
 from .jobs import Finished, Job, Timings
 from .log import log_error
@@ -43,6 +44,7 @@ class Batcher:
         self._reading = 0
         self._changed = asyncio.Event()
         self._batch_seconds: float | None = None
+        self._stopped = False
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -75,6 +77,8 @@ class Batcher:
 
     def submit(self, job: Job) -> None:
         """Puts a job at the queue's end."""
+        if self._stopped:
+            job.watcher.stop()
         self._waiting.append(job)
         self._measure()
         self._changed.set()
@@ -88,7 +92,8 @@ class Batcher:
             self._measure()
 
     def stop_all(self) -> None:
-        """Ends everything at its next token."""
+        """Ends everything that is written at its next token, and all else before its first."""
+        self._stopped = True
         for job in [*self._waiting, *self._running]:
             job.watcher.stop()
 
@@ -144,6 +149,8 @@ class Batcher:
                 job.finished.set_result(Finished(result, timings))
 
     async def _results(self, batch: list[Job]) -> Sequence[DocumentSummary | Exception]:
+        if all(job.watcher.stopped() for job in batch):
+            return [WritingStopped("its writing was stopped.") for _ in batch]
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._writer, _summarize, batch)

@@ -13,6 +13,7 @@ import uvicorn
 from spectra_sum.documents.parts import Document, DocumentError, Problem
 from spectra_sum.serving.answers import ServedModel
 from spectra_sum.serving.application import create_app
+from spectra_sum.serving.running import configuration
 from spectra_sum.serving.settings import Settings
 from spectra_sum.summaries.document_summary import DocumentSummary, TokenCounts
 from spectra_sum.summaries.options import SummaryOptions
@@ -113,8 +114,7 @@ def served(app) -> Iterator[str]:
     """The address of a running server."""
     place = socket.socket()
     place.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", http="h11", ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configuration(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
     thread.start()
     until = time.monotonic() + 20

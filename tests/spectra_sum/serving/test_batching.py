@@ -2,10 +2,15 @@
 
 import json
 import re
+import signal
 import socket
 import time
 
-from tests.spectra_sum.serving.live import events_of, in_background, scripted
+import httpx
+import pytest
+
+from spectra_sum.serving.running import Server, configuration
+from tests.spectra_sum.serving.live import Script, app_of, events_of, in_background, scripted, served
 
 ROUTE = "/v1/summarize"
 
@@ -190,17 +195,37 @@ def test_a_stream_in_silence_sends_comments():
         first.answer()
 
 
-def test_a_server_that_ends_is_not_ready_and_answers_what_it_has():
-    from tests.spectra_sum.serving.live import Script, app_of, served
-
+@pytest.fixture
+def ending():
+    """A server whose signals a test gives itself."""
     script = Script()
     app = app_of(script, max_wait=0)
-    with served(app) as url:
-        import httpx
+    server = Server(configuration(app), app, lambda: None)
+    with served(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield script, client, server
+        script.go.set()
 
-        with httpx.Client(base_url=url, timeout=30) as client:
-            first = hold(script, client)
-            app.state.service.draining = True
-            assert client.get("/ready").status_code == 503 and client.get("/health").status_code == 200
-            script.go.set()
-            assert first.answer().status_code == 200
+
+def test_a_server_that_ends_is_not_ready_and_answers_what_it_has(ending):
+    script, client, server = ending
+    first = hold(script, client)
+    server.handle_exit(signal.SIGTERM, None)
+    assert client.get("/ready").status_code == 503 and client.get("/health").status_code == 200
+    assert server.should_exit and not server.force_exit
+    script.go.set()
+    assert first.answer().status_code == 200
+
+
+def test_at_a_second_signal_what_is_not_finished_is_given_up(ending):
+    script, client, server = ending
+    first = in_background(post, client, "forever")
+    script.wait_for(lambda script: script.batches)
+    calls = [first, *queued(client, "a"), *queued(client, "b", options={"length": "short"})]
+    for _ in range(2):
+        server.handle_exit(signal.SIGINT, None)
+    answers = [call.answer() for call in calls]
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(503, "stopped")] * 3
+    assert post(client, "c").status_code == 503 and script.batches == [["forever"]]
+    assert not server.force_exit
+    server.handle_exit(signal.SIGINT, None)
+    assert server.force_exit
