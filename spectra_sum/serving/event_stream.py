@@ -17,6 +17,7 @@ from .service import Service, client_gone
 
 # Of a client that takes no more of its stream.
 _SEND_SECONDS = 30
+_COMMENT = b": waiting\n\n"
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
@@ -85,7 +86,7 @@ class EventStream(Response):
         self._pieces = pieces
         self._events = events
         self._route = route
-        self._begun = False
+        self._begun = self._measured = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the events; a client that goes, or that takes none for half a minute, ends its job."""
@@ -106,7 +107,7 @@ class EventStream(Response):
                     service.batcher.leave(job, "timeout")
                     await self._fail(service.out_of_time(), scope, receive, send)
                     return
-                await self._send(send, [b": waiting\n\n"] if kind == "nothing" else self._events.piece(kind, value))
+                await self._send(send, [_COMMENT] if kind == "nothing" else self._events.piece(kind, value))
         except asyncio.CancelledError:
             given_up = "shutdown"
             raise
@@ -136,10 +137,12 @@ class EventStream(Response):
     async def _send(self, send: Send, events: Sequence[bytes], *, more: bool = True) -> None:
         if not events:
             return
-        if not self._begun:
-            self._begun = True
+        if not self._measured and events[0] != _COMMENT:
+            self._measured = True
             seconds = time.monotonic() - self._job.arrived
             self._service.metrics.first_text_seconds.labels(self._route).observe(seconds)
+        if not self._begun:
+            self._begun = True
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             events = [*self._events.opening(), *events]
         async with asyncio.timeout(_SEND_SECONDS):

@@ -190,9 +190,12 @@ def test_a_stream_in_silence_sends_comments():
         with client.stream("POST", ROUTE, json={"text": "x", "stream": True}) as answer:
             lines = answer.iter_lines()
             assert next(lines) == ": waiting"
+            count = 'spectra_sum_first_text_seconds_count{route="/v1/summarize"}'
+            assert count not in client.get("/metrics").text
             script.go.set()
             assert any(line == "event: summary" for line in lines)
         first.answer()
+        assert f"{count} 1.0" in client.get("/metrics").text
 
 
 @pytest.fixture
