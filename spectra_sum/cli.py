@@ -19,6 +19,7 @@ COMMANDS = {
     "tables": ("spectra_sum.commands.tables", "put evaluated systems beside the published rows"),
     "human-eval": ("spectra_sum.commands.human_eval", "let people rate summaries, and analyse their answers"),
     "app": ("spectra_sum.commands.app", "summarize in the browser"),
+    "serve": ("spectra_sum.commands.serve", "summarize for HTTP clients, OpenAI's among them"),
 }
 # Other packages add commands by entry points of this group: name = module:HELP, the module having `add_arguments`.
 ENTRY_POINTS = "spectra_sum.commands"

@@ -26,6 +26,9 @@ ARROWS: dict[str, set[str]] = {
     },
     # Named by the command alone: the recipe works without any model.
     "spectra_sum.linked_pairs.models": {"spectra_sum.models"},
+    "spectra_sum.uploads": {"spectra_sum.documents"},
+    # The command loads the model, and hands the server what makes summarizers.
+    "spectra_sum.serving": {f"spectra_sum.{part}" for part in ("documents", "errors", "summaries", "uploads")},
     "spectra_sum.records": {"modeling_spectra", "spectra_sum.documents", "spectra_sum.errors"},
     # What a name of data stands for is known before anything is read; whoever reads articles comes later.
     "spectra_sum.own_data": {

@@ -17,8 +17,8 @@ from huggingface_hub.errors import (
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modeling_spectra.configuration_spectra import PIPELINE_TASK
-from spectra_sum.app.article_input import Limits
 from spectra_sum.app.examples import describe_examples, write_examples
+from spectra_sum.uploads.article_input import Limits
 
 from ..errors import HubError
 from ..repository import PROJECT_TAG, Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run

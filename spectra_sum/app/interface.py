@@ -10,9 +10,9 @@ from starlette.middleware import Middleware
 
 from spectra_sum.documents.reading import DOCUMENT_SUFFIXES, read_document
 
-from .article_input import Limits
+from ..uploads.article_input import Limits
+from ..uploads.request_limit import RequestLimit
 from .pipeline_writer import PipelineWriter
-from .request_limit import RequestLimit
 from .responding import make_answer, make_show
 from .settings import DEFAULT_LENGTH, SettingChoices
 from .summary_view import render_model, render_notice, render_welcome

@@ -9,7 +9,7 @@ import gradio as gr
 from spectra_sum.documents.parts import Document, DocumentError
 from spectra_sum.errors import SpectraSumError
 
-from .article_input import Limits, read_article
+from ..uploads.article_input import Limits, read_article
 from .settings import RequestSettings, SettingChoices
 from .summary_json import summary_json
 from .summary_view import render_error, render_summary, render_writing

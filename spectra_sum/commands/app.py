@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import socket
 import sys
 import tempfile
 import threading
@@ -11,6 +10,7 @@ from pathlib import Path
 from ..models.kinds import check_any
 from ..models.sources import DEFAULT_TEXT_ENCODER, check_text_encoder
 from ..summaries.options import OptionsError
+from .addresses import check_address, port
 from .arguments import (
     UsageError,
     add_model_arguments,
@@ -19,7 +19,6 @@ from .arguments import (
     check_quantize_argument,
     named_model,
     options_error,
-    positive,
     summary_options,
 )
 
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="address to listen on (default: 127.0.0.1, this machine only); there is no login",
     )
-    parser.add_argument("--port", type=_port, help="port (default: the first free one from 7860)")
+    parser.add_argument("--port", type=port, help="port (default: the first free one from 7860)")
     add_summary_arguments(parser)
     add_quantize_argument(parser)
     parser.set_defaults(run=run)
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         from ..models.dual_encoder import check_dual_encoder
 
         check_dual_encoder(arguments.vision)
-    _check_address(arguments.host, arguments.port)
+    check_address(arguments.host, arguments.port)
 
     # Torch, transformers and gradio take seconds to import, which --help and a wrong argument need not cost.
     from spectra_sum.app.examples import write_examples
@@ -102,28 +101,3 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             interface.close(verbose=False)
     return 0
-
-
-def _check_address(host: str, port: int | None) -> None:
-    """Before the model is loaded: whether the server can listen there."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            # As the server does: an address whose connections have just ended is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except socket.gaierror:
-        raise UsageError(f"--host {host}: this is no address of this machine.") from None
-    except OSError as error:
-        if port is None:
-            raise UsageError(f"--host {host}: {error.strerror}; use 127.0.0.1.") from None
-        raise UsageError(
-            f"--port {port} on {host}: {error.strerror}; choose another port, or leave --port out."
-        ) from None
-
-
-def _port(text: str) -> int:
-    value = positive(text)
-    if value > 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 65535")
-    return value

@@ -20,10 +20,10 @@ from hub_upload.errors import HubError
 from hub_upload.space.push import REQUIREMENTS, PinnedModel, pin_model, stage_space
 from hub_upload.space.versions import GRADIO_VERSION
 from modeling_spectra import MultimodalSummarizationPipeline
-from spectra_sum.app.article_input import Limits
 from spectra_sum.app.pipeline_writer import PipelineWriter
 from spectra_sum.app.responding import make_show
 from spectra_sum.cli import main
+from spectra_sum.uploads.article_input import Limits
 from tests.tiny import SENTENCES, picture, tiny_config, tiny_model, tiny_processor
 
 pytestmark = pytest.mark.usefixtures("preloaded_python")

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from modeling_spectra import MultimodalSummarizationPipeline
-from spectra_sum.app.article_input import Limits
 from spectra_sum.app.interface import build_interface, launch
+from spectra_sum.uploads.article_input import Limits
 from tests.chromium import EXECUTABLE, Chromium
 from tests.tiny import SENTENCES, picture, tiny_model, tiny_processor
 

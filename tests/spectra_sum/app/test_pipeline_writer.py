@@ -6,13 +6,13 @@ import threading
 import pytest
 
 from modeling_spectra import MultimodalSummarizationPipeline
-from spectra_sum.app.article_input import Limits
 from spectra_sum.app.pipeline_writer import PipelineWriter
 from spectra_sum.app.responding import make_answer, make_show
 from spectra_sum.app.settings import RequestSettings
 from spectra_sum.app.writer import as_it_comes
 from spectra_sum.documents.parts import Document, DocumentImage
 from spectra_sum.sentences import split_sentences
+from spectra_sum.uploads.article_input import Limits
 from tests.forced_texts import force_texts
 from tests.tiny import SENTENCES, picture, tiny_model, tiny_processor
 

@@ -8,7 +8,6 @@ import gradio as gr
 import pytest
 
 from spectra_sum import cli
-from spectra_sum.app.article_input import Limits, read_article
 from spectra_sum.app.responding import make_answer, make_show
 from spectra_sum.app.settings import RequestSettings
 from spectra_sum.app.summarizer_writer import SummarizerWriter
@@ -19,6 +18,7 @@ from spectra_sum.models.loading import load_any
 from spectra_sum.models.sources import ModelError
 from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
+from spectra_sum.uploads.article_input import Limits, read_article
 from tests import tiny
 from tests.forced_texts import force_texts
 from tests.hashing_encoder import HashingEncoder

@@ -1,0 +1,1 @@
+"""The HTTP server: summaries for any client, an API of its own and OpenAI's."""
