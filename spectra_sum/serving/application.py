@@ -12,8 +12,9 @@ from starlette.middleware import Middleware
 from ..summaries.options import SummaryOptions
 from ..uploads.request_limit import RequestLimit
 from .answers import ServedModel
+from .api.chat import add_chat
+from .api.summarize import add_summarize
 from .bodies import BodyTimeout, ReadBeforeRefusal
-from .chat import add_chat
 from .errors import ApiError, answer_errors
 from .jobs import SummarizesWatched
 from .keys import KeyCheck
@@ -21,7 +22,6 @@ from .log import AnswerLog
 from .request_options import Summarizers
 from .service import Service
 from .settings import Settings
-from .summarize import add_summarize
 
 
 def create_app(

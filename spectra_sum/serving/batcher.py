@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..documents.parts import DocumentError
 from ..summaries.document_summary import DocumentSummary
-from ..summaries.watching import WritingStopped
+from ..summaries.watching.watcher import WritingStopped
 from .errors import ApiError
 from .jobs import Finished, Job, Timings
 from .log import log_error

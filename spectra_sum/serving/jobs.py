@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from ..documents.parts import Document, DocumentError
 from ..summaries.document_summary import DocumentSummary
 from ..summaries.options import SummaryOptions
-from ..summaries.watching import Watcher
+from ..summaries.watching.watcher import Watcher
 
 
 class SummarizesWatched(Protocol):

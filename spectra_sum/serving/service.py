@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from ..documents.parts import DocumentError
 from ..summaries.document_summary import DocumentSummary
-from ..summaries.watching import WritingStopped
+from ..summaries.watching.watcher import WritingStopped
 from .answers import ServedModel
 from .batcher import Batcher
 from .errors import ApiError

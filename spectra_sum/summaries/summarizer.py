@@ -31,16 +31,16 @@ from ..sentences import split_sentences
 from .degenerate import repetition
 from .document_summary import DocumentSummary, TokenCounts
 from .encoder_on_demand import EncoderOnDemand
-from .followed_rows import FollowedRow, following
 from .grounding import grounded, grounded_text
 from .long_documents import Reading, count_tokens, read_for
 from .options import OptionsError, SummaryOptions
 from .ranking_remarks import ranking_remarks
 from .remarks import model_remarks, predictor_is_trained, summary_remarks
-from .standing_text import SupportCheck
 from .summary_sentences import EXTRACTED, WRITTEN, SummarySentence, origin_remarks, sentences_by_attention
 from .trimming import trimmed
-from .watching import StopsOnly, Watcher, WritingStopped
+from .watching.followed_rows import FollowedRow, following
+from .watching.standing_text import SupportCheck
+from .watching.watcher import StopsOnly, Watcher, WritingStopped
 
 if TYPE_CHECKING:
     from ..models.text_encoder import TextEncoder

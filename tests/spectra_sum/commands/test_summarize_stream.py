@@ -5,7 +5,7 @@ import io
 import pytest
 
 from spectra_sum.documents.parts import Document
-from spectra_sum.summaries.live_text import LiveText
+from spectra_sum.summaries.watching.live_text import LiveText
 from tests import tiny
 from tests.forced_texts import force_texts
 from tests.spectra_sum.commands.conftest import run

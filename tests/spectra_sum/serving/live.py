@@ -18,7 +18,7 @@ from spectra_sum.serving.settings import Settings
 from spectra_sum.summaries.document_summary import DocumentSummary, TokenCounts
 from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summary_sentences import SummarySentence
-from spectra_sum.summaries.watching import WritingStopped
+from spectra_sum.summaries.watching.watcher import WritingStopped
 
 MODEL = ServedModel("tiny", "0123abc")
 

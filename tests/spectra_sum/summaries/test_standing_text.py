@@ -7,8 +7,8 @@ import torch
 
 from spectra_sum.extraction.support import replace_unsupported
 from spectra_sum.sentences import sentence_spans, split_sentences
-from spectra_sum.summaries.standing_text import StandingText, SupportCheck
 from spectra_sum.summaries.trimming import trimmed
+from spectra_sum.summaries.watching.standing_text import StandingText, SupportCheck
 from tests.spectra_sum.extraction.written_vectors import WrittenDown
 
 PARTS = ["A.", "b", " ", " ", "\n", '"', "Dr.", "J.", "。", "」", "“", "Xy", "1", "!", "…", ")", ".", "'s"]

@@ -8,7 +8,7 @@ from modeling_spectra.summarization import prepare_articles
 from spectra_sum.documents.parts import DocumentError
 from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
-from spectra_sum.summaries.watching import Watcher, WritingStopped
+from spectra_sum.summaries.watching.watcher import Watcher, WritingStopped
 from tests.forced_texts import force_texts
 from tests.hashing_encoder import HashingEncoder
 from tests.spectra_sum.summaries.setup import BODY, SENTENCES, document, force_summary, loaded_model

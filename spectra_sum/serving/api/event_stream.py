@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .errors import ApiError
-from .jobs import Finished, Job, JobWatcher
-from .service import Service, client_gone
+from ..errors import ApiError
+from ..jobs import Finished, Job, JobWatcher
+from ..service import Service, client_gone
 
 # Of a client that takes no more of its stream.
 _SEND_SECONDS = 30

@@ -11,9 +11,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..extraction.extract import Encoder
-from ..sentences import sentence_spans
-from .degenerate import repetition
+from ...extraction.extract import Encoder
+from ...sentences import sentence_spans
+from ..degenerate import repetition
 
 # Cosines of the same sentences differ by less when they are embedded in another batch.
 _ROUNDING = 1e-4

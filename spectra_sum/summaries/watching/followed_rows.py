@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCrit
 from transformers.generation.streamers import BaseStreamer
 
 from .standing_text import StandingText
-from .watching import Watcher
+from .watcher import Watcher
 
 
 class FollowedRow:

@@ -8,17 +8,17 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from .answers import summary_answer
-from .bodies import JSON, content_type
+from ..answers import summary_answer
+from ..bodies import JSON, content_type
+from ..errors import ApiError
+from ..jobs import Finished, Job, JobWatcher
+from ..reading import SentArticle, check_image_count
+from ..service import Service, in_thread
+from ..settings import Settings
+from ..shapes import ImageObject, inlined, parsed
+from ..uploads import image_of
 from .chat_shapes import ChatRequest, TextPart, chat_options, checked_chat, user_turn
-from .errors import ApiError
 from .event_stream import EventStream, PieceQueue, event
-from .jobs import Finished, Job, JobWatcher
-from .reading import SentArticle, check_image_count
-from .service import Service, in_thread
-from .settings import Settings
-from .shapes import ImageObject, inlined, parsed
-from .uploads import image_of
 
 ROUTE = "/v1/chat/completions"
 

@@ -3,8 +3,8 @@
 from types import TracebackType
 from typing import TextIO
 
-from ..documents.parts import Document, printable
-from .watching import Watcher
+from ...documents.parts import Document, printable
+from .watcher import Watcher
 
 
 class LiveText(Watcher):

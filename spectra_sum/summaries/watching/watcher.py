@@ -1,6 +1,6 @@
 """Who follows the writing of a summary, and may stop it."""
 
-from ..documents.parts import DocumentError
+from ...documents.parts import DocumentError
 
 
 class WritingStopped(DocumentError):

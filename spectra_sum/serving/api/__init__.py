@@ -1,0 +1,1 @@
+"""The ways of asking for a summary: the server's own and OpenAI's."""
