@@ -279,8 +279,9 @@ def test_training_commands_parse(monkeypatch, tmp_path):
         assert parse_arguments([*argv, "--use_cpu", "true"])[2].max_steps > 0
 
 
-def test_app_command_parses():
-    (command,) = commands(".venv/bin/spectra-sum app")
+@pytest.mark.parametrize("server", ["app", "serve"])
+def test_server_commands_parse(server):
+    (command,) = commands(f".venv/bin/spectra-sum {server}")
     assert build_parser().parse_args(command[1:]).host == "127.0.0.1"
 
 
