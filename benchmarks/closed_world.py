@@ -7,7 +7,8 @@ command to go on. Each seed gets its own world, backbones and training seed; the
 settings are those of trainer/configs/closed_world.yaml, chosen on the test articles of seed 0 in the standard world:
 seed 0 is therefore not among the default seeds, and nothing is tuned per world (the SigLIP alone gets twice the steps
 in the worlds "thin" and "counts", whose images it does not see otherwise). `--variants` and `--hard-variants` also take the
-field's other fusions, which get the same budget of steps and are tuned no more.
+field's other fusions, which get the same budget of steps and are tuned no more. `--time-of RESULT` gives every variant the
+steps that it makes in the time of the sampler's, by the seconds in an earlier result file.
 """
 
 import argparse
@@ -131,6 +132,7 @@ def make_worlds(options: argparse.Namespace) -> list[World]:
                 backbone_steps=options.backbone_steps,
                 predictor_articles=options.predictor_articles,
                 predictor_steps=options.predictor_steps,
+                variant_steps=options.variant_steps.get(difficulty, {}),
             ),
         )
         for seed in options.seeds
@@ -240,6 +242,7 @@ def summarize(difficulty: str, worlds: Sequence[World]) -> dict[str, Any]:
             if set(LM_ONLY) <= set(VARIANTS[name]):
                 scores = {score: value for score, value in scores.items() if score not in _IMAGE_SCORES}
             row = {key: result[key] for key in ("seconds", "parameters")}
+            row["steps"] = arguments_of(name, world.experiment)[2].max_steps
             runs.append({"variant": name, "seed": seed, "scores": scores, **row})
         if world.selections.is_file():
             content = json.loads(world.selections.read_text())
@@ -332,7 +335,29 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "config_sha256": hashlib.sha256(CONFIG.read_bytes()).hexdigest(),
         "variant_arguments": {name: list(arguments) for name, arguments in VARIANTS.items()},
         "full_siglip_steps": dict(SIGLIP_STEPS),
+        "variant_steps": options.variant_steps,
     }
+
+
+def steps_in_equal_time(content: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """By difficulty and variant the steps that take as long as those of the sampler, by the medians of an earlier result.
+
+    Raises:
+        SystemExit: the result lacks the sampler in one of its difficulties.
+    """
+    steps = {}
+    for difficulty, result in content["results"].items():
+        seconds = {
+            name: statistics.median(run["seconds"] / run["steps"] for run in result["runs"] if run["variant"] == name)
+            for name in result["variants"]
+        }
+        if "sampler" not in seconds:
+            raise SystemExit(
+                f"--time-of: the result has no sampler in the world {difficulty!r}, whose time is the budget."
+            )
+        budget = seconds["sampler"] * content["settings"]["steps"]
+        steps[difficulty] = {name: round(budget / each) for name, each in seconds.items()}
+    return steps
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -349,6 +374,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--hard-variants", nargs="+", choices=VARIANTS, default=list(HARD_VARIANTS), help="elsewhere")
     parser.add_argument("--steps", type=int, help="training steps of each variant (default: those of the config)")
+    parser.add_argument("--time-of", type=Path, metavar="RESULT", help="equal time instead of steps, by this result")
     parser.add_argument("--backbone-steps", type=int, help="training steps of each backbone (default: their own)")
     parser.add_argument("--articles", type=int, default=6000, help="training articles of the standard world")
     parser.add_argument("--hard-articles", type=int, default=4000, help="training articles of the others")
@@ -357,7 +383,11 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--predictor-steps", type=int, default=400, help="steps that train other predictors")
     parser.add_argument("--processes", type=int, default=2, help="jobs at a time, one thread each")
     parser.add_argument("--collect", action="store_true", help="write the result of what is finished, and run nothing")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.variant_steps = {}
+    if options.time_of:
+        options.variant_steps = steps_in_equal_time(json.loads(options.time_of.read_text(encoding="utf-8")))
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:

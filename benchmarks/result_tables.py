@@ -1,8 +1,11 @@
 """Write the tables of docs/results.md from the committed result files: `python benchmarks/result_tables.py`."""
 
+import itertools
 import json
 import re
+import statistics
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,52 +110,79 @@ def interval(score: dict[str, float]) -> str:
 
 def world_section(content: dict[str, Any]) -> str:
     """The tables of the controlled experiment over seeds and difficulties, each value with its seed."""
-    parts = []
-    for difficulty, result in content["results"].items():
-        chance = ", ".join(f"{kind} {share:.2f}" for kind, share in result["chance"].items())
-        kinds = list(result["chance"])
-        rows = [
-            [name, by_seed(scores["visual_facts"]["values"], seeds_of(result, name)), spread(scores["visual_facts"])]
-            + [spread(scores[f"visual_facts_{kind}"]) for kind in kinds]
-            for name, scores in result["variants"].items()
-        ]
-        parts += [f"**{difficulty}** (chance: {chance})", table(["variant", "by seed", "visual facts", *kinds], rows)]
     standard = content["results"]["standard"]
     selections = [
         [name, spread(scores["image_precision"]), spread(scores["coverage"]), by_seed(scores["coverage"]["values"])]
         for name, scores in standard["selections"].items()
     ]
-    differences = [
+    rows = difference_rows((*standard["differences"], *standard["selection_differences"]))
+    return "\n\n".join(
+        [
+            *itertools.chain.from_iterable(variant_tables(content)),
+            "Selection of 2 images in the standard world:",
+            table(["selection", "image precision", "coverage", "coverage by seed"], selections),
+            "Paired differences in the standard world (those of the others stand in the result file):",
+            table(["difference", "score", "by seed", "95 % over articles, models fixed"], rows),
+            world_source(content, "closed_world.json"),
+        ]
+    )
+
+
+def fusions_section(content: dict[str, Any]) -> str:
+    """The tables of every fusion in the closed world: scores by seed, cost, and differences from the paper's ways."""
+    parts = []
+    for difficulty, (head, scores) in zip(content["results"], variant_tables(content, costs=True), strict=True):
+        rows = difference_rows(content["results"][difficulty]["differences"])
+        differences = [[name, *cells] for name, _, *cells in rows]
+        parts += [head, scores, table(["difference in visual facts", "by seed", "95 % over articles"], differences)]
+    return "\n\n".join([*parts, world_source(content, "closed_world_fusions.json")])
+
+
+def variant_tables(content: dict[str, Any], *, costs: bool = False) -> Iterator[tuple[str, str]]:
+    """Of each difficulty its heading and the scores of its variants, with parameters and training seconds a step if asked."""
+    for difficulty, result in content["results"].items():
+        chance = ", ".join(f"{kind} {share:.2f}" for kind, share in result["chance"].items())
+        kinds = list(result["chance"])
+        rows = []
+        for name, scores in result["variants"].items():
+            runs = [run for run in result["runs"] if run["variant"] == name]
+            row = [name, by_seed(scores["visual_facts"]["values"], [run["seed"] for run in runs])]
+            row += [spread(scores[score]) for score in ("visual_facts", *(f"visual_facts_{kind}" for kind in kinds))]
+            if costs:
+                seconds = statistics.median(run["seconds"] / run["steps"] for run in runs)
+                row += [f"{runs[0]['parameters']:,}", f"{seconds:.3f}"]
+            rows.append(row)
+        head = ["variant", "by seed", "visual facts", *kinds] + ["parameters", "seconds a step"] * costs
+        yield f"**{difficulty}** (chance: {chance})", table(head, rows)
+
+
+def difference_rows(differences: Iterable[dict[str, Any]]) -> list[list[str]]:
+    """Of each paired difference its names, its score, each seed's value, and the interval over the articles."""
+    return [
         [
             f"{row['a']} − {row['b']}",
             row["score"].replace("_", " "),
             by_seed(row["over_seeds"]["values"], row["seeds"]),
+            f"{row['over_articles']['low']:+.3f} to {row['over_articles']['high']:+.3f}",
         ]
-        + [f"{row['over_articles']['low']:+.3f} to {row['over_articles']['high']:+.3f}"]
-        for row in (*standard["differences"], *standard["selection_differences"])
+        for row in differences
     ]
+
+
+def world_source(content: dict[str, Any], file: str) -> str:
+    """Where the figures of the closed world come from, and what is missing."""
     hardware, missing = content["hardware"], len(content["missing"])
-    parts += [
-        "Selection of 2 images in the standard world:",
-        table(["selection", "image precision", "coverage", "coverage by seed"], selections),
-        "Paired differences in the standard world (those of the others stand in the result file):",
-        table(["difference", "score", "by seed", "95 % over articles, models fixed"], differences),
+    return (
         f"Mean ± standard deviation over the seeds, {content['settings']['eval_articles']} test articles each; "
         f"{hardware['processor']}, {hardware['cores']} cores, {hardware['processes']} processes of one thread"
-        f"{commit_of(content)} (`benchmarks/results/closed_world.json`)."
-        + (f" {missing} of the grid's jobs were not run; the file names them." if missing else ""),
-    ]
-    return "\n\n".join(parts)
+        f"{commit_of(content)} (`benchmarks/results/{file}`)."
+        + (f" {missing} of the grid's jobs were not run; the file names them." if missing else "")
+    )
 
 
 def commit_of(content: dict[str, Any]) -> str:
     """The commit that made a result; files of before this was recorded name none."""
     return f"; commit {content['commit'][:12]}" if content.get("commit") else ""
-
-
-def seeds_of(result: dict[str, Any], name: str) -> list[int]:
-    """The seeds of a variant's runs, in the order of its values."""
-    return [run["seed"] for run in result["runs"] if run["variant"] == name]
 
 
 def by_seed(values: list[float], seeds: list[int] | None = None) -> str:

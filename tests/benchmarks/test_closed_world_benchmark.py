@@ -142,6 +142,29 @@ def test_differences_pair_seeds_and_articles(module):
     assert (row["over_articles"]["mean"], row["over_articles"]["articles"]) == (0.5, 4)
 
 
+def test_equal_time_gives_a_slow_variant_fewer_steps(module, tmp_path):
+    runs = [
+        {"variant": variant, "steps": 300, "seconds": seconds}
+        for variant, seconds in (("sampler", 90), ("sampler", 100), ("sampler", 900), ("dvp", 150), ("kmeans", 80))
+    ]
+    variants = dict.fromkeys(("sampler", "dvp", "kmeans"))
+    content = {"results": {"far": {"runs": runs, "variants": variants}}, "settings": {"steps": 300}}
+    file = tmp_path / "steps.json"
+    file.write_text(json.dumps(content))
+    argv = ["--output", "runs", "--result", "time.json", "--difficulties", "far", "--time-of", str(file)]
+    options = module.parse_options([*argv, "--seeds", "2"])
+    # The sampler's median, 100 s: at half a second a step 200, at 80/300 s a step 375.
+    assert options.variant_steps == {"far": {"sampler": 300, "dvp": 200, "kmeans": 375}}
+    (world,) = module.make_worlds(options)
+    assert [module.arguments_of(name, world.experiment)[2].max_steps for name in ("dvp", "kmeans", "concat")] == [
+        *(200, 375, 300),
+    ]
+    content["results"]["far"]["variants"].pop("sampler")
+    file.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match="no sampler in the world 'far'"):
+        module.parse_options(argv)
+
+
 def test_spread_is_that_of_a_sample(module):
     # Mean 2; squared distances 1 + 0 + 1, over n - 1 = 2.
     assert module.spread([1.0, 2.0, 3.0]) == {

@@ -8,8 +8,8 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,8 @@ class Experiment:
         predictor_articles (`int`, *optional*, defaults to `1500`): articles that train the predictors of every
             `vrp_context`.
         predictor_steps (`int`, *optional*, defaults to `400`): steps that train them.
+        variant_steps (`Mapping[str, int]`, *optional*, defaults to `{}`): training steps of single variants, instead of
+            `steps`.
     """
 
     output: Path
@@ -95,6 +97,7 @@ class Experiment:
     backbone_steps: int | None = None
     predictor_articles: int = 1500
     predictor_steps: int = 400
+    variant_steps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def backbones(self) -> Path:
@@ -125,8 +128,8 @@ def arguments_of(name: str, experiment: Experiment) -> tuple:
     argv += ["--closed_world_articles", str(experiment.articles), "--closed_world_seed", str(experiment.seed)]
     argv += ["--closed_world_eval_articles", str(experiment.eval_articles)]
     argv += ["--closed_world_difficulty", experiment.difficulty]
-    if experiment.steps:
-        argv += ["--max_steps", str(experiment.steps)]
+    if steps := experiment.variant_steps.get(name, experiment.steps):
+        argv += ["--max_steps", str(steps)]
     # Only a complete checkpoint: the Trainer writes this file last.
     if any(folder.glob("checkpoint-*/trainer_state.json")):
         argv += ["--resume_from_checkpoint", "latest"]
