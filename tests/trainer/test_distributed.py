@@ -73,6 +73,7 @@ if __name__ == "__main__":
 """
 WHOLE = ["--freeze_language_model", "false", "--gate_type", "channel"]
 ADAPTERS = ["--use_peft", "true", "--lora_r", "4", "--lora_dropout", "0.0"]
+TOWER = [*WHOLE, "--train_vision_tower", "all"]
 REENTRANT = ["--activation_checkpointing", "true", "--activation_checkpointing_kwargs", '{"use_reentrant": true}']
 OTHERWISE_REENTRANT = [*REENTRANT[:3], '{"use_reentrant": false}']
 # Images per article; where the shuffled order puts a text-only one is asserted below.
@@ -137,6 +138,11 @@ def whole(folder) -> SimpleNamespace:
 @pytest.fixture(scope="module")
 def adapters(folder) -> SimpleNamespace:
     return train_in_one_process(folder, "adapters", *ADAPTERS)
+
+
+@pytest.fixture(scope="module")
+def tower(folder) -> SimpleNamespace:
+    return train_in_one_process(folder, "tower", *TOWER)
 
 
 def launch(folder: Path, config: str, output: str, *argv: str, kill: bool = False) -> None:
@@ -221,6 +227,15 @@ def test_fsdp2_killed_and_resumed(folder, whole):
     assert_same_run(folder, "fsdp", whole)
     assert_loads_in_one_process(folder / "fsdp/checkpoint-4", whole)
     assert_loads_in_one_process(folder / "fsdp", whole)
+
+
+@pytest.mark.parametrize("config", ["ddp.yaml", "fsdp2.yaml"])
+def test_a_trained_vision_tower_and_its_frozen_copy(config, folder, tower):
+    assert any(name.startswith("vision_tower.") for name in tower.trained), sorted(tower.trained)
+    output = f"tower_{Path(config).stem}"
+    launch(folder, config, output, *TOWER)
+    assert_same_run(folder, output, tower)
+    assert_loads_in_one_process(folder / output, tower)
 
 
 def test_fsdp2_with_adapters_and_checkpointing(folder, adapters):
