@@ -55,7 +55,7 @@ def load_in_fresh_process(
 
     Returns:
         `tensors`, {name: digest}; `shared`, {name: first name of the same memory}; `tokens`, `summary` and `selected`
-        of the sample; for a whole model also the pipeline's output.
+        of the sample; for a whole model also the outputs of `pipeline` and, if it has one, of its endpoint's `handler`.
 
     Raises:
         HubError: A step failed; the message names it.
@@ -146,6 +146,8 @@ def compare_loaded(result: Mapping[str, Any], tensors: Mapping[str, str], output
         indices = [image["index"] for image in output["selected_images"]]
         if output["summary_text"] != outputs["summary"] or indices != outputs["selected"]:
             _refuse("pipeline", "the pipeline's summary or images of the sample differ from those of the local model")
+    if "handler" in result and result["handler"] != result["pipeline"]:
+        _refuse("handler", "the endpoint's answer to the sample differs from the pipeline's")
 
 
 def _refuse(check: str, what: str) -> NoReturn:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import get_token
+from huggingface_hub import ModelCard, get_token
 from safetensors import SafetensorError, safe_open
 
 from modeling_spectra.configuration_spectra import AUTO_MAP
@@ -20,6 +20,7 @@ from spectra_sum.models.sources import ModelError, find_adapter_base
 
 from ..cards.model import CURVE_FILE, backbone_licenses, model_card, training_curve
 from ..cards.run_facts import RunFacts, count_parameters, read_run_facts
+from ..endpoint.files import add_endpoint_files
 from ..errors import HubError
 from ..repository import Push, Target, check_dry_run, check_target, hub_errors, push_folder, write_dry_run
 from .bare_load import summarize_sample, tensor_digest
@@ -77,6 +78,7 @@ def push_model(
     dataset_id: str | None = None,
     dry_run: Path | None = None,
     max_shard_size: str = "5GB",
+    card: ModelCard | None = None,
     message: str = "Upload the model with its code and card",
     report: Callable[[str], None] = lambda step: None,
 ) -> ModelPush:
@@ -97,6 +99,7 @@ def push_model(
         dry_run (`Path`, *optional*): Write what would be uploaded into this new folder; it needs no token, and without a
             network the notes tell what could not be looked up.
         max_shard_size (`str`, *optional*, defaults to `"5GB"`): Larger weights are cut into several files.
+        card (`ModelCard`, *optional*): Instead of the one that is made of the run's facts.
         message (`str`, *optional*): Of the commit.
         report (`Callable[[str], None]`, *optional*): Is told what is being done.
 
@@ -139,25 +142,30 @@ def push_model(
             _point_at_base(staged / "adapter_config.json", pushed_base.repo_id, pushed_base.revision)
         remove_local_paths(staged)
         shutil.copyfile(LICENSE, staged / "LICENSE")
+        if not as_adapter:
+            add_endpoint_files(staged)
         loadable = _beside_its_base(staged, work, pushed_base, own_base) if as_adapter else staged
         result = load_in_fresh_process(loadable, sample, is_adapter=as_adapter, report=report)
         compare_loaded(result, tensors, outputs)
 
         report("writing the card")
-        _write_card(
-            staged,
-            facts,
-            _read_config(own_base.path if as_adapter else staged),
-            target.repo_id,
-            "adapter" if as_adapter else "model",
-            licenses=licenses,
-            license=license,
-            base_model=pushed_base.repo_id if pushed_base else None,
-            base_revision=pushed_base.revision if pushed_base else None,
-            dataset_id=dataset_id,
-            merged=lora == "merge",
-            parameters=count_parameters(staged),
-        )
+        if card is not None:
+            card.save(staged / "README.md")
+        else:
+            _write_card(
+                staged,
+                facts,
+                _read_config(own_base.path if as_adapter else staged),
+                target.repo_id,
+                "adapter" if as_adapter else "model",
+                licenses=licenses,
+                license=license,
+                base_model=pushed_base.repo_id if pushed_base else None,
+                base_revision=pushed_base.revision if pushed_base else None,
+                dataset_id=dataset_id,
+                merged=lora == "merge",
+                parameters=count_parameters(staged),
+            )
         places = {Path.home(), Path.cwd(), source.absolute(), source.resolve(), Path(tempfile.gettempdir())}
         check_nothing_private(staged, places, _user_name(), get_token())
         paths = sorted(path for path in staged.rglob("*") if path.is_file())

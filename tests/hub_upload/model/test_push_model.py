@@ -190,8 +190,10 @@ def test_a_dry_run_holds_all_that_users_need_and_nothing_else(full_run, staged):
         "chat_template.jinja",
         "config.json",
         "generation_config.json",
+        "handler.py",
         "model.safetensors.index.json",
         "processor_config.json",
+        "requirements.txt",
         "tokenizer.json",
         "tokenizer_config.json",
     }
@@ -208,7 +210,7 @@ def test_a_dry_run_holds_all_that_users_need_and_nothing_else(full_run, staged):
     assert (folder / "LICENSE").read_bytes() == (PROJECT / "LICENSE").read_bytes()
     card = ModelCard.load(folder / "README.md")
     assert "spectra-sum" in card.data.tags and card.data.pipeline_tag == "image-text-to-text"
-    assert "in a fresh process: AutoModel" in steps
+    assert "in a fresh process: AutoModel" in steps and "in a fresh process: handler" in steps
 
 
 def test_nothing_staged_tells_of_this_machine(full_run, staged):
@@ -253,6 +255,7 @@ def test_a_changed_tensor_is_found(full_run, staged, tmp_path):
         ("tokens", [[1, 3]], "tokens of the sample differ"),
         ("selected", [1], "selected of the sample differ"),
         ("pipeline", {"summary_text": "x", "selected_images": [{"index": 1}]}, "the pipeline's summary or images"),
+        ("handler", {"summary_text": "y", "selected_images": [{"index": 0}]}, "'handler': the endpoint's answer"),
     ],
 )
 def test_every_difference_is_refused(field, value, what):
@@ -262,6 +265,7 @@ def test_every_difference_is_refused(field, value, what):
         "tensors": {"a": "1", "b": "2", "c": "2"},
         "shared": {"a": "a", "b": "b", "c": "b", "d": "d"},
         "pipeline": {"summary_text": "x", "selected_images": [{"index": 0}]},
+        "handler": {"summary_text": "x", "selected_images": [{"index": 0}]},
     }
     source = {"a": "1", "b": "2"}
     compare_loaded(result, source, outputs)

@@ -1,0 +1,1 @@
+"""What the Hub's Inference Endpoints find in a pushed model."""
