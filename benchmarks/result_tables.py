@@ -46,6 +46,7 @@ OWN_TABLES = {
     "dual_encoder": dual_encoder.render,
     "real_pictures": real_pictures.render,
     "picture_summaries": picture_summaries.render,
+    "adapter_openstax": picture_summaries.render,
     "image_guidance": image_guidance.render,
     "figure_selection": figure_selection_results.render,
     "quantization_smollm2": quantization.markdown,
