@@ -212,6 +212,7 @@ def main() -> None:
     sections = {
         "demo": demo_section(json.loads((RESULTS / "closed_world_demo.json").read_text(encoding="utf-8"))),
         "world": world_section(json.loads((RESULTS / "closed_world.json").read_text(encoding="utf-8"))),
+        "fusions": fusions_section(json.loads((RESULTS / "closed_world_fusions.json").read_text(encoding="utf-8"))),
         "real": real_section([RESULTS / "real_articles" / name for name in REAL_SYSTEMS]),
         **{name: own_section(name) for name in OWN_TABLES},
     }

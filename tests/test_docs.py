@@ -297,7 +297,7 @@ def test_benchmark_commands_parse(monkeypatch):
     names = {"closed_world", "overhead_tiny", "overhead_7b", "overhead_0_5b", "training_tiny", "training_7b", "data"}
     names |= {"startup", "paired_test", "default_model", "default_model_no_captions", "figure_selection"}
     names |= {"long_documents", "dual_encoder", "real_pictures", "picture_summaries", "image_guidance"}
-    names |= {"adapter_openstax"}
+    names |= {"adapter_openstax", "closed_world_fusions"}
     assert written == {RESULTS.relative_to(ROOT) / f"{name}.json" for name in names} | {Path("runs/quantization.json")}
 
 
@@ -374,9 +374,12 @@ def test_real_figures_are_those_of_the_committed_evaluations():
         assert f"{metrics['data']['articles']} test articles" in RESULTS_PAGE
 
 
-def test_figures_of_the_controlled_experiment_are_those_of_the_committed_run():
-    content = json.loads((RESULTS / "closed_world.json").read_text())
-    text = RESULTS_PAGE.split("<!-- world -->")[1].split("<!-- /world -->")[0]
+@pytest.mark.parametrize(
+    ("marked", "file"), [("world", "closed_world.json"), ("fusions", "closed_world_fusions.json")]
+)
+def test_figures_of_the_controlled_experiment_are_those_of_the_committed_run(marked, file):
+    content = json.loads((RESULTS / file).read_text())
+    text = RESULTS_PAGE.split(f"<!-- {marked} -->")[1].split(f"<!-- /{marked} -->")[0]
     worlds = dict(re.findall(r"^\*\*(\w+)\*\* .*\n\n((?:\|.*\n)+)", text, re.MULTILINE))
     assert set(worlds) == set(content["results"])
     for difficulty, result in content["results"].items():
@@ -385,7 +388,7 @@ def test_figures_of_the_controlled_experiment_are_those_of_the_committed_run():
             assert f"{run['seed']}: {run['scores']['visual_facts']:.3f}" in row
     for name, scores in content["results"]["standard"]["selections"].items():
         mean = f"{statistics.fmean(scores['coverage']['values']):.3f}"
-        assert [row for row in section("world") if row[0] == name and row[2].startswith(mean)], name
+        assert [row for row in section(marked) if row[0] == name and row[2].startswith(mean)], name
     assert content["hardware"]["processor"] in text
     assert bool(content["missing"]) == ("jobs were not run" in text)
 
