@@ -54,6 +54,29 @@ class BodyTimeout:
         await self.app(scope, timely if scope["type"] == "http" else receive, send)
 
 
+class OneLength:
+    """
+    Middleware that refuses a request with a length and in chunks, too: a proxy that goes by the other one would take the body's
+    rest for the next request, of somebody else.
+
+    Args:
+        app (`ASGIApp`): What it protects.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or refuses it and ends the connection."""
+        names = {name for name, _ in scope.get("headers", ())}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            message = "There are both Content-Length and Transfer-Encoding; send one of them."
+            refusal = ApiError(400, message, code="ambiguous_length", headers={"Connection": "close"})
+            await refusal.response()(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
 class ReadBeforeRefusal:
     """
     Middleware that reads what is still to come of a request's body before an answer that did not wait for it, and forgets it:

@@ -327,6 +327,17 @@ def test_what_is_no_http(server):
     goes_on(client)
 
 
+def test_a_body_of_two_lengths_hides_no_second_request(server):
+    _, client = server
+    hidden = f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+    with connected(client) as connection:
+        connection.sendall(head(4)[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden)
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+    assert b"both Content-Length and Transfer-Encoding" in answer
+    goes_on(client)
+
+
 def test_a_declared_length_is_refused_before_it_is_sent(server):
     _, client = server
     with connected(client) as connection:
