@@ -14,7 +14,7 @@ from ..uploads.request_limit import RequestLimit
 from .answers import ServedModel
 from .api.chat import add_chat
 from .api.summarize import add_summarize
-from .bodies import BodyTimeout, ReadBeforeRefusal
+from .bodies import BodyTimeout, OneLength, ReadBeforeRefusal
 from .errors import ApiError, answer_errors
 from .jobs import SummarizesWatched
 from .keys import KeyCheck
@@ -65,6 +65,7 @@ def create_app(
         middleware=[
             Middleware(AnswerLog, metrics=service.metrics),
             Middleware(ReadBeforeRefusal, size=2 * settings.request_size),
+            Middleware(OneLength),
             Middleware(KeyCheck, keys=settings.keys),
             Middleware(RequestLimit, size=settings.request_size),
             Middleware(BodyTimeout, seconds=settings.body_timeout),

@@ -107,6 +107,8 @@ class Batcher:
                 await self._write(batch)
                 self._running = []
                 self._measure()
+                # Nothing of theirs stays in memory while nobody asks.
+                del batch
         finally:
             self._writer.shutdown(wait=False, cancel_futures=True)
 

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ApiError
@@ -50,6 +52,29 @@ class BodyTimeout:
             return message
 
         await self.app(scope, timely if scope["type"] == "http" else receive, send)
+
+
+class OneLength:
+    """
+    Middleware that refuses a request with a length and in chunks, too: a proxy that goes by the other one would take the body's
+    rest for the next request, of somebody else.
+
+    Args:
+        app (`ASGIApp`): What it protects.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or refuses it and ends the connection."""
+        names = {name for name, _ in scope.get("headers", ())}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            message = "There are both Content-Length and Transfer-Encoding; send one of them."
+            refusal = ApiError(400, message, code="ambiguous_length", headers={"Connection": "close"})
+            await refusal.response()(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
 
 class ReadBeforeRefusal:
@@ -115,10 +140,35 @@ async def read_form(request: Request, settings: Settings) -> FormData:
     The fields and files of a multipart body; larger files lie on disk until the form is closed.
 
     Raises:
-        HTTPException: 400, it is damaged, or has more or larger parts than any request.
+        ApiError: 400, it is damaged, or has more or larger parts than any request; 415, it is not in UTF-8.
     """
+    _, parameters = parse_options_header(request.headers["content-type"])
+    # Some of Python's codecs fail with errors of their own, and one takes the square of a text's length.
+    if parameters.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise ApiError(415, "A form must be in UTF-8; leave its charset out.", code="unsupported_type")
     limits = settings.limits
     longest = 4 * max(limits.text_length, limits.title_length, limits.caption_length)
-    return await request.form(
-        max_files=limits.images + 1, max_fields=limits.images + _OTHER_FIELDS, max_part_size=longest + 1
+    parser = _WholeForm(
+        request.headers,
+        request.stream(),
+        max_files=limits.images + 1,
+        max_fields=limits.images + _OTHER_FIELDS,
+        max_part_size=longest + 1,
     )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise ApiError(400, error.message) from None
+    if not parser.whole:
+        await form.close()
+        raise ApiError(400, "The form ends before its last boundary; send it whole.", code="incomplete_form")
+    return form
+
+
+class _WholeForm(MultiPartParser):
+    """Knows whether the last boundary came; a part that it should have ended is not among the form's."""
+
+    whole = False
+
+    def on_end(self) -> None:
+        self.whole = True

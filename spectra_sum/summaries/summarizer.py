@@ -184,6 +184,9 @@ class Summarizer:
     ) -> list[_Draft | DocumentError]:
         drafts = []
         for document, watcher in zip(documents, watchers, strict=True):
+            if watcher is not None and watcher.stopped():
+                drafts.append(_stopped(document))
+                continue
             own = self._own_sentences(document)
             drafts.append(_Draft(" ".join(own), [SummarySentence(text, EXTRACTED) for text in own], []))
             if watcher is not None:
@@ -205,6 +208,10 @@ class Summarizer:
         readings: dict[int, Reading] = {}
         at_once = 1 if self.options.do_sample else len(documents)
         for index, (document, watcher) in enumerate(zip(documents, watchers, strict=True)):
+            # A long document takes seconds to read, which those behind it would wait for.
+            if watcher is not None and watcher.stopped():
+                drafts[index] = _stopped(document)
+                continue
             summarize_parts = partial(self._summaries_of_parts, at_once=at_once, watcher=watcher)
             try:
                 readings[index] = read_for(self.loaded, document, self.options, self.text_encoder, summarize_parts)
@@ -263,7 +270,7 @@ class Summarizer:
         drafts = []
         for row, (document, reading, summary) in enumerate(zip(documents, readings, summaries, strict=True)):
             if followed[row] is not None and followed[row].stopped:
-                drafts.append(WritingStopped(f"{document.source}: its writing was stopped."))
+                drafts.append(_stopped(document))
                 continue
             own = BatchFeature({name: values[row : row + 1] for name, values in inputs.items()})
             draft = self._draft(document, reading, own, summary)
@@ -377,3 +384,7 @@ class Summarizer:
             places,
             draft.tokens,
         )
+
+
+def _stopped(document: Document) -> WritingStopped:
+    return WritingStopped(f"{document.source}: its writing was stopped.")

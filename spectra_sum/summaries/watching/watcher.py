@@ -32,7 +32,10 @@ class Watcher:
         """
 
     def stopped(self) -> bool:
-        """Whether to stop the writing; asked after each token, until the summary ends. Once is enough."""
+        """
+        Whether to stop the writing; asked before the document is read and after each token, until the summary ends. Once is
+        enough. An extract is made in one go, and asks before.
+        """
         return False
 
 

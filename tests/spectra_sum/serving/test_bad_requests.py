@@ -150,6 +150,19 @@ BAD = {
     "an address with a path in it": ("/v1/..%2f..%2fetc/passwd", text(), 404, "no such address"),
     # Forms.
     "a form without an end": (ROUTE, {"content": b"--b\r\nContent-Disp", "headers": form()["headers"]}, 400, ""),
+    "a form without its last boundary": (
+        ROUTE,
+        form(('name="text"', b"x"), ('name="images"; filename="a.png"', png()))
+        | {"content": form(('name="text"', b"x"), ('name="images"; filename="a.png"', png()))["content"][:-9]},
+        400,
+        "before its last boundary",
+    ),
+    "a form in another charset": (
+        ROUTE,
+        raw(form(('name="text"', b"x"))["content"], "multipart/form-data; boundary=b; charset=undefined"),
+        415,
+        "must be in UTF-8",
+    ),
     "a form without a boundary": (ROUTE, raw(b"--b--", "multipart/form-data"), 400, ""),
     "an unknown field of a form": (ROUTE, form(('name="text"', b"x"), ('name="beam"', b"x")), 400, "beam: this field"),
     "a field twice": (ROUTE, form(('name="text"', b"x"), ('name="text"', b"y")), 400, "text: this field is there twice"),
@@ -311,6 +324,17 @@ def test_what_is_no_http(server):
     with connected(client) as connection:
         connection.sendall(request)
         assert received(connection).startswith(b"HTTP/1.1 400")
+    goes_on(client)
+
+
+def test_a_body_of_two_lengths_hides_no_second_request(server):
+    _, client = server
+    hidden = f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+    with connected(client) as connection:
+        connection.sendall(head(4)[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden)
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+    assert b"both Content-Length and Transfer-Encoding" in answer
     goes_on(client)
 
 

@@ -1,10 +1,12 @@
 """Who is written with whom and when, and what becomes of those that cannot wait or whose clients have gone."""
 
+import gc
 import json
 import re
 import signal
 import socket
 import time
+import weakref
 
 import httpx
 import pytest
@@ -182,6 +184,16 @@ def test_a_document_that_breaks_its_batch_breaks_no_other(caplog):
         assert script.batches == [["first"], ["a", "it breaks", "b"], ["a"], ["it breaks"], ["b"]]
     # Where it came from, without what the request held.
     assert "RuntimeError from" in caplog.text and "it breaks" not in caplog.text
+
+
+def test_nothing_of_a_request_stays_when_it_is_answered():
+    with scripted(max_wait=0) as (script, client):
+        assert post(client, "a").status_code == 200
+        document = weakref.ref(script.documents.pop())
+        until = time.monotonic() + 10
+        while document() is not None:
+            assert time.monotonic() < until
+            gc.collect()
 
 
 def test_a_stream_in_silence_sends_comments():

@@ -63,7 +63,7 @@ def test_each_row_is_told_as_it_is_told_alone(loaded, monkeypatch):
         # Whole words, one after another.
         assert all(piece[-1] in " \n" for piece in watcher.pieces[:-1]) and len(watcher.pieces) >= len(text.split())
         # After each token until the end token, which makes no question.
-        assert watcher.asked == len(tokenizer(text)["input_ids"])
+        assert watcher.asked == 1 + len(tokenizer(text)["input_ids"])
         force_texts(monkeypatch, tokenizer, [text])
         alone = Recorder()
         assert summarizer.summarize(documents()[index], alone) == summary
@@ -112,7 +112,7 @@ def test_writing_ends_when_all_rows_have_stopped(loaded, monkeypatch):
 
     monkeypatch.setattr(loaded.model, "forward", counted)
     force_texts(monkeypatch, loaded.processor.tokenizer, [TEXTS[0]] * 2)
-    results = summarizer_of(loaded).summarize_batch(documents(2), [Recorder(2), Recorder(4)])
+    results = summarizer_of(loaded).summarize_batch(documents(2), [Recorder(3), Recorder(5)])
     assert all(isinstance(result, WritingStopped) for result in results) and len(steps) == 4
 
 
@@ -193,6 +193,24 @@ def test_beams_and_extracts_come_in_one_piece(loaded, monkeypatch):
     assert watchers[1].stands == [] and [summary.tokens for summary in summaries] == [None, None]
 
 
+@pytest.mark.parametrize("mode", ["write", "extractive"])
+def test_a_document_that_is_stopped_is_not_read(loaded, mode):
+    read = []
+
+    class Encoder(HashingEncoder):
+        def embed(self, texts):
+            read.extend(texts)
+            return super().embed(texts)
+
+    options = SummaryOptions(mode=mode, max_new_tokens=8 if mode == "write" else None, length="short")
+    summarizer = Summarizer(loaded if mode == "write" else None, options, Encoder())
+    long = [document(" ".join(f"{name} {one}" for one in SENTENCES * 40)) for name in ("First", "Second")]
+    watchers = [Recorder(stop_at=1), Recorder()]
+    stopped, summary = summarizer.summarize_batch(long, watchers)
+    assert isinstance(stopped, WritingStopped) and summary.summary
+    assert any(text.startswith("Second") for text in read) and not any(text.startswith("First") for text in read)
+
+
 def test_sampled_rows_are_followed_too():
     summarizer = Summarizer(loaded_model(), SummaryOptions(max_new_tokens=6, do_sample=True))
     watchers = [Recorder(), Recorder(stop_at=2), Recorder()]
@@ -212,7 +230,7 @@ def test_the_parts_of_a_long_document_are_not_told_but_can_be_stopped(loaded, mo
     assert any("summaries of its" in problem.detail for problem in summary.problems)
     assert "".join(watcher.stands) == summary.summary == "A part." == "".join(watcher.pieces)
     with pytest.raises(WritingStopped, match=r"^doc\.md: its writing was stopped\.$"):
-        summarizer.summarize(long, Recorder(stop_at=1))
+        summarizer.summarize(long, Recorder(stop_at=2))
 
 
 def test_tokens_are_counted(loaded, monkeypatch):
