@@ -3,13 +3,14 @@
 import asyncio
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from ..documents.parts import DocumentError
 from ..summaries.document_summary import DocumentSummary
+from ..summaries.options import SummaryOptions
 from ..summaries.watching.watcher import WritingStopped
 from .errors import ApiError
 from .jobs import Finished, Job, Timings
@@ -28,7 +29,8 @@ class Batcher:
 
     The options of the request that waits longest are next. With it go those behind it that have equal options, up to
     `max_batch`, and while there are fewer, it waits for `max_wait` seconds after its own arrival in the queue. Sampled
-    requests are written alone.
+    requests are written alone, and so are extracts: they are made one after the other in a batch, too, and the first would
+    wait for the last.
 
     Args:
         settings (`Settings`): Sizes and times.
@@ -72,7 +74,10 @@ class Batcher:
 
     def retry_after(self) -> int:
         """Seconds, at least 1, until those that wait now will have been written, by the time of the last batches."""
-        batches = math.ceil((self._reading + len(self._waiting)) / self._settings.max_batch) + bool(self._running)
+        counts = Counter(job.options for job in self._waiting)
+        batches = sum(math.ceil(count / self._most(options)) for options, count in counts.items())
+        # What those will ask for that are read now is not known yet.
+        batches += math.ceil(self._reading / self._settings.max_batch) + bool(self._running)
         return max(1, min(math.ceil(batches * (self._batch_seconds or 1)), _LONGEST_RETRY))
 
     def submit(self, job: Job) -> None:
@@ -119,7 +124,7 @@ class Batcher:
                 await self._changed.wait()
                 continue
             first = self._waiting[0]
-            most = 1 if first.options.do_sample else self._settings.max_batch
+            most = self._most(first.options)
             batch = [job for job in self._waiting if job.options == first.options][:most]
             left = first.queued + self._settings.max_wait - time.monotonic()
             if len(batch) == most or left <= 0:
@@ -162,6 +167,9 @@ class Batcher:
             # One document may have broken the batch: the others get their summaries without it.
             log_error(error, "a batch, whose requests are now written one by one")
             return [error if job.watcher.delivered else (await self._results([job]))[0] for job in batch]
+
+    def _most(self, options: SummaryOptions) -> int:
+        return 1 if options.do_sample or options.mode == "extractive" else self._settings.max_batch
 
     def _measure(self) -> None:
         self._metrics.reading.set(self._reading)

@@ -11,8 +11,11 @@ import weakref
 import httpx
 import pytest
 
+from spectra_sum.serving.application import create_app
 from spectra_sum.serving.running import Server, configuration
-from tests.spectra_sum.serving.live import Script, app_of, events_of, in_background, scripted, served
+from spectra_sum.serving.settings import Settings
+from spectra_sum.summaries.options import SummaryOptions
+from tests.spectra_sum.serving.live import MODEL, Script, app_of, events_of, in_background, scripted, served
 
 ROUTE = "/v1/summarize"
 
@@ -70,6 +73,17 @@ def test_sampled_requests_are_written_alone():
         assert script.batches == [["first"], ["a"], ["b"]]
 
 
+def test_extracts_are_made_one_by_one_and_do_not_wait_for_others():
+    script = Script()
+    options = SummaryOptions(mode="extractive")
+    app = create_app(script.make, options, Settings(max_wait=20), MODEL)
+    with served(app) as url, httpx.Client(base_url=url, timeout=10) as client:
+        calls = [hold(script, client), *queued(client, "a", "b")]
+        script.go.set()
+        assert [call.answer().status_code for call in calls] == [200] * 3
+        assert script.batches == [["first"], ["a"], ["b"]]
+
+
 def test_the_first_waits_for_others_and_not_longer():
     with scripted(max_wait=0.5, max_batch=2) as (script, client):
         started = time.monotonic()
@@ -107,6 +121,26 @@ def test_a_full_queue_is_told_with_the_time_to_come_back():
         script.go.set()
         assert [call.answer().status_code for call in calls] == [200] * 3
         assert post(client, "c").status_code == 200
+
+
+def test_the_time_to_come_back_knows_who_is_written_alone():
+    with scripted(max_wait=0, queue_size=4) as (script, client):
+        first = hold(script, client)
+        time.sleep(1.2)
+        script.go.set()
+        first.answer()
+        script.go.clear()
+        script.batches.clear()
+        calls = [
+            hold(script, client),
+            *queued(client, "a", "b", options={"do_sample": True}),
+            *queued(client, "c", "d"),
+        ]
+        # The one that is written, two that are sampled, and two together.
+        assert 5 <= int(post(client, "e").headers["retry-after"]) <= 15
+        script.go.set()
+        assert [call.answer().status_code for call in calls] == [200] * 5
+        assert script.batches == [["first"], ["a"], ["b"], ["c", "d"]]
 
 
 def test_time_is_limited_in_the_queue_and_while_it_is_written():
