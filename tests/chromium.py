@@ -82,12 +82,15 @@ class Chromium:
         self.call("DOM.setFileInputFiles", nodeId=field, files=list(map(str, paths)))
 
     def click(self, selector: str) -> None:
-        """Clicks into the middle of an element."""
+        """Clicks into the middle of an element, once it has stopped to move: a page that is still laid out would be missed."""
         element = f"document.querySelector({json.dumps(selector)})"
-        self.value(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        box = self.value(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({element}.getBoundingClientRect())"
-        )
+        middle = f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({element}.getBoundingClientRect())"
+        end, before, box = time.monotonic() + _TIMEOUT, None, None
+        while box is None or box != before:
+            assert time.monotonic() < end, f"it does not stand still: {selector}"
+            self.value(f"{element}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+            before, box = box, self.value(middle)
+            time.sleep(0.1)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
