@@ -36,6 +36,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 OWN_TABLES = {
     "parameters": parameters.render,
     "overhead_tiny": overhead_results.render_summary,
+    "overhead_field_fusions": overhead_results.render_summary,
     "training_tiny": training_results.render_summary,
     "startup": startup.render,
     "paired_test": paired_test.render,
