@@ -24,6 +24,7 @@ from .kinds import CAUSAL, check_gguf
 from .loaded import DAMAGED_SETTINGS_ERRORS, LOADING_ERRORS, LoadedModel, loading, one_line
 from .precision import computing_dtype
 from .quantization_choices import LANGUAGE_MODEL, check_quantization, is_4bit
+from .row_prefill import prefill_rows
 from .sources import ModelError, find_smollm2
 
 # Nothing is ever seen by it; a model without a vision tower is no SPeCTrA-Sum.
@@ -31,6 +32,8 @@ _CLOSED_EYE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 
 _EYE_SIDE = 16
 # Positions of a model whose configuration sets no limit, as those with ALiBi.
 _POSITIONS = 2048
+_ROWS_PER_PROMPT = ("num_beams", "num_return_sequences")
+_OWN_CACHE = frozenset({"past_key_values", "cache_implementation", "use_cache"})
 # What a tokenizer's error names when the package that reads it is missing.
 _TOKENIZER_WHEELS = ("sentencepiece", "tiktoken", "protobuf")
 
@@ -49,7 +52,14 @@ class TextModel(SpectraSumForConditionalGeneration):
     def generate(
         self, inputs: torch.Tensor | None = None, article_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> Any:
-        """`generate` of the language model."""
+        """`generate` of the language model. On a CPU, prompts of unlike length are read one by one; see `row_prefill.py`."""
+        prompts = kwargs.get("input_ids", inputs), kwargs.get("attention_mask")
+        config = kwargs.get("generation_config") or self.generation_config
+        # `generate` multiplies the rows of these, but not those of a cache.
+        single = all((kwargs.get(name) or getattr(config, name) or 1) == 1 for name in _ROWS_PER_PROMPT)
+        if single and all(torch.is_tensor(prompt) for prompt in prompts) and not kwargs.keys() & _OWN_CACHE:
+            with torch.no_grad():
+                kwargs["past_key_values"] = prefill_rows(self.language_model, *prompts)
         return self.language_model.generate(inputs, **kwargs)
 
 
