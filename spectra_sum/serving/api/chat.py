@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions` and `GET /v1/models`: the same summaries for any client of OpenAI's API."""
+"""`POST /v1/chat/completions`, `GET /v1/models` and the one of a name: the same summaries for any client of OpenAI's API."""
 
 import time
 from collections.abc import Sequence
@@ -17,20 +17,25 @@ from ..service import Service, in_thread
 from ..settings import Settings
 from ..shapes import ImageObject, inlined, parsed
 from ..uploads import image_of
-from .chat_shapes import ChatRequest, TextPart, chat_options, checked_chat, user_turn
+from .chat_shapes import ChatRequest, TextPart, chat_options, check_model, checked_chat, user_turn
 from .event_stream import EventStream, PieceQueue, event
 
 ROUTE = "/v1/chat/completions"
 
 
 def add_chat(app: FastAPI, service: Service) -> None:
-    """Adds both addresses to the app."""
-    started = int(time.time())
+    """Adds these addresses to the app."""
+    served = {"id": service.model.name, "object": "model", "created": int(time.time()), "owned_by": "spectra-sum"}
 
     @app.get("/v1/models", summary="The model that is served")
     async def models() -> JSONResponse:
-        model = {"id": service.model.name, "object": "model", "created": started, "owned_by": "spectra-sum"}
-        return JSONResponse({"object": "list", "data": [model]})
+        return JSONResponse({"object": "list", "data": [served]})
+
+    # A name on the Hub has a slash.
+    @app.get("/v1/models/{name:path}", summary="The model of this name")
+    async def model(name: str) -> JSONResponse:
+        check_model(name, service.model.name)
+        return JSONResponse(served)
 
     description = {"required": True, "content": {JSON: {"schema": inlined(ChatRequest)}}}
 

@@ -125,18 +125,28 @@ def checked_chat(value: Any, model: str) -> ChatRequest:
                 )
         value = {name: entry for name, entry in value.items() if name not in _REFUSED}
     request = checked(ChatRequest, value)
-    if request.model != model:
+    check_model(request.model, model)
+    if request.stream_options is not None and not request.stream:
+        raise ApiError(400, "stream_options: only with stream.", param="stream_options")
+    if request.max_tokens and request.max_completion_tokens and request.max_tokens != request.max_completion_tokens:
+        raise ApiError(400, "max_tokens: it differs from max_completion_tokens; leave it out.", param="max_tokens")
+    return request
+
+
+def check_model(name: str, served: str) -> None:
+    """
+    Holds a request to the model that is served.
+
+    Raises:
+        ApiError: 404, it names another one.
+    """
+    if name != served:
         raise ApiError(
             404,
             "There is no model of this name; GET /v1/models names the one that is served.",
             param="model",
             code="model_not_found",
         )
-    if request.stream_options is not None and not request.stream:
-        raise ApiError(400, "stream_options: only with stream.", param="stream_options")
-    if request.max_tokens and request.max_completion_tokens and request.max_tokens != request.max_completion_tokens:
-        raise ApiError(400, "max_tokens: it differs from max_completion_tokens; leave it out.", param="max_tokens")
-    return request
 
 
 def user_turn(messages: list[Message]) -> tuple[int, Message]:

@@ -35,6 +35,10 @@ def test_models(server):
     _, client = server
     [model] = client.models.list().data
     assert (model.id, model.object, model.owned_by) == ("tiny", "model", "spectra-sum")
+    assert client.models.retrieve("tiny") == model
+    for other in ("tin", "me/tiny"):
+        with pytest.raises(openai.NotFoundError, match="GET /v1/models names the one that is served"):
+            client.models.retrieve(other)
 
 
 def test_a_completion(server):
