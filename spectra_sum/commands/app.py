@@ -71,9 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     from spectra_sum.app.summarizer_writer import SummarizerWriter
 
     from ..models.loading import load_any
-    from ..summaries.encoder_on_demand import EncoderOnDemand
+    from ..summaries.on_demand.encoder import EncoderOnDemand
+    from ..summaries.on_demand.vision import choose_vision
     from ..summaries.summarizer import Summarizer
-    from ..summaries.vision_on_demand import choose_vision
 
     loaded = load_any(name, quantize=arguments.quantize)
     vision = choose_vision(arguments.vision)

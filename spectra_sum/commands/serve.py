@@ -143,8 +143,8 @@ def _serve(arguments: argparse.Namespace, options: SummaryOptions, settings: "Se
     from ..models.loading import load_any
     from ..serving.application import create_app
     from ..serving.running import serve
-    from ..summaries.encoder_on_demand import EncoderOnDemand
-    from ..summaries.vision_on_demand import choose_vision
+    from ..summaries.on_demand.encoder import EncoderOnDemand
+    from ..summaries.on_demand.vision import choose_vision
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

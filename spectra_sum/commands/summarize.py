@@ -337,9 +337,9 @@ def _load_summarizer(arguments: argparse.Namespace, options: SummaryOptions) -> 
     from transformers.utils import logging
 
     from ..models.loading import load_any
-    from ..summaries.encoder_on_demand import EncoderOnDemand
+    from ..summaries.on_demand.encoder import EncoderOnDemand
+    from ..summaries.on_demand.vision import choose_vision
     from ..summaries.summarizer import Summarizer
-    from ..summaries.vision_on_demand import choose_vision
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -52,7 +52,7 @@ from spectra_sum.records.article_images import BrokenImage
 from spectra_sum.selection.after_summary import ImageRanker
 from spectra_sum.selection.methods import SELECTION_METHODS, SelectionSettings
 from spectra_sum.sentences import reference_sentences
-from spectra_sum.summaries.encoder_on_demand import EncoderOnDemand
+from spectra_sum.summaries.on_demand.encoder import EncoderOnDemand
 from spectra_sum.summaries.prediction import met_broken_images
 from spectra_sum.tasks.task import SUMMARIZATION, Task
 

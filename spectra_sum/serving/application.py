@@ -14,12 +14,12 @@ from ..uploads.request_limit import RequestLimit
 from .answers import ServedModel
 from .api.chat import add_chat
 from .api.summarize import add_summarize
-from .bodies import BodyTimeout, OneLength, ReadBeforeRefusal
 from .errors import ApiError, answer_errors
 from .jobs import SummarizesWatched
 from .keys import KeyCheck
 from .log import AnswerLog
-from .request_options import Summarizers
+from .requests.bodies import BodyTimeout, OneLength, ReadBeforeRefusal
+from .requests.options import Summarizers
 from .service import Service
 from .settings import Settings
 

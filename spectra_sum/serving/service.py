@@ -18,9 +18,9 @@ from .errors import ApiError
 from .jobs import Finished, Job, JobWatcher
 from .log import internal_error, log_error
 from .metrics import Metrics
-from .reading import SentArticle, read_sent
-from .remote_images import fetch_images
-from .request_options import Summarizers
+from .requests.options import Summarizers
+from .requests.reading import SentArticle, read_sent
+from .requests.remote_images import fetch_images
 from .settings import Settings
 
 Result = TypeVar("Result")

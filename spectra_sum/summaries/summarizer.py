@@ -30,9 +30,9 @@ from ..selection.after_summary import EVERY_IMAGE, ImageRanker, JointEmbeddings
 from ..sentences import split_sentences
 from .degenerate import repetition
 from .document_summary import DocumentSummary, TokenCounts
-from .encoder_on_demand import EncoderOnDemand
 from .grounding import grounded, grounded_text
 from .long_documents import Reading, count_tokens, read_for
+from .on_demand.encoder import EncoderOnDemand
 from .options import OptionsError, SummaryOptions
 from .ranking_remarks import ranking_remarks
 from .remarks import model_remarks, predictor_is_trained, summary_remarks

@@ -15,7 +15,7 @@ from spectra_sum.models.dual_encoder import load_dual_encoder
 from spectra_sum.models.loading import LoadedModel
 from spectra_sum.models.sources import DEFAULT_TEXT_ENCODER
 from spectra_sum.records.record_documents import document_of
-from spectra_sum.summaries.encoder_on_demand import EncoderOnDemand
+from spectra_sum.summaries.on_demand.encoder import EncoderOnDemand
 from spectra_sum.summaries.options import SummaryOptions
 from spectra_sum.summaries.summarizer import Summarizer
 from spectra_sum.summaries.summary_sentences import EXTRACTED

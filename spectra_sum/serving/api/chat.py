@@ -9,14 +9,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from ..answers import summary_answer
-from ..bodies import JSON, content_type
 from ..errors import ApiError
 from ..jobs import Finished, Job, JobWatcher
-from ..reading import SentArticle, check_image_count
+from ..requests.bodies import JSON, content_type
+from ..requests.reading import SentArticle, check_image_count
+from ..requests.shapes import ImageObject, inlined, parsed
+from ..requests.uploads import image_of
 from ..service import Service, in_thread
 from ..settings import Settings
-from ..shapes import ImageObject, inlined, parsed
-from ..uploads import image_of
 from .chat_shapes import ChatRequest, TextPart, chat_options, check_model, checked_chat, user_turn
 from .event_stream import EventStream, PieceQueue, event
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from ..errors import ApiError
-from ..shapes import OBJECT, TEXT, RequestOptions, Shape, checked
+from ..requests.shapes import OBJECT, TEXT, RequestOptions, Shape, checked
 
 # Fields of OpenAI's that would change the answer, and what stands for not asking for them.
 _REFUSED: dict[str, tuple[Any, ...]] = {

@@ -10,14 +10,22 @@ from starlette.datastructures import FormData, UploadFile
 
 from ...documents.parts import printable, shortened
 from ..answers import summary_answer
-from ..bodies import FORM, JSON, content_type, read_form
 from ..errors import ApiError
 from ..jobs import Finished, Job, JobWatcher
-from ..reading import SentArticle, check_image_count
+from ..requests.bodies import FORM, JSON, content_type, read_form
+from ..requests.reading import SentArticle, check_image_count
+from ..requests.shapes import (
+    OPTION_NAMES,
+    RequestOptions,
+    SummarizeRequest,
+    checked,
+    inlined,
+    options_of_fields,
+    parsed,
+)
+from ..requests.uploads import SentFile, file_name, image_of
 from ..service import Service, in_thread
 from ..settings import Settings
-from ..shapes import OPTION_NAMES, RequestOptions, SummarizeRequest, checked, inlined, options_of_fields, parsed
-from ..uploads import SentFile, file_name, image_of
 from .event_stream import EventStream, PieceQueue, event
 
 ROUTE = "/v1/summarize"

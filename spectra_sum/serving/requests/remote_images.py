@@ -6,8 +6,8 @@ from urllib.parse import unquote
 
 import httpx2
 
-from .errors import ApiError
-from .settings import Settings
+from ..errors import ApiError
+from ..settings import Settings
 from .uploads import SentAddress, SentFile, file_name, too_large
 
 SECONDS = 10.0

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import from_json
 
-from ..documents.parts import printable, shortened
-from .errors import ApiError
+from ...documents.parts import printable, shortened
+from ..errors import ApiError
 
 # Objects, lists and members of a request without text; each costs memory when it is parsed.
 _MOST_VALUES = 10_000

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..models.sources import DEFAULT_DUAL_ENCODER, default_vision_is_there
-from ..selection.after_summary import EVERY_IMAGE, WITHOUT_TEXTS, JointEmbeddings
+from ...models.sources import DEFAULT_DUAL_ENCODER, default_vision_is_there
+from ...selection.after_summary import EVERY_IMAGE, WITHOUT_TEXTS, JointEmbeddings
 
 if TYPE_CHECKING:
-    from ..models.default_dual_encoder import DefaultDualEncoder
+    from ...models.default_dual_encoder import DefaultDualEncoder
 
 
 class Vision(NamedTuple):
@@ -26,7 +26,7 @@ class VisionOnDemand:
 
     @cached_property
     def _encoder(self) -> "DefaultDualEncoder":
-        from ..models.dual_encoder import load_dual_encoder
+        from ...models.dual_encoder import load_dual_encoder
 
         return load_dual_encoder(DEFAULT_DUAL_ENCODER)
 
@@ -59,7 +59,7 @@ def choose_vision(name: str | None) -> Vision:
         ModelError: The encoder that is named cannot be loaded.
     """
     if name is not None:
-        from ..models.dual_encoder import load_dual_encoder
+        from ...models.dual_encoder import load_dual_encoder
 
         return Vision(load_dual_encoder(name), EVERY_IMAGE)
     return Vision(VisionOnDemand() if default_vision_is_there() else None, WITHOUT_TEXTS)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..documents.parts import Document, DocumentError
-from ..uploads.article_input import Limits, TooLargeError, read_article
-from .errors import ApiError
+from ...documents.parts import Document, DocumentError
+from ...uploads.article_input import Limits, TooLargeError, read_article
+from ..errors import ApiError
 from .shapes import RequestOptions
 from .uploads import SentAddress, SentFile
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from ..documents.parts import printable
-from .errors import ApiError
+from ...documents.parts import printable
+from ..errors import ApiError
 from .shapes import ImageObject
 
 _SEPARATORS = re.compile(r"[/\\]")

@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ApiError
-from .settings import Settings
+from ..errors import ApiError
+from ..settings import Settings
 
 JSON, FORM = "application/json", "multipart/form-data"
 # Captions are one per image; the other fields are few.

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..summaries.options import OptionsError, SummaryOptions
-from .errors import ApiError
-from .jobs import SummarizesWatched
-from .settings import Settings
+from ...summaries.options import OptionsError, SummaryOptions
+from ..errors import ApiError
+from ..jobs import SummarizesWatched
+from ..settings import Settings
 from .shapes import RequestOptions
 
 _KEPT = 64

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..models.sources import DEFAULT_TEXT_ENCODER
+from ...models.sources import DEFAULT_TEXT_ENCODER
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..models.text_encoder import TextEncoder
+    from ...models.text_encoder import TextEncoder
 
 
 class EncoderOnDemand:
@@ -26,7 +26,7 @@ class EncoderOnDemand:
 
     @cached_property
     def _encoder(self) -> "TextEncoder":
-        from ..models.text_encoder import load_text_encoder
+        from ...models.text_encoder import load_text_encoder
 
         return load_text_encoder(self.name)
 

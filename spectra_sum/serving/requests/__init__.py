@@ -1,0 +1,1 @@
+"""What a request holds, from the bytes of its body to a document."""

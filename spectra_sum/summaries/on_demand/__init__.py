@@ -1,0 +1,1 @@
+"""Encoders that are loaded when a document first needs them."""
