@@ -130,18 +130,19 @@ def world_section(content: dict[str, Any]) -> str:
     )
 
 
-def fusions_section(content: dict[str, Any]) -> str:
-    """The tables of every fusion in the closed world: scores by seed, cost, and differences from the paper's ways."""
+def fusions_section(file: str) -> str:
+    """The tables of fusions in the closed world: scores by seed, cost, and differences from the paper's ways."""
+    content = json.loads((RESULTS / file).read_text(encoding="utf-8"))
     parts = []
     for difficulty, (head, scores) in zip(content["results"], variant_tables(content, costs=True), strict=True):
         rows = difference_rows(content["results"][difficulty]["differences"])
         differences = [[name, *cells] for name, _, *cells in rows]
         parts += [head, scores, table(["difference in visual facts", "by seed", "95 % over articles"], differences)]
-    return "\n\n".join([*parts, world_source(content, "closed_world_fusions.json")])
+    return "\n\n".join([*parts, world_source(content, file)])
 
 
 def variant_tables(content: dict[str, Any], *, costs: bool = False) -> Iterator[tuple[str, str]]:
-    """Of each difficulty its heading and the scores of its variants, with parameters and training seconds a step if asked."""
+    """Of each difficulty its heading and the scores of its variants, with parameters, steps and training seconds a step if asked."""
     for difficulty, result in content["results"].items():
         chance = ", ".join(f"{kind} {share:.2f}" for kind, share in result["chance"].items())
         kinds = list(result["chance"])
@@ -152,9 +153,9 @@ def variant_tables(content: dict[str, Any], *, costs: bool = False) -> Iterator[
             row += [spread(scores[score]) for score in ("visual_facts", *(f"visual_facts_{kind}" for kind in kinds))]
             if costs:
                 seconds = statistics.median(run["seconds"] / run["steps"] for run in runs)
-                row += [f"{runs[0]['parameters']:,}", f"{seconds:.3f}"]
+                row += [f"{runs[0]['parameters']:,}", f"{runs[0]['steps']}", f"{seconds:.3f}"]
             rows.append(row)
-        head = ["variant", "by seed", "visual facts", *kinds] + ["parameters", "seconds a step"] * costs
+        head = ["variant", "by seed", "visual facts", *kinds] + ["parameters", "steps", "seconds a step"] * costs
         yield f"**{difficulty}** (chance: {chance})", table(head, rows)
 
 
@@ -213,7 +214,8 @@ def main() -> None:
     sections = {
         "demo": demo_section(json.loads((RESULTS / "closed_world_demo.json").read_text(encoding="utf-8"))),
         "world": world_section(json.loads((RESULTS / "closed_world.json").read_text(encoding="utf-8"))),
-        "fusions": fusions_section(json.loads((RESULTS / "closed_world_fusions.json").read_text(encoding="utf-8"))),
+        "fusions": fusions_section("closed_world_fusions.json"),
+        "fusions_equal_time": fusions_section("closed_world_fusions_time.json"),
         "real": real_section([RESULTS / "real_articles" / name for name in REAL_SYSTEMS]),
         **{name: own_section(name) for name in OWN_TABLES},
     }
