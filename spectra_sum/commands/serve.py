@@ -103,6 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--max-pixels", 50_000_000, "pixels that an image may declare; more is not decoded"),
         ("--max-images", 20, "images"),
         ("--max-text", 50_000, "characters of the text"),
+        ("--max-title", 300, "characters of the title"),
+        ("--max-caption", 5_000, "characters of a caption or alternative text"),
         ("--most-new-tokens", 1_024, "tokens of a summary that it may ask for"),
         ("--most-beams", 8, "beams that it may ask for"),
     ):
@@ -197,6 +199,8 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
     limits = Limits(
         text_length=arguments.max_text,
+        title_length=arguments.max_title,
+        caption_length=arguments.max_caption,
         images=arguments.max_images,
         image_size=arguments.max_image_bytes,
         document_size=max(4 * arguments.max_text, Limits.document_size),

@@ -28,7 +28,8 @@ class Limits:
     Args:
         text_length (`int`, *optional*, defaults to `50_000`): Characters of a text, pasted or of a document.
         title_length (`int`, *optional*, defaults to `300`): Characters of a title.
-        caption_length (`int`, *optional*, defaults to `2_000`): Characters of a caption or alternative text.
+        caption_length (`int`, *optional*, defaults to `5_000`): Characters of a caption or alternative text; textbooks
+            have alternative texts of 4,600.
         images (`int`, *optional*, defaults to `20`): Images of an article.
         document_size (`int`, *optional*, defaults to `200_000`): Bytes of a document; a character has at most four.
         image_size (`int`, *optional*, defaults to `10_000_000`): Bytes of an image file.
@@ -36,7 +37,7 @@ class Limits:
 
     text_length: int = 50_000
     title_length: int = 300
-    caption_length: int = 2_000
+    caption_length: int = 5_000
     images: int = 20
     document_size: int = 200_000
     image_size: int = 10_000_000

@@ -213,6 +213,8 @@ def test_hosts_and_limits_of_the_command_line(capsys):
         "bytes of the whole request (default: 32000000)",
         "(default: 50000000)",
         "characters of the text (default: 50000)",
+        "characters of the title (default: 300)",
+        "characters of a caption or alternative text (default: 5000)",
     ):
         assert text in help_text
     capsys.readouterr()

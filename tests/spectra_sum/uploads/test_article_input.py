@@ -1,5 +1,6 @@
 """What is made of uploads: limits, broken files, images by their names, texts of images."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,14 @@ def test_images_have_the_texts_that_come_with_them(tmp_path):
         read_article("", "text", None, images, captions=["a", "b"])
     with pytest.raises(TooLargeError, match="^The alternative text of image 2 has 5 characters; shorten it to 4.$"):
         read_article("", "text", None, images, Limits(caption_length=4), alts=["", "12345", ""])
+
+
+@pytest.mark.skipif("SPECTRA_DATA" not in os.environ, reason="SPECTRA_DATA names no folder of real articles")
+def test_the_texts_of_real_figures_are_within_the_limits():
+    folder = Path(os.environ["SPECTRA_DATA"], "msmo_openstax")
+    for kind in ("caption", "alt"):
+        lengths = [len(file.read_text(encoding="utf-8")) for file in folder.glob(f"*_data/{kind}/*")]
+        assert len(lengths) > 5_000 and max(lengths) <= Limits().caption_length, kind
 
 
 def test_an_image_that_cannot_be_used_is_an_error_where_nothing_is_left_out(tmp_path):
