@@ -26,6 +26,7 @@ from benchmarks import (
     picture_summaries,
     quantization,
     real_pictures,
+    serve,
     startup,
     training_results,
 )
@@ -39,6 +40,7 @@ OWN_TABLES = {
     "overhead_field_fusions": overhead_results.render_summary,
     "training_tiny": training_results.render_summary,
     "startup": startup.render,
+    "serve": serve.render,
     "paired_test": paired_test.render,
     "data": data.render,
     "default_model": default_model.render,
