@@ -144,7 +144,7 @@ def fusions_section(file: str) -> str:
 
 
 def variant_tables(content: dict[str, Any], *, costs: bool = False) -> Iterator[tuple[str, str]]:
-    """Of each difficulty its heading and the scores of its variants, with parameters, steps and training seconds a step if asked."""
+    """Of each difficulty its heading and the scores of its variants; `costs`: parameters, steps and seconds a step, too."""
     for difficulty, result in content["results"].items():
         chance = ", ".join(f"{kind} {share:.2f}" for kind, share in result["chance"].items())
         kinds = list(result["chance"])

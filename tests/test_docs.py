@@ -297,7 +297,13 @@ def test_benchmark_commands_parse(monkeypatch):
     names = {"closed_world", "overhead_tiny", "overhead_7b", "overhead_0_5b", "training_tiny", "training_7b", "data"}
     names |= {"startup", "paired_test", "default_model", "default_model_no_captions", "figure_selection"}
     names |= {"long_documents", "dual_encoder", "real_pictures", "picture_summaries", "image_guidance"}
-    names |= {"adapter_openstax", "closed_world_fusions", "closed_world_fusions_time", "overhead_field_fusions", "serve"}
+    names |= {
+        "adapter_openstax",
+        "closed_world_fusions",
+        "closed_world_fusions_time",
+        "overhead_field_fusions",
+        "serve",
+    }
     assert written == {RESULTS.relative_to(ROOT) / f"{name}.json" for name in names} | {Path("runs/quantization.json")}
 
 

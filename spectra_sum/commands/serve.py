@@ -5,6 +5,7 @@ import importlib.util
 import re
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,23 +143,36 @@ def _serve(arguments: argparse.Namespace, options: SummaryOptions, settings: "Se
     from PIL import Image
     from transformers.utils import logging
 
-    from ..models.loading import load_any
     from ..serving.application import create_app
+    from ..serving.own_thread import in_own_thread
     from ..serving.running import serve
-    from ..summaries.on_demand.encoder import EncoderOnDemand
-    from ..summaries.on_demand.vision import choose_vision
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     # Pillow's own bound also holds for images that lie inside a page.
     Image.MAX_IMAGE_PIXELS = arguments.max_pixels
+    make, summarizer = in_own_thread(partial(_load, arguments, options))
+    app = create_app(make, options, settings, _served_model(arguments, summarizer), version=__version__)
+    host, number = place.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    serve(app, place, lambda: print(f"http://{shown}:{number} (Ctrl-C ends it)", flush=True))
+    print("Stopped.")
+    return 0
+
+
+def _load(
+    arguments: argparse.Namespace, options: SummaryOptions
+) -> tuple[Callable[[SummaryOptions], "Summarizer"], "Summarizer"]:
+    from ..models.loading import load_any
+    from ..summaries.on_demand.encoder import EncoderOnDemand
+    from ..summaries.on_demand.vision import choose_vision
+
     written = options.mode == "write"
     loaded = load_any(named_model(arguments), quantize=arguments.quantize) if written else None
     if loaded is not None and loaded.notice:
         print(f"spectra-sum: note: {loaded.notice}", file=sys.stderr)
     encoder = EncoderOnDemand(arguments.text_encoder)
-    vision = choose_vision(arguments.vision)
-    make = partial(_summarizer, loaded, encoder, vision)
+    make = partial(_summarizer, loaded, encoder, choose_vision(arguments.vision))
     try:
         summarizer = make(options)
     except OptionsError as error:
@@ -166,12 +180,7 @@ def _serve(arguments: argparse.Namespace, options: SummaryOptions, settings: "Se
     if loaded is None or loaded.support_threshold is not None:
         # Every request needs it; the first one need not wait for it.
         encoder.embed(["A sentence."])
-    app = create_app(make, options, settings, _served_model(arguments, summarizer), version=__version__)
-    host, number = place.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    serve(app, place, lambda: print(f"http://{shown}:{number} (Ctrl-C ends it)", flush=True))
-    print("Stopped.")
-    return 0
+    return make, summarizer
 
 
 def _summarizer(loaded: Any, encoder: Any, vision: Any, options: SummaryOptions) -> "Summarizer":

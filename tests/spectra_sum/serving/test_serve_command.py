@@ -18,8 +18,10 @@ import pytest
 
 from spectra_sum import cli
 from spectra_sum.commands.serve import add_arguments
+from spectra_sum.models import loading
 from spectra_sum.models.sources import ModelError, find_minilm
 from spectra_sum.serving.keys import KeyFileError, read_keys
+from spectra_sum.serving.own_thread import in_own_thread
 from tests import tiny
 
 SENTENCES = tiny.SENTENCES
@@ -191,6 +193,36 @@ def test_what_is_refused_before_a_model_is_loaded(model, tmp_path, capsys, monke
         assert refused(capsys, *asked) == (
             f"the server needs {package}; install it with: pip install 'spectra-sum[serve]'"
         )
+
+
+def test_the_thread_that_loads_has_ended_before_the_server_begins(model, monkeypatch):
+    seen = []
+    load = loading.load_any
+
+    def load_and_tell(*arguments, **more):
+        seen.append(threading.current_thread())
+        return load(*arguments, **more)
+
+    def serve(app, place, ready):
+        seen.append(seen[0].is_alive())
+
+    monkeypatch.setattr(loading, "load_any", load_and_tell)
+    monkeypatch.setattr("spectra_sum.serving.running.serve", serve)
+    assert cli.main(["serve", "--model", str(model), "--port", "0"]) == 0
+    thread, alive = seen
+    assert thread is not threading.main_thread() and alive is False
+
+
+def test_work_in_its_own_thread_returns_or_raises_what_it_does():
+    assert in_own_thread(lambda: threading.current_thread().name) == "loading"
+    error = ValueError("as it was")
+    with pytest.raises(ValueError) as caught:
+        in_own_thread(partial(_raise, error))
+    assert caught.value is error
+
+
+def _raise(error):
+    raise error
 
 
 def test_hosts_and_limits_of_the_command_line(capsys):
